@@ -1,9 +1,10 @@
 """Child processes that run a module of onefs, and import nothing from the user's working directory.
 
-``python -m`` puts the working directory before the standard library on the module path, so that a
-user's ``json.py`` or ``random.py`` would be imported in place of Python's. Therefore children start
-in ``/``, with the option ``-P`` (Python 3.11 and later), and with the folder of the package behind
-the standard library on the module path. Paths in their arguments must be absolute.
+``python -m`` puts the working directory before the standard library on the module path. A user's
+``json.py`` or ``random.py`` would then be imported in place of Python's module. Therefore child
+processes start in ``/``, with the option ``-P`` (Python 3.11 and later). The folder that contains
+the package ``onefs`` is behind the standard library on the module path. Paths in the arguments of a
+child process must be absolute.
 """
 
 from __future__ import annotations
@@ -44,8 +45,8 @@ def start_child(
 ) -> subprocess.Popen[bytes]:
     """Start a module of onefs as ``__main__``, with a pipe as its standard input.
 
-    Without ``environment`` the child gets that of :func:`child_environment`. ``options`` are passed
-    to ``subprocess.Popen``. Raises OSError if the child cannot be started.
+    Without ``environment`` the child gets the environment that :func:`child_environment` returns.
+    ``options`` are passed to ``subprocess.Popen``. Raises OSError if the child cannot be started.
     """
     return subprocess.Popen(
         child_command(module, *arguments),
@@ -57,7 +58,10 @@ def start_child(
 
 
 def child_command(module: str, *arguments: str) -> list[str]:
-    """Return the command that runs a module of onefs. Start it in CHILD_WORKING_DIRECTORY."""
+    """Return the command that runs a module of onefs.
+
+    The caller must start the command in CHILD_WORKING_DIRECTORY.
+    """
     root = str(Path(__file__).resolve().parents[2])
     return [sys.executable, *_SAFE_PATH_FLAGS, "-c", _BOOTSTRAP, root, module, *arguments]
 
@@ -77,7 +81,10 @@ def child_environment(without: tuple[str, ...] = ()) -> dict[str, str]:
 
 
 def _absolute_or_empty(folder: str) -> str:
-    """Return a folder's absolute path. Return '' if it is relative to a deleted folder."""
+    """Return a folder's absolute path.
+
+    Return '' if ``folder`` is a relative path and the working directory was deleted.
+    """
     try:
         return os.path.abspath(folder)
     except FileNotFoundError:

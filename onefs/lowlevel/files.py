@@ -1,8 +1,8 @@
 """Small operations on files, through descriptors: open, replace, write, wait.
 
-Python's file objects make three to six system calls for each file that they open. At each call the
-thread releases the interpreter lock and waits for this lock again. When many threads handle many
-small files, these waits take most of the time.
+Python's file objects are too slow for many threads that handle many small files. A file object
+makes three to six system calls for each file. At each call the thread releases the interpreter lock
+and waits for this lock again. These waits would take most of the time.
 """
 
 from __future__ import annotations
@@ -67,8 +67,8 @@ def make_folder(path: Path, root: Path) -> None:
     """Create a folder and its missing parents. Raises OSError.
 
     A new folder below ``root`` gets the group of its parent, and the parent's permissions for the
-    group and for other users. To any other new folder only its owner has access. The umask is not
-    applied.
+    group and for other users. Only the owner has access to a new folder that is not below ``root``.
+    The umask is not applied.
     """
     missing = []
     at = path
@@ -122,10 +122,11 @@ def replace_file(
 ) -> None:
     """Write ``data`` to a temporary file, and rename this file to ``path``.
 
-    Readers see the old content or the new content, never a part. The path of the temporary file is
-    ``temporary``, or by default has a random name that starts with a dot. ``opener`` sets its
-    permissions. With ``durable``, the bytes are on the disk before the rename. To write also the
-    new name to the disk, call :func:`fsync_folder`. ``before_rename`` is called when all bytes are
+    A program that reads ``path`` sees the old content or the new content, never a part.
+    ``temporary`` is the path of the temporary file. By default, this file is in the same folder,
+    and has a random name that starts with a dot. ``opener`` opens the temporary file and sets its
+    permissions. With ``durable``, the bytes are on the disk before the rename. To write the new
+    name to the disk, too, call :func:`fsync_folder`. ``before_rename`` is called when all bytes are
     written. After an error the temporary file is removed. Raises OSError.
     """
     folder, name = os.path.split(path)

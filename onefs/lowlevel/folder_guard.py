@@ -1,4 +1,4 @@
-"""Check whether a missing folder was deleted, or its disk was unmounted.
+"""Find out why a folder is missing: it was deleted, or the disk of the folder was unmounted.
 
 A deleted folder may be created again. A folder whose disk was unmounted must not be created again,
 because its files would fill the disk of the mount point.
@@ -17,7 +17,7 @@ log = logging.getLogger(__name__)
 
 
 class FolderGuard:
-    """Records the identity of a folder, and checks later whether the folder is still the same.
+    """Records the identity of a folder, and checks later whether its path leads to the same folder.
 
     ``description`` names the folder in messages, like "the cache folder". The constructor raises
     OSError if the folder does not exist.
@@ -27,8 +27,8 @@ class FolderGuard:
         self._descriptor = -1
         self._folder = folder
         self._description = description
-        #: one sentence for ``onefs status`` after the folder was deleted or its disk unmounted; ''
-        #: before that
+        #: one sentence for ``onefs status`` if the folder was deleted or its disk was unmounted; ''
+        #: if neither has happened
         self.status_message = ""
         self._is_disk_missing = False
         self._record_identity()
@@ -43,9 +43,10 @@ class FolderGuard:
         self._descriptor = -1
 
     def is_same_folder(self) -> bool:
-        """Whether the path leads to the same folder as when it was recorded. Raises OSError.
+        """Whether the path leads to the folder whose identity was recorded. Raises OSError.
 
-        If the disk of the folder was unmounted before, also report that the folder is available.
+        If :meth:`check_available` has found the disk unmounted before, and the folder is there
+        again, the log says so.
         """
         status = _stat_or_none(self._folder)
         same = status is not None and (status.st_dev, status.st_ino) == self._identity
@@ -56,8 +57,8 @@ class FolderGuard:
     def check_available(self) -> None:
         """Raise CacheError if the disk of the folder is not mounted.
 
-        If the folder is missing, its nearest existing parent must be on the disk that the folder
-        was on.
+        If the folder is missing, the nearest parent that exists is checked. This parent must be on
+        the disk that contained the folder.
         """
         at, status = self._folder, _stat_or_none(self._folder)
         while status is None:
@@ -74,7 +75,7 @@ class FolderGuard:
             raise CacheError(self.status_message)
 
     def note_available_again(self, *, recreated: bool) -> None:
-        """Record and report that the folder is in use again. Raises OSError.
+        """Record the folder's new identity, and log that the folder is used again. Raises OSError.
 
         ``recreated`` is True if the folder was deleted and created again.
         """

@@ -1,11 +1,12 @@
 """Fork safety for SQLite connections, file locks, thread locks and network connections.
 
 A child made by ``fork`` has one thread, and a copy of all memory and descriptors. A lock that
-another thread held stays locked in the child for ever. A SQLite connection that both processes use
-damages the file. A lock on a file lasts until both processes have closed its descriptor. Therefore
-objects with such state register here (:class:`ForkAware`). Hooks pause the objects before the fork,
-resume them in the parent, and drop their state in the child, where the state is created again on
-first use. ``subprocess`` runs these hooks only if it is given a ``preexec_fn``.
+another thread held stays locked in the child for ever. If parent and child use the same SQLite
+connection, the file is damaged. A lock on a file lasts until both processes have closed its
+descriptor. Therefore each object with such state registers with :func:`register_fork_aware`. Before
+a fork, this module pauses the registered objects. After the fork, it resumes the objects in the
+parent. In the child, the objects drop their state, and create new state on first use. A fork by
+``subprocess`` does this only if the caller gives the argument ``preexec_fn``.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ class ForkAware:
     """
 
     def before_fork(self, end: float) -> None:
-        """Pause this object. Wait for its work under way, at most until ``end``.
+        """Pause this object. Wait until its work in progress has ended, at most until ``end``.
 
         ``end`` is a time of ``time.monotonic``.
         """
@@ -87,14 +88,14 @@ def open_lock_file(
         _lock_files.add(entry)
         if before == _fork_generation:
             return descriptor
-        # a child forked in between may have the descriptor without its entry, and would keep the
+        # a child forked since then may have the descriptor without its entry, and would keep the
         # locks
         close_lock_file(descriptor)
         flags &= ~os.O_EXCL
 
 
 def close_lock_file(descriptor: int) -> None:
-    """Close a lock file, which frees its locks.
+    """Close a lock file. This frees the locks on the file.
 
     Does nothing in a child that was forked after the file was opened.
     """
@@ -110,7 +111,7 @@ def close_lock_file(descriptor: int) -> None:
 def hold_lock_file(path: str | os.PathLike[str], opener: Opener = open_private) -> Iterator[int]:
     """Open a lock file, yield its descriptor, and close it at the end. Raises OSError.
 
-    The file is created if it is missing. Its locks end with the close.
+    A missing file is created. The locks that the caller has set on the file are freed at the end.
     """
     descriptor = open_lock_file(path, opener)
     try:
@@ -162,7 +163,7 @@ def _after_fork_in_child() -> None:
 def _close_inherited_lock_files() -> None:
     """Close the parent's lock files without unlocking them.
 
-    To unlock a file here would unlock it in the parent, too.
+    If the child unlocked a file, the parent would lose its lock, too.
     """
     for descriptor, name, _ in _lock_files:
         with suppress(OSError):
@@ -173,7 +174,10 @@ def _close_inherited_lock_files() -> None:
 
 
 def _is_open_as(descriptor: int, name: str) -> bool:
-    """Whether the descriptor still belongs to the file ``name``, not to a file opened later."""
+    """Whether the descriptor belongs to the file ``name``.
+
+    After the file is closed, the descriptor may be used again for another file.
+    """
     try:
         target = os.readlink(f"/proc/self/fd/{descriptor}")
     except FileNotFoundError:
@@ -184,7 +188,8 @@ def _is_open_as(descriptor: int, name: str) -> bool:
 def _is_import_running() -> bool:
     """Whether a thread is importing a package of _LAZILY_IMPORTED.
 
-    A child that is forked during an import would wait for ever until the import ends.
+    A child that is forked during the import lacks this thread. So in the child the import never
+    ends, and the child would wait for ever.
     """
     for name, module in sys.modules.copy().items():
         if name.partition(".")[0] in _LAZILY_IMPORTED:

@@ -16,9 +16,9 @@ T = TypeVar("T", covariant=True)
 class Lazy(ForkAware, Generic[T]):
     """Creates a value at the first call, and returns the same value at later calls. Thread-safe.
 
-    If ``factory`` fails, the next call tries again. After :meth:`close` no value is created. A
-    child made by a fork creates its own value, because locks and threads of the old value belong to
-    the parent.
+    ``factory`` creates the value. If ``factory`` fails, the next call tries again. After
+    :meth:`close` no value is created. A child made by a fork creates its own value, because locks
+    and threads of the old value belong to the parent.
     """
 
     def __init__(self, factory: Callable[[], T]) -> None:
@@ -41,9 +41,9 @@ class Lazy(ForkAware, Generic[T]):
         return value
 
     def start(self) -> None:
-        """Create the value in the background, if there is none.
+        """Start to create the value in the background. Do nothing if the value exists.
 
-        If that fails, the next call tries again and raises the error.
+        If the creation fails, the next call tries again and raises the error.
         """
         if self._value is None:
             threading.Thread(
@@ -51,13 +51,16 @@ class Lazy(ForkAware, Generic[T]):
             ).start()
 
     def close(self) -> T | None:
-        """Create no value from now on. Return the present value, or None if there is none."""
+        """Create no value from now on. Return the present value, or None if no value exists."""
         self._is_closed = True
         with self._lock:
             return self._value
 
     def reset(self) -> T | None:
-        """Forget the present value and return it, or None. The next call creates a new value."""
+        """Forget and return the present value. Return None if no value was created.
+
+        The next call creates a new value.
+        """
         value, self._value = self._value, None
         return value
 

@@ -1,12 +1,12 @@
-"""Locks between processes, and between hosts where the file system supports that.
+"""File locks that exclude other processes, also on other hosts if the file system supports that.
 
-There are two kinds: locks on a whole file (``flock``), and locks on a range of its bytes
-(``F_OFD_SETLK``). Both belong to an open file, not to a process: if one process opens a file twice,
-the two descriptors exclude each other, like descriptors of two processes. The kernel frees the
-locks when the process dies, so that nothing must be cleaned up.
+There are two kinds of locks: locks on a whole file (``flock``), and locks on a range of its bytes
+(``F_OFD_SETLK``). A lock of either kind belongs to an open file, not to a process. If one process
+opens a file twice, the two descriptors exclude each other, like descriptors of two processes. The
+kernel frees the locks when the process ends, so that nothing must be cleaned up.
 
-Some network file systems have no locks. Windows has neither kind, and macOS has only locks on whole
-files. :func:`lock_or_go_on` decides what happens if there are no locks.
+Some network file systems have no locks. Windows has no locks of these kinds, and macOS has only
+locks on whole files. :func:`lock_or_go_on` decides what happens if there are no locks.
 """
 
 from __future__ import annotations
@@ -40,14 +40,17 @@ _MAX_PAUSE_SECONDS = 0.05
 def try_lock(descriptor: int, start: int, length: int = 1, *, shared: bool = False) -> bool:
     """Lock bytes of a file. Return False at once if another open file has locked one of the bytes.
 
-    With ``shared``, several open files can lock the same bytes. Raises OSError if there are no
-    locks.
+    With ``shared``, several open files can lock the same bytes. Raises OSError if the file system
+    or the operating system has no locks.
     """
     return _set_lock(descriptor, "F_RDLCK" if shared else "F_WRLCK", start, length)
 
 
 def unlock(descriptor: int, start: int, length: int = 1) -> None:
-    """Unlock bytes of a file. The bytes need not be locked. Raises as :func:`try_lock`."""
+    """Unlock bytes of a file. The bytes need not be locked.
+
+    Raises OSError if the file system or the operating system has no locks.
+    """
     _set_lock(descriptor, "F_UNLCK", start, length)
 
 
@@ -58,10 +61,10 @@ def lock_file(
     keep_waiting: Callable[[], bool] = lambda: True,
     advice: str = "",
 ) -> bool:
-    """Lock a whole file. Return False if another open file keeps it locked until the wait ends.
+    """Lock a whole file. Return False if another open file has the file locked until the wait ends.
 
-    ``timeout`` and ``keep_waiting`` are those of :func:`wait_for_lock`. ``advice`` is that of
-    :func:`lock_or_go_on`.
+    The wait ends after ``timeout`` seconds, or when ``keep_waiting`` returns False. If there are no
+    locks, ``advice`` is logged as a warning, and True is returned (see :func:`lock_or_go_on`).
     """
     attempt = partial(_try_lock_file, descriptor)
     return wait_for_lock(partial(lock_or_go_on, attempt, advice), timeout, keep_waiting)
@@ -75,12 +78,13 @@ def unlock_file(descriptor: int) -> None:
 
 
 def lock_or_go_on(attempt: Callable[[], bool], advice: str = "") -> bool:
-    """Return the result of ``attempt``, which tries to lock. Return True if there are no locks.
+    """Call ``attempt``, which tries to lock a file, and return the result of ``attempt``.
 
-    Without locks the work goes on, because to refuse it would be worse than a rare collision of two
-    processes. ``advice`` tells the user what to avoid in this case, and is logged as a warning.
-    Only the cache folder is different: if :func:`onefs.cache.locks.can_lock` finds no locks, the
-    threads of this process exclude each other with locks in memory.
+    Return True if the file system or the operating system has no locks. Then the work continues
+    without a lock, because a rare collision of two processes is better than no work. ``advice`` is
+    logged as a warning, and tells the user what to avoid. Only the cache folder is different. If
+    :func:`onefs.cache.locks.can_lock` finds no locks there, the threads of this process exclude
+    each other with locks in memory.
     """
     try:
         return attempt()
@@ -95,9 +99,10 @@ def wait_for_lock(
     timeout: float,
     keep_waiting: Callable[[], bool] = lambda: True,
 ) -> bool:
-    """Repeat ``attempt``, which tries to lock, until it succeeds. Return False if the wait ends.
+    """Call ``attempt``, which tries to lock, until ``attempt`` returns True. Then return True.
 
-    The wait ends after ``timeout`` seconds, or when ``keep_waiting`` returns False.
+    Return False if the wait ends first. The wait ends after ``timeout`` seconds, or when
+    ``keep_waiting`` returns False.
     """
     end, pause = time.monotonic() + timeout, _FIRST_PAUSE_SECONDS
     while not attempt():

@@ -11,7 +11,8 @@ import threading
 from collections.abc import Callable
 from contextlib import suppress
 
-#: seconds from a large answer to the release; by then its rows are stored and their memory is freed
+#: seconds from a large answer to the release. After this time the rows of the answer are stored,
+#: and their memory is freed
 RELEASE_DELAY_SECONDS = 3.0
 
 _lock = threading.Lock()
@@ -36,7 +37,10 @@ def schedule_memory_release() -> None:
 
 
 def release_free_memory() -> None:
-    """Release free memory to the operating system, if the C library can do that (glibc can)."""
+    """Release free memory to the operating system.
+
+    Does nothing if the C library lacks the function ``malloc_trim``. glibc has this function.
+    """
     global _timer
     with _lock:
         _timer = None

@@ -64,7 +64,7 @@ def read_mounts(mountinfo: Path = MOUNTINFO_FILE) -> list[KernelMount]:
 
 
 def _parse_line(line: str) -> KernelMount | None:
-    # fixed fields, optional ones, a dash, then type, source and options
+    # fixed fields, optional fields, a dash, then type, source and options
     fields = line.split(" ")
     try:
         dash = fields.index("-", 6)

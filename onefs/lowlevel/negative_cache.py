@@ -1,4 +1,4 @@
-"""Negative cache: a recent failure answers the same request for a short time."""
+"""Negative cache: failures that are remembered for a short time, and raised again."""
 
 from __future__ import annotations
 
@@ -17,8 +17,9 @@ K = TypeVar("K", bound=Hashable)
 class NegativeCache(Generic[K]):
     """Keeps the latest failure of each key until its time to live (TTL) has passed. Thread-safe.
 
-    ``ttl`` returns the seconds for which a failure is kept. If it returns 0, the failure is not
-    kept. If there are more than ``max_entries`` failures, the least recently used one is dropped.
+    ``ttl`` returns the seconds for which a failure is kept. If ``ttl`` returns 0, the failure is
+    not kept. If there are more than ``max_entries`` failures, the failure that was used least
+    recently is dropped.
     """
 
     def __init__(
@@ -33,24 +34,27 @@ class NegativeCache(Generic[K]):
         )
 
     def add(self, key: K, error: OnefsError) -> None:
-        """Keep ``error`` as the failure of ``key``. Remove its tracebacks."""
+        """Keep ``error`` as the failure of ``key``. Remove the tracebacks of ``error``."""
         strip_tracebacks(error)
         with self._lock:
             self._failures[key] = error
 
     def get(self, key: K) -> OnefsError | None:
-        """Return the failure of ``key``. Return None if there is none, or its TTL has passed."""
+        """Return the failure of ``key``.
+
+        Return None if ``key`` has no failure, or if the failure's TTL has passed.
+        """
         with self._lock:
             return self._failures.get(key)
 
     def raise_failure(self, key: K) -> None:
-        """Raise a copy of the failure of ``key``, if there is one."""
+        """Raise a copy of the failure of ``key``. Do nothing if ``key`` has no failure."""
         error = self.get(key)
         if error is not None:
             raise copy_error(error)
 
     def discard(self, key: K) -> None:
-        """Drop the failure of ``key``, if there is one."""
+        """Drop the failure of ``key``. Do nothing if ``key`` has no failure."""
         with self._lock:
             self._failures.pop(key, None)
 

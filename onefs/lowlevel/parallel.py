@@ -44,7 +44,7 @@ def run_parallel(
     max_threads: int,
     name: str,
 ) -> Iterator[Outcome[I, R]]:
-    """Call ``work`` for each item, and yield each outcome when the call has ended.
+    """Call ``work`` for each item, and yield the outcome of each call when the call has ended.
 
     At most ``max_threads`` calls run at the same time. Items are taken from ``items`` when they are
     needed, in the caller's thread. ``name`` is the prefix of the threads' names. Raises Busy if no
@@ -81,7 +81,7 @@ class _Workers(Generic[I, R]):
         self.pending_count = 0
 
     def submit(self, item: I) -> None:
-        """Queue an item. Start a thread if fewer than the maximum run."""
+        """Queue an item. Start a thread if fewer than ``max_threads`` threads run."""
         if self._thread_count < self._max_threads:
             self._start_thread()
         self._items.put((item,))
@@ -96,9 +96,9 @@ class _Workers(Generic[I, R]):
         return not self._outcomes.empty()
 
     def next_outcome(self) -> Outcome[I, R]:
-        """Return the next outcome. Wait for it without a time limit.
+        """Wait for the next outcome without a time limit, and return the outcome.
 
-        No limit is needed, because each call of ``work`` has its own deadline.
+        No time limit is needed, because each call of ``work`` has its own deadline.
         """
         outcome = self._outcomes.get()
         self.pending_count -= 1

@@ -22,7 +22,7 @@ def absolute(path: str | os.PathLike[str]) -> str:
 def absolute_as_written(path: str) -> str:
     """Return ``path`` as an absolute path. Keep ``~``, ``..`` and symbolic links.
 
-    Raises as :func:`absolute`.
+    Raises UsageError if the working directory was deleted.
     """
     try:
         return os.path.join(os.getcwd(), path)
@@ -31,7 +31,10 @@ def absolute_as_written(path: str) -> str:
 
 
 def resolved(path: str | os.PathLike[str]) -> str:
-    """Return ``path`` as an absolute path without symbolic links. Raises as :func:`absolute`."""
+    """Return ``path`` as an absolute path without symbolic links. Expand ``~``.
+
+    Raises UsageError for a relative path if the working directory was deleted.
+    """
     return os.path.realpath(absolute(path))
 
 

@@ -18,10 +18,10 @@ _DAY_SECONDS = 86400.0
 
 @lru_cache(maxsize=1)
 def boot_id() -> str:
-    """Return the kernel's identifier of this boot of the machine, a UUID.
+    """Return the kernel's identifier for this boot of the machine, a UUID.
 
-    If the kernel has none, the identifier is random for each process. Data of another process then
-    counts as data of another boot, which is safe.
+    If the kernel has no such identifier, return a random UUID, which is different in each process.
+    Data of another process then counts as data of another boot, which is safe.
     """
     try:
         return Path("/proc/sys/kernel/random/boot_id").read_text("ascii").strip()
@@ -41,11 +41,13 @@ def pid_namespace_id() -> str:
 
 
 def is_abandoned(folder: Path, pid: str, namespace_id: str) -> bool:
-    """Whether the process that made ``folder`` has ended, or ``folder`` has long been unused.
+    """Whether a process's folder is no longer used.
 
-    It cannot be found out whether a process of another host or container still runs. Its folder is
-    abandoned after UNUSED_DAYS without use. The process id 0 means an unknown process; on this host
-    its folder is never abandoned.
+    ``pid`` and ``namespace_id`` identify the process that made the folder. If the process is on
+    this host and in this container, its folder is abandoned when the process has ended. The process
+    id 0 means an unknown process. The folder of an unknown process on this host is never abandoned.
+    For a process on another host or in another container, onefs cannot find out whether the process
+    still runs. The folder of such a process is abandoned after UNUSED_DAYS without use.
     """
     if namespace_id == pid_namespace_id():
         return pid != "0" and not _is_running(int(pid))

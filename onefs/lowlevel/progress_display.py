@@ -23,7 +23,7 @@ RATE_WINDOW_SECONDS = 5.0
 MAX_BAR_CHARACTERS = 20
 #: fewest characters in a bar; a shorter bar is left out
 MIN_BAR_CHARACTERS = 5
-#: characters of a line that are kept for the file's name, before the bar gets any
+#: characters of a line that the file's name gets before the bar gets characters
 MIN_NAME_CHARACTERS = 24
 #: most files that have a bar at the same time
 MAX_BARS = 8
@@ -41,11 +41,11 @@ class FileUnderWay(Protocol):
 class ProgressDisplay:
     """Shows progress on standard error, redraws it in place and erases it at the end. Thread-safe.
 
-    After :meth:`show` the progress is one line for a phase of the command. After
-    :meth:`expect_files` it is a bar for each file under way, and a line with the total. Nothing is
-    written if standard error is not a terminal, or during the first second. ``poll`` is called
-    before each drawing and returns the files under way. A caller that reports these files with
-    :meth:`update` does not need ``poll``.
+    After :meth:`show` the display is one line for a phase of the command. After
+    :meth:`expect_files` the display is a bar for each file in progress, and a line with the total.
+    Nothing is written during the first second, or if standard error is not a terminal. ``poll`` is
+    called before each drawing and returns the files in progress. A caller that reports these files
+    with :meth:`update` does not need ``poll``.
     """
 
     def __init__(self, poll: Callable[[], Iterable[FileUnderWay]] = tuple) -> None:
@@ -60,7 +60,7 @@ class ProgressDisplay:
         self._finished_files = self._finished_bytes = 0
         #: bytes received since the start
         self._received_bytes = 0
-        #: the time of earlier drawings, and the bytes received until then
+        #: the time of each earlier drawing, and the bytes received until that time
         self._rate_samples: deque[tuple[float, int]] = deque([(time.monotonic(), 0)])
         self._drawn_lines = 0
         self._stop = threading.Event()
@@ -81,7 +81,8 @@ class ProgressDisplay:
     def show(self, phase: str, done: float, total: float, unit: str) -> None:
         """Report that ``done`` of ``total`` units of a phase without files are done.
 
-        ``total`` is 0 if it is unknown. ``unit`` is the name of the units.
+        ``total`` is 0 if the total is unknown. ``unit`` is the name of the units, for example
+        "sessions".
         """
         with self._lock:
             self._phase, self._expected = (phase, done, total, unit), None
@@ -89,7 +90,8 @@ class ProgressDisplay:
     def expect_files(self, files: Iterable[tuple[str, int | None]]) -> None:
         """Begin the phase that handles ``files``.
 
-        Each file is given as its name and its size in bytes, or None if the size is unknown.
+        Each item of ``files`` is the name of a file and its size in bytes. None means an unknown
+        size.
         """
         with self._lock:
             listed = [(name, size or 0) for name, size in files]
@@ -98,9 +100,13 @@ class ProgressDisplay:
             self._expected_bytes = sum(size for _, size in listed)
 
     def update(self, name: str, done: int, size: int | None = None) -> None:
-        """Report that ``done`` bytes of a file are done. ``size`` replaces the expected size."""
+        """Report that ``done`` bytes of the file ``name`` are done.
+
+        ``size`` is the size of the file in bytes. ``size`` replaces the size that was given to
+        :meth:`expect_files`.
+        """
         with self._lock:
-            if name in self._finished:  # it finished after ``poll`` returned it
+            if name in self._finished:  # the file was finished after ``poll`` had returned it
                 return
             if name in self._files:
                 self._received_bytes += max(0, done - self._files[name][0])
@@ -151,7 +157,7 @@ class ProgressDisplay:
         return _figures_line(done, self._expected_bytes, figures, columns)
 
     def _bytes_per_second(self) -> float:
-        """Return the average rate over the last RATE_WINDOW_SECONDS."""
+        """Return the average of the bytes received per second in the last RATE_WINDOW_SECONDS."""
         now = time.monotonic()
         samples = self._rate_samples
         samples.append((now, self._received_bytes))
@@ -184,7 +190,7 @@ class ProgressDisplay:
 
 
 def _phase_line(phase: str, done: float, total: float, unit: str, columns: int) -> str:
-    """Return the line of a phase, with a bar if the total is known.
+    """Return the line for a phase, with a bar if the total is known.
 
     If a line without a bar is too long, the beginning of the phase's name is left out.
     """
@@ -196,7 +202,10 @@ def _phase_line(phase: str, done: float, total: float, unit: str, columns: int) 
 
 
 def _file_line(done: int, size: int, name: str, columns: int) -> str:
-    """Return the line of a file: a bar, all figures, and as much of the name's end as fits."""
+    """Return the line for a file: a bar, the bytes done, the file's size, and the file's name.
+
+    If the name is too long for the line, the beginning of the name is left out.
+    """
     figures = f"{format_size(done)} of {format_size(size)}  "
     spare = columns - len(f"{_format_bar(done, size, 0)} {figures}")
     bar = _format_bar(done, size, _bar_width(spare - min(len(name), MIN_NAME_CHARACTERS)))
@@ -205,10 +214,10 @@ def _file_line(done: int, size: int, name: str, columns: int) -> str:
 
 
 def _figures_line(done: float, total: float, figures: Sequence[str], columns: int) -> str:
-    """Return a line with the figures, and with a bar that is as wide as fits.
+    """Return a line with the figures, and with the longest bar for which the line has space.
 
-    If the figures do not fit, they are written shorter. If the short figures do not fit, figures at
-    the end are left out.
+    If the figures do not fit, a shorter form of the figures is used. If the short figures do not
+    fit, figures at the end are left out.
     """
     short = [figure.replace(" of ", "/") for figure in figures]
     for shown in (figures, *(short[:count] for count in range(len(short), 0, -1))):
@@ -220,9 +229,10 @@ def _figures_line(done: float, total: float, figures: Sequence[str], columns: in
 
 
 def _cut_start(name: str, columns: int) -> str:
-    """Return ``name`` in at most ``columns`` characters: a longer name is ``...`` and its end.
+    """Return ``name`` in at most ``columns`` characters.
 
-    If ``columns`` is 3 or less, return '' for a longer name.
+    A longer name is shortened to ``...`` and the end of the name. If ``columns`` is 3 or less,
+    return '' for a longer name.
     """
     if len(name) <= columns:
         return name

@@ -23,15 +23,19 @@ class RetryingThreadPool(ThreadPoolExecutor):
     _needs_thread = False
 
     def enqueue(self, work: Callable[..., object], *args: object) -> None:
-        """Queue work. If no thread can be started for it, the next call tries that again."""
+        """Queue work. If no thread can be started now, the work stays queued.
+
+        The next call of :meth:`enqueue` or :meth:`retry_thread_start` tries again to start a
+        thread.
+        """
         self._needs_thread = False
         try:
             self.submit(work, *args)
-        except RuntimeError:  # unless the pool is shut down, the work is queued all the same
+        except RuntimeError:  # the work is queued, except if the pool is shut down
             self._needs_thread = True
 
     def retry_thread_start(self) -> None:
-        """Start a thread if the last attempt to start one failed."""
+        """Start a thread if :meth:`enqueue` could not start a thread for its work."""
         if self._needs_thread:
             self.enqueue(_do_nothing)
 
@@ -43,8 +47,8 @@ def _do_nothing() -> None:
 class SingleFlight(Generic[R]):
     """Runs the work for each key at most once at a time. Later callers share the run. Thread-safe.
 
-    ``name`` is the prefix of the threads' names. At most ``workers`` runs are under way at the same
-    time. Further runs wait in a queue.
+    ``name`` is the prefix of the threads' names. At most ``workers`` runs are in progress at the
+    same time. Further runs wait in a queue.
     """
 
     def __init__(self, name: str, workers: int) -> None:
@@ -54,7 +58,7 @@ class SingleFlight(Generic[R]):
         self._is_closed = False
 
     def start(self, key: Hashable, work: Callable[[], R]) -> Future[R]:
-        """Return the run for ``key`` that is in flight. Start one if there is none.
+        """Return the run for ``key`` that is in progress. Start a run if no run is in progress.
 
         Raises Stopping after :meth:`close`, and Busy if no thread can be started.
         """
@@ -73,10 +77,11 @@ class SingleFlight(Generic[R]):
             return future
 
     def wait(self, key: Hashable, work: Callable[[], R], deadline: float, description: str) -> R:
-        """Return the result of the run for ``key``. Wait for it at most ``deadline`` seconds.
+        """Wait for the run for ``key`` at most ``deadline`` seconds, and return the run's result.
 
-        Raises what the work raises, what :meth:`start` raises, and DeadlineExceeded with
-        ``description`` in its message.
+        If no run for ``key`` is in progress, start a run. Raises what ``work`` raises, and what
+        :meth:`start` raises. Raises DeadlineExceeded, with ``description`` in its message, after
+        ``deadline`` seconds.
         """
         future = self.start(key, work)
         if not wait([future], timeout=deadline).done:
@@ -117,7 +122,10 @@ def result_of(future: Future[R]) -> R:
 
 
 def _settle(future: Future[R], result: R | None = None, error: BaseException | None = None) -> None:
-    """Set the outcome of a run, unless :meth:`SingleFlight.close` or the run has set one."""
+    """Set the outcome of a run: ``error``, or ``result`` if ``error`` is None.
+
+    Does nothing if an outcome is already set, for example by :meth:`SingleFlight.close`.
+    """
     try:
         if error is not None:
             future.set_exception(error)

@@ -12,19 +12,20 @@ from typing import Any
 
 #: seconds that SQLite waits, while it opens a file, for another process that migrates the file
 OPEN_TIMEOUT_SECONDS = 10.0
-#: seconds that SQLite waits in one statement for another process's lock; this process's other
-#: threads wait, too
+#: seconds that SQLite waits in one statement for another process's lock. The other threads of this
+#: process wait, too
 _BUSY_TIMEOUT_SECONDS = 0.05
 
 
 def connect(
     path: Path | str, journal: str, schema: str, version: int, migrations: Mapping[int, str]
 ) -> sqlite3.Connection:
-    """Open a database file. Create or migrate its tables if needed.
+    """Return a connection to a database file. Create or migrate the file's tables if needed.
 
-    ``journal`` is SQLite's journal mode: WAL, DELETE or MEMORY. ``migrations`` has, for each older
-    version, the script that leads to the next version. Raises sqlite3.Error. This is a
-    DatabaseError if the file was written by a newer onefs, or has other columns than ``schema``.
+    ``journal`` is SQLite's journal mode: WAL, DELETE or MEMORY. ``schema`` is the script that
+    creates the tables. ``migrations`` has, for each older version, the script that leads to the
+    next version. Raises DatabaseError if the file was written by a newer onefs, or if its tables
+    have other columns than ``schema``. Raises sqlite3.Error for any other failure.
     """
     connection = sqlite3.connect(
         path, timeout=OPEN_TIMEOUT_SECONDS, isolation_level=None, check_same_thread=False
@@ -34,13 +35,13 @@ def connect(
         if stored > version:
             raise sqlite3.DatabaseError(f"it was written by a newer onefs (schema {stored})")
         connection.execute(f"PRAGMA journal_mode = {journal}")
-        # without WAL, a power loss may damage the file if this is NORMAL
+        # without WAL, a power loss may damage the file if ``synchronous`` is NORMAL
         connection.execute(f"PRAGMA synchronous = {'NORMAL' if journal == 'WAL' else 'FULL'}")
         if 0 < stored < version:
             _migrate(connection, version, migrations)
         _check_columns(connection, schema)
         connection.executescript(schema)
-        if stored != version:  # otherwise do not write: a write waits for other processes' locks
+        if stored != version:  # no needless write: it would wait for other processes' locks
             connection.execute(f"PRAGMA user_version = {version}")
         connection.execute(f"PRAGMA busy_timeout = {round(_BUSY_TIMEOUT_SECONDS * 1000)}")
     except BaseException:
@@ -50,7 +51,10 @@ def connect(
 
 
 def _migrate(connection: sqlite3.Connection, version: int, migrations: Mapping[int, str]) -> None:
-    """Migrate the file to ``version`` in one transaction, unless another process has done so."""
+    """Migrate the file to ``version`` in one transaction.
+
+    If another process has just migrated the file, do nothing.
+    """
     connection.execute("BEGIN IMMEDIATE")
     try:
         for step in range(connection.execute("PRAGMA user_version").fetchone()[0], version):
@@ -98,8 +102,8 @@ def is_unusable(error: sqlite3.DatabaseError) -> bool:
 def is_disk_full(folder: Path, error: Exception) -> bool:
     """Whether a full disk caused the error.
 
-    Some of these errors of SQLite have only a general reason. In this case the result is whether
-    the disk of ``folder`` is full now.
+    Some errors of SQLite do not say whether the disk is full. For these errors, return whether the
+    disk of ``folder`` is full now.
     """
     if isinstance(error, OSError):
         return error.errno in (errno.ENOSPC, errno.EDQUOT)
@@ -117,7 +121,7 @@ def is_disk_full(folder: Path, error: Exception) -> bool:
 def is_corrupt(error: BaseException | None) -> bool:
     """Whether SQLite reports that the file is damaged, is no database, or lacks a table or column.
 
-    The result is False for a file that is locked, that may not be read, or that is on a full disk.
+    Return False if the file is locked, if it may not be read, or if its disk is full.
     """
     text = str(error) if isinstance(error, sqlite3.Error) else ""
     return "malformed" in text or "not a database" in text or text.startswith("no such")
@@ -126,7 +130,8 @@ def is_corrupt(error: BaseException | None) -> bool:
 def leak_connection(connection: sqlite3.Connection | None) -> None:
     """Keep the parent's connection open for ever, in a child made by a fork.
 
-    To close the connection would free the parent's locks, remove the WAL that the parent writes to,
-    or wait for ever for a lock that no thread of the child can release.
+    If the child closed the connection, the close would free the parent's locks, or remove the WAL
+    file that the parent writes to. The close could also wait for ever for a lock that no thread of
+    the child can release.
     """
     ctypes.pythonapi.Py_IncRef(ctypes.py_object(connection))

@@ -4,7 +4,7 @@ Transactions are short and there are many threads, so all threads share one conn
 Other processes may use the same file at the same time. The file should be on a local disk, because
 WAL does not work between hosts on a network file system (sqlite.org/wal.html). On a network file
 system the journal is DELETE, which is slower, and only as reliable as the locks of that file
-system. A warning is logged then.
+system. In this case a warning is logged.
 """
 
 from __future__ import annotations
@@ -64,19 +64,19 @@ _in_use_at_fork: set[Path] = set()
 class SqliteFile(ForkAware):
     """A database file with a schema of a certain version. Thread-safe.
 
-    A file that is not a database, was written by a newer onefs, or has tables with other columns
-    than ``schema`` is moved aside with a warning in the log, and a new file is created. A file
-    whose damage is detected only in use is replaced in the same way, and one CacheError reports the
-    damage.
+    A file is moved aside if it is not a database, if it was written by a newer onefs, or if its
+    tables have other columns than ``schema``. Then a new file is created, and the log has a
+    warning. If damage of a file is detected only in use, the file is replaced in the same way, and
+    one CacheError reports the damage.
 
     ``description`` names the file in errors. ``migrations`` has, for each older version, the script
     that leads to the next version. ``path`` may be IN_MEMORY. Every method raises CacheError if the
-    file cannot be used, or if another process has it locked for more than LOCK_RETRY_SECONDS. It
-    raises CacheFull if the disk of the file is full.
+    file cannot be used, or if another process has the file locked for more than LOCK_RETRY_SECONDS.
+    Every method raises CacheFull if the disk of the file is full.
 
     The file is closed before a fork and opened again at its next use. If the file is in use for
-    longer than a fork waits, the child works on an empty database in memory. The reason is that
-    SQLite cannot open a file again in a process that has inherited a connection to this file.
+    longer than a fork waits, the child works on an empty database in memory, because SQLite cannot
+    open a file again in a process that has inherited a connection to this file.
     """
 
     def __init__(
@@ -118,7 +118,10 @@ class SqliteFile(ForkAware):
 
     @property
     def folder_status(self) -> str:
-        """Return one sentence if the folder was deleted or its disk was unmounted, otherwise ''."""
+        """Return one sentence if the file's folder was deleted, or if its disk was unmounted.
+
+        Return '' if neither has happened.
+        """
         return "" if self._folder_guard is None else self._folder_guard.status_message
 
     def fetch_rows(self, statement: str, *values: object) -> list[tuple[Any, ...]]:
@@ -133,7 +136,11 @@ class SqliteFile(ForkAware):
 
     @contextmanager
     def transaction(self) -> Iterator[sqlite3.Connection]:
-        """Yield a connection for a transaction: all its statements take effect, or none."""
+        """Yield a connection for a transaction.
+
+        At the end of the ``with`` block, all statements of the block take effect. If the block or
+        the end of the transaction raises an error, no statement takes effect.
+        """
         end = self._retry_deadline()
         connection = self._begin_transaction(end)
         try:
@@ -147,7 +154,11 @@ class SqliteFile(ForkAware):
             self._lock.release()
 
     def before_fork(self, end: float) -> None:
-        """Close the connection when it is not in use, so that each process opens a new one."""
+        """Wait until the connection is not in use, at most until ``end``, and close the connection.
+
+        Then the parent and the child each open a new connection. If the connection is in use for
+        longer, it stays open.
+        """
         self._is_paused = self._lock.acquire(timeout=max(0.0, end - time.monotonic()))
         connection = self._connection
         if not self._is_paused or connection is None or self._is_closed or self._path == IN_MEMORY:
@@ -166,7 +177,7 @@ class SqliteFile(ForkAware):
             self._lock.release()
 
     def after_fork_in_child(self) -> None:
-        """Forget the connection without closing it, if it could not be closed before the fork."""
+        """Forget a connection that was in use during the fork, without closing the connection."""
         if not self._is_paused:
             _in_use_at_fork.add(self._path)
             leak_connection(self._connection)
@@ -175,10 +186,11 @@ class SqliteFile(ForkAware):
         self._lock = threading.RLock()
 
     def _current_connection(self) -> sqlite3.Connection:
-        """Return a connection to the file that is at our path now.
+        """Return a connection to the file that is at ``path`` now.
 
-        A file that was deleted or replaced is opened again, because SQLite would still use the
-        deleted file. Raises CacheError if the file cannot be opened, or its disk is unmounted.
+        If the file was deleted or replaced, the file at ``path`` is opened again, because SQLite
+        would still use the deleted file. Raises CacheError if the file cannot be opened, or if its
+        disk is unmounted.
         """
         if self._is_closed:
             raise CacheError(f"{self._description} {self._path} is closed")
@@ -191,7 +203,10 @@ class SqliteFile(ForkAware):
         return self._connection
 
     def _is_file_unchanged(self) -> bool:
-        """Whether the open file is the one at our path. This is checked once a second."""
+        """Whether the open file is still the file at ``path``.
+
+        The file system is asked at most once in FILE_CHECK_INTERVAL_SECONDS.
+        """
         now = time.monotonic()
         if now < self._checked_until or self._path == IN_MEMORY or self._path in _in_use_at_fork:
             return True
@@ -206,9 +221,10 @@ class SqliteFile(ForkAware):
         return False
 
     def _reopen(self) -> None:
-        """Open the file. Create it if it is missing, unless its disk is unmounted.
+        """Open the file. Create the file if it is missing and its disk is mounted.
 
-        Raises CacheError if the disk is unmounted, sqlite3.Error, and OSError.
+        Raises CacheError if the disk is unmounted. Raises sqlite3.Error or OSError if the file
+        cannot be opened.
         """
         if self._folder_guard is not None:
             self._folder_guard.check_available()
@@ -230,7 +246,11 @@ class SqliteFile(ForkAware):
             self._folder_guard.note_available_again(recreated=is_new)
 
     def _begin_transaction(self, end: float) -> sqlite3.Connection:
-        """Acquire our lock and begin a transaction. The lock is free between two attempts."""
+        """Acquire the lock of this object, begin a transaction and return the connection.
+
+        If another process has the file locked, try again until ``end``. Other threads can acquire
+        the lock of this object between two attempts.
+        """
         while True:
             self._lock.acquire()
             try:
@@ -246,9 +266,9 @@ class SqliteFile(ForkAware):
                 raise
 
     def _commit(self, connection: sqlite3.Connection, end: float) -> None:
-        """Commit the transaction. Try again until ``end`` while the file is locked.
+        """Commit the transaction. Try again until ``end`` if the file is locked.
 
-        With a DELETE journal, readers in other processes can delay a commit.
+        With a DELETE journal, other processes that read the file can delay a commit.
         """
         while True:
             try:
@@ -267,7 +287,7 @@ class SqliteFile(ForkAware):
     def _pause_or_raise(self, error: CacheError, end: float) -> None:
         """Pause before the next attempt if another process has the file locked.
 
-        Raises ``error`` if the file is not locked, or the time is after ``end``.
+        Raises ``error`` if the file is not locked, or if the time ``end`` has passed.
         """
         if not is_locked(error.__cause__):
             raise error
@@ -298,7 +318,10 @@ class SqliteFile(ForkAware):
         )
 
     def _replace_damaged_file(self, reason: str) -> None:
-        """Replace the file with a new one, unless another process has already replaced it."""
+        """Move the damaged file aside, and open a new file.
+
+        If another process has already replaced the file, open that file.
+        """
         self._is_usable = False
         if self._connection is not None:
             self._connection.close()
@@ -326,9 +349,10 @@ class SqliteFile(ForkAware):
         return connection
 
     def _open_or_replace(self) -> sqlite3.Connection:
-        """Open the file. Move it aside first if it is unusable.
+        """Open the file, and return a connection to the file.
 
-        Another process may already have replaced the file: then this file is opened.
+        If the file is unusable, move it aside and create a new file. If another process has already
+        replaced the file, open that file.
         """
         with hold_replacement_lock(self._path):
             try:
@@ -370,7 +394,7 @@ class SqliteFile(ForkAware):
         )
 
     def _unused_name(self) -> Path:
-        """Return the path to move the file to, a path at which there is no other file."""
+        """Return a path for the file that is moved aside. No other file is at this path."""
         marks = (f".{number}" if number else "" for number in itertools.count())
         names = (self._path.with_name(f"{self._path.name}.unusable{mark}") for mark in marks)
         return next(path for path in names if not path.exists())

@@ -1,4 +1,4 @@
-"""Checks of the arguments of ``ONE``'s methods, and paths in a cache folder."""
+"""Check the arguments of ``ONE``'s methods, and convert places to paths in a cache folder."""
 
 from __future__ import annotations
 
@@ -34,5 +34,9 @@ def parse_names(names: object) -> tuple[list[object], bool]:
 
 
 def cache_path(cache_dir: Path, place: Sequence[str]) -> Path:
-    """Return the path in a cache folder for ``place``, the parts of a path from the lab on."""
+    """Return the path of ``place`` in the cache folder ``cache_dir``.
+
+    ``place`` is a path in the tree, as a tuple of its parts from the lab on. In a cache folder, a
+    lab's folder contains one more folder, ``Subjects``.
+    """
     return cache_dir.joinpath(place[0], alf.SUBJECTS, *place[1:])

@@ -67,11 +67,13 @@ class CataloguePaths:
         return cache_path(self._access.cache_dir, place)
 
     def layout(self, session: Session, variant: Variant) -> SessionLayout:
-        """Return the folders and datasets of a session in a variant of the tree.
+        """Return the folders and datasets of a session as ``variant`` of the tree shows them.
 
-        Cache tables lack some datasets, and all types and replicas. So if only cache tables list
-        the session, its listing is first requested from Alyx. If Alyx is unreachable or no longer
-        has the session, the listing of the tables is used, so that cached files can be loaded.
+        The variant is the full tree, the tree as of a day, or the flat tree. Cache tables lack
+        types, replicas and some of the datasets. So if only cache tables list the session's
+        datasets, the listing is first requested from Alyx. If Alyx is unreachable or has deleted
+        the session, the listing from the cache tables is used. Then cached files can still be
+        loaded.
         """
         catalogue = self._access.catalogue
         if any(dataset.from_tables for dataset in catalogue.datasets(session).value):
@@ -91,7 +93,10 @@ class CataloguePaths:
         refuse_unserved(self._access.catalogue, session, lambda at, _: at == below, variant)
 
     def _cached_session_at(self, place: Place) -> Session | None:
-        """Return the session that the catalogue has at a place. Return None if none or several."""
+        """Return the session that the catalogue has at ``place``.
+
+        Return None if the catalogue has no session or several sessions at ``place``.
+        """
         _, subject, day, number = place
         ref = alf.Ref(day, alf.parse_number_folder(number) or 0, subject)
         sessions = self._access.database.sessions_by_ref(ref)

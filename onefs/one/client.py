@@ -30,31 +30,36 @@ SessionNames = SessionName | Sequence[SessionName]
 class ONE(LaboratoryClient):
     """A client for one database. ``ONE()`` opens the database that is set up.
 
-    Arguments open another database, for this object only: no argument is saved. If no database is
-    set up or named, and exactly one laboratory is mounted (in ``cache_dir``, if given), this
-    laboratory is opened. With a password or token, a mounted laboratory is not used, so
-    ``base_url`` must be given. The mount may belong to another user (``--allow-other``). Then no
-    login is needed, and ``cache_dir`` may be its mount point.
+    Arguments can select another database, for this object only. No argument is saved. If no
+    database is set up and no argument names a database, the mounted laboratory is opened. For this,
+    exactly one laboratory must be mounted. If ``cache_dir`` is given, it must be the cache folder
+    of this laboratory. With a password or token, no mounted laboratory is opened. Then ``base_url``
+    must be given if no database is set up. The mount may belong to another user
+    (``--allow-other``). Then no login is needed, and ``cache_dir`` may be the mount point.
 
-    ``base_url`` is Alyx's address. ``username`` and ``password`` are the login for Alyx; ``token``
-    replaces both. ``profile`` is the name of a profile that ``onefs setup`` has saved.
-    ``cache_dir`` is a ONE cache folder. ``data_username`` and ``data_password`` are the login for
-    the file server. ``data_hosts`` are the servers that may receive this login (``https://host``,
-    separated by commas). With ``offline`` no request is sent. With ``silent`` nothing is asked on
-    the terminal.
+    ``base_url`` is Alyx's address. ``username`` and ``password`` are the login for Alyx. ``token``
+    replaces this user name and password. ``profile`` is the name of a profile that ``onefs setup``
+    has saved. ``cache_dir`` is a ONE cache folder. ``data_username`` and ``data_password`` are the
+    login for the file server. ``data_hosts`` are the servers that may receive this login
+    (``https://host``, separated by commas). With ``offline`` no request is sent. With ``silent``
+    nothing is asked on the terminal.
 
-    Raises NotConfigured if no database is known, and the user cannot be asked on a terminal. Raises
-    UsageError for invalid arguments, and AlyxCredentials for a refused login. Raises Unreachable if
-    Alyx is unreachable and nothing from the database is cached. Methods raise the errors in their
-    docstrings. All methods may also raise Unreachable, DeadlineExceeded, AlyxCredentials,
-    Throttled, ServerError or CacheError (``onefs.errors``).
+    Raises NotConfigured if no database is set up, named or mounted, and the user cannot be asked on
+    a terminal. Raises UsageError for invalid arguments. Raises AlyxCredentials if Alyx refuses the
+    login. Raises Unreachable if Alyx is unreachable and nothing from the database is cached. The
+    docstring of each method names the errors of the method. In addition, every method may raise
+    Unreachable, DeadlineExceeded, AlyxCredentials, Throttled, ServerError or CacheError
+    (``onefs.errors``).
     """
 
     # -- search
 
     @staticmethod
     def search_terms(all: bool = False) -> list[str]:
-        """Return the tutorial's ten search terms. With ``all``, return all of :meth:`search`'s."""
+        """Return the ten search terms of the tutorial.
+
+        With ``all``, return all terms of :meth:`search`.
+        """
         return list(vocabulary.VOCABULARY if all else vocabulary.TUTORIAL_TERMS)
 
     @overload
@@ -72,15 +77,17 @@ class ONE(LaboratoryClient):
     ) -> list[str] | tuple[list[str], list[dict[str, Any]]]:
         """Return the eids of the sessions that match all terms, the latest session first.
 
-        ``users=[a, b]`` and ``dataset_types=[a, b]`` match sessions that have both a and b. All
-        other lists, for example ``subject=[a, b]``, match sessions that have a or b.
-        ``date_range`` is one day, or a list of the first and the last day; None is an open end.
-        ``limit`` is the largest number of sessions to return. With ``details``, return ``(eids,
-        rows)``. The rows are Alyx's, each with the ``local_path`` of the session.
+        With the lists ``users=[a, b]``, ``dataset_types=[a, b]`` or ``dataset_names=[a, b]``, a
+        session must have both a and b. With any other list, for example ``subject=[a, b]``, a
+        session must have a or b. ``date_range`` is one day, or a list of the first and the last
+        day. None as the first or last day means no limit. ``limit`` is the largest number of
+        sessions to return. With ``details``, return ``(eids, rows)``. ``rows`` has Alyx's row of
+        each session, to which ``local_path`` is added, the path of the session's folder.
+        ``local_path`` is None for a session without a folder.
 
-        Raises UsageError, naming the term, for an invalid term or value. If Alyx is unreachable,
-        the catalogue is searched, and a line in the log says so. Raises Unreachable, naming the
-        terms, if the catalogue cannot search for them.
+        Raises UsageError for an invalid term or value. The message names the term. If Alyx is
+        unreachable, the catalogue is searched, and a line in the log says so. Raises Unreachable if
+        the catalogue does not have the data for a term. The message names these terms.
         """
         if not isinstance(details, bool):
             raise UsageError(f"details is {type(details).__name__}: give True or False")
@@ -98,8 +105,8 @@ class ONE(LaboratoryClient):
     def records(self, sessions: FoundSessions) -> Sequence[Row]:
         """Return Alyx's rows for the sessions that :meth:`search_sessions` has found.
 
-        If this object reads another user's mount, return the whole records of the sessions. Then
-        more than 40 sessions raise UsageError.
+        Alyx's search sends only some fields of a session. If this object reads another user's
+        mount, the rows have all fields. Then more than 40 sessions raise UsageError.
         """
         return (
             sessions.rows if self._mount is None else self._mount.catalogue.records(sessions.eids)
@@ -107,7 +114,11 @@ class ONE(LaboratoryClient):
 
     @interruptible
     def search_sessions(self, *, limit: int | str | None = None, **terms: Any) -> FoundSessions:
-        """Search for sessions, with the terms of :meth:`search`. Return the sessions and rows."""
+        """Return the sessions that match all terms, with their rows from Alyx.
+
+        The terms and errors are those of :meth:`search`. If no session matches, and a name in the
+        search is unknown to the database, a warning says so.
+        """
         query = vocabulary.parse_terms(terms)
         sessions = self._laboratory.queries.search(query, vocabulary.parse_limit(limit))
         if not sessions.eids:
@@ -138,19 +149,23 @@ class ONE(LaboratoryClient):
     def list(
         self, eid: SessionNames | None = None, keyword: str = "dataset-type", details: bool = False
     ) -> Any:
-        """Return a list of names: the dataset types of a session, or all names in the database.
+        """Return the dataset types of a session, or all names of one kind in the database.
 
         ``list(eid)`` returns the dataset types of a session, sorted, each once. With ``details`` it
-        returns a :class:`SessionDataInfo` with the session's datasets. ``list(eid, 'all')`` returns
-        ``[record]``, a list with Alyx's whole record of the session. ``list(eid, FIELD)`` returns a
-        field of this record; with ``details``, ``(value, record)``. ``list(None, 'dataset-types')``
-        returns all dataset types in the database, and ``'users'``, ``'subjects'`` and ``'labs'``
-        all names of that kind; with ``details``, ``(names, rows)``. For several eids, the results
-        are in a list, in the order of the eids.
+        returns a :class:`SessionDataInfo` with the session's datasets.
 
-        A session may have no folder, for example if it has no number. Then it has no dataset types,
-        and a warning says so; its record can still be listed. Raises UsageError for an unknown
-        keyword, and NotFound for an unknown session.
+        ``list(eid, 'all')`` returns ``[record]``, a list with Alyx's whole record of the session.
+        ``list(eid, FIELD)`` returns the value of one field of this record. With ``details`` it
+        returns ``(value, record)``.
+
+        ``list(None, 'dataset-types')`` returns all dataset types in the database. The keywords
+        ``'users'``, ``'subjects'`` and ``'labs'`` return all users, subjects and labs. With
+        ``details`` these calls return ``(names, rows)``. ``rows`` are Alyx's rows for the names.
+
+        If several eids are given, a list with one result for each eid is returned, in the order of
+        the eids. A session may have no folder, for example if it has no number. Then ``list(eid)``
+        returns an empty list and warns, but the record of the session can still be listed. Raises
+        UsageError for an unknown keyword, and NotFound for an unknown session.
         """
         from onefs.one import lists
 
@@ -196,19 +211,22 @@ class ONE(LaboratoryClient):
         """Return the content of a session's datasets. Downloads missing files (docs/tutorial.md).
 
         With ``dataset_types``, return a list with one element for each type, in the same order. The
-        element for a missing dataset is an empty list, and a warning says so. If a type is in
-        several collections, ``collection`` is needed; the error SeveralDatasets lists them. The
-        default revision of each file is loaded. With ``revision``, the last revision that is not
-        after ``revision`` is loaded, as in ONE. With ``dclass_output``, return a
-        :class:`SessionDataInfo` with all datasets of the types; missing datasets are left out.
-        Without ``dataset_types``, return a SessionDataInfo with all datasets.
+        element for a missing dataset is an empty list, and a warning says so. If a type has several
+        datasets, SeveralDatasets is raised, and the message lists the datasets. Then ``collection``
+        or ``revision`` selects one dataset. The default revision of each file is loaded. With
+        ``revision``, the last revision that is not after ``revision`` is loaded, as in ONE.
+
+        With ``dataset_types`` and ``dclass_output``, return a :class:`SessionDataInfo` with all
+        datasets of the types. Missing datasets are left out. Without ``dataset_types``, return a
+        SessionDataInfo with all datasets. A SessionDataInfo for several eids contains the datasets
+        of all these sessions. Lists for several eids are returned in a list, one for each eid.
 
         With ``download_only``, Paths are returned instead of data. With ``mmap``, arrays are mapped
-        into memory. A file that cannot be read is returned as its Path. For several eids, return a
-        list with one list for each eid, or one SessionDataInfo for all of them.
+        into memory. For a file that cannot be read, the Path is returned.
 
-        Raises NotFound, UsageError, SeveralDatasets, BadContent and DataServerCredentials. Raises
-        MissingLibrary for a table if pandas is not installed.
+        Raises UsageError for an invalid argument, NotFound for an unknown session, BadContent if
+        the bytes of a file contradict the database, and DataServerCredentials if the file server
+        refuses the login. Raises MissingLibrary for a table if pandas is not installed.
         """
         from onefs.one.loader import LoadRequest, reject_removed_arguments
 
@@ -242,7 +260,8 @@ class ONE(LaboratoryClient):
 
         The metadata are path, type, shape, dtype, rows, size in bytes, md5, state, URL and others.
         ``path`` is in the cache or in a mount. If the file is not cached, only its first bytes are
-        requested. Raises UsageError, NotFound, and the errors of requests to file servers.
+        requested. Raises UsageError if ``path`` is not the path of a dataset, NotFound if there is
+        no dataset at the path, and the errors of requests to file servers.
         """
         return self._loader.describe(path)
 
@@ -250,10 +269,11 @@ class ONE(LaboratoryClient):
 
     @interruptible
     def eid(self, name: SessionName) -> str:
-        """Return the eid of a session. ``name`` is the session's ref, path, or URL in Alyx.
+        """Return the eid of a session. ``name`` is the session's eid, ref, path, or URL in Alyx.
 
-        The path may be in the cache or in a mount, and may be the path of a file in the session.
-        Raises UsageError, NotFound, or Ambiguous for a ref that two labs have.
+        The path may be in the cache or in a mount. The path may also be the path of a file in the
+        session. Raises UsageError for an invalid name, NotFound if there is no such session, and
+        Ambiguous for a ref that several labs have.
         """
         is_eid = isinstance(name, (str, UUID)) and alf.is_uuid(str(name).lower())
         return self._resolver.session(name).eid if is_eid else self._resolver.eid(name)
@@ -272,7 +292,11 @@ class ONE(LaboratoryClient):
     def folders(
         self, sessions: FoundSessions, mount: str | os.PathLike[str] | None = None
     ) -> dict[str, Path]:
-        """Return the folder of each session from :meth:`search_sessions`, by eid (:meth:`path`)."""
+        """Return a dict from the eid of each session in ``sessions`` to the session's folder.
+
+        ``sessions`` are from :meth:`search_sessions`. Sessions without a folder are left out. The
+        folders are those of :meth:`path`.
+        """
         places = self._resolver.paths.places(sessions)
         return {eid: self._folder(place, mount) for eid, place in places.items()}
 
@@ -280,7 +304,8 @@ class ONE(LaboratoryClient):
     def path(self, eid: SessionName, mount: str | os.PathLike[str] | None = None) -> Path:
         """Return the folder of a session in the cache, or below the mount point ``mount``.
 
-        In the cache, the folder has only the files that were loaded. In a mount, it has all files.
+        In the cache, the folder has only the files that were loaded. In a mount, the folder has all
+        files.
         """
         session = self._resolver.session(_single_name(eid))
         return self._folder(self._resolver.paths.place(session), mount)

@@ -41,8 +41,8 @@ class ConnectionArguments:
     cache_dir: str | os.PathLike[str] | None = None
     data_username: str | None = None
     data_password: str | None = None
-    #: file servers that may receive ``data_username`` and ``data_password``; same form as in
-    #: ONEFS_DATA_HOSTS
+    #: file servers that may receive ``data_username`` and ``data_password``, in the form of
+    #: ONEFS_DATA_HOSTS: ``https://host``, separated by commas
     data_hosts: str | None = None
     #: whether no request may be sent
     offline: bool = False
@@ -61,7 +61,10 @@ class ConnectionArguments:
             _check_text("cache_dir", os.fspath(self.cache_dir))
 
     def flags(self) -> dict[str, str | None]:
-        """Return the arguments that identify the database, in the form of command-line flags."""
+        """Return a dict of the arguments that identify the database.
+
+        The keys are the names of the same flags on the command line, for example ``url``.
+        """
         return {
             "url": self.base_url,
             "username": self.username,
@@ -72,7 +75,10 @@ class ConnectionArguments:
         }
 
     def has_secret(self) -> bool:
-        """Whether a password or token is given. Only the server in ``base_url`` may receive it."""
+        """Whether a password or token is given.
+
+        Only the server in ``base_url`` may receive the password or token.
+        """
         return any(each is not None for each in (self.password, self.token, self.data_password))
 
 
@@ -82,9 +88,10 @@ def open_access(
     """Return the laboratory that the arguments identify, and its settings.
 
     If no database is named or set up, and exactly one laboratory is mounted, open the mounted
-    laboratory. A password or token prevents this. If there is no such laboratory, ``set_up`` asks
-    for a database on the terminal. Raises NotConfigured, UsageError, AlyxCredentials or CacheError.
-    Raises Unreachable if Alyx is unreachable and the catalogue of the laboratory is empty.
+    laboratory. With a password or token, do not open a mounted laboratory. If there is no
+    laboratory to open, and the user can be asked on the terminal, call ``set_up``, which asks for a
+    database. Raises NotConfigured, UsageError, AlyxCredentials or CacheError. Raises Unreachable if
+    Alyx is unreachable and the catalogue of the laboratory is empty.
     """
     site = _resolve_site(arguments, set_up)
     login = GivenLogin() if site.is_embedded else _given_login(arguments, site.settings)
@@ -95,10 +102,11 @@ def open_access(
 
 
 def mount_of_another(arguments: ConnectionArguments) -> MountInfo | None:
-    """Return the mount of another user at ``cache_dir``, or the only mount that can be used.
+    """Return the mount of another user that contains ``cache_dir``.
 
-    Return None if there is no such mount, if a database is named or set up, or if a password or
-    token is given.
+    If ``cache_dir`` is not given, return the mount that :func:`onefs.databases.other_users_mount`
+    returns. Return None if there is no such mount. Return None also if any other argument names a
+    database or a login.
     """
     named = arguments.flags()
     folder = named.pop("cache_dir")

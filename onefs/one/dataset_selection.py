@@ -22,9 +22,10 @@ MAX_TYPES = 1000
 
 
 def parse_types(argument: object) -> list[str]:
-    """Return the dataset types in the argument ``dataset_types`` of ``load``, in order.
+    """Return the dataset types in ``argument``, in the order of the argument.
 
-    Raises UsageError for an invalid argument.
+    ``argument`` is the argument ``dataset_types`` of ``load``. Raises UsageError for an invalid
+    argument.
     """
     if isinstance(argument, str):
         argument = [argument]
@@ -45,9 +46,10 @@ def parse_types(argument: object) -> list[str]:
 
 
 def parse_folder(name: str, argument: object) -> str | None:
-    """Return a collection or revision in Alyx's form, without ``/`` and ``#`` at both ends.
+    """Return ``argument``, a collection or revision, without ``/`` and ``#`` at both ends.
 
-    Return None if ``argument`` is None. Raises UsageError if it is not a text.
+    ``name`` is the name of the argument, for the error message. Return None if ``argument`` is
+    None. Raises UsageError if ``argument`` is not a text.
     """
     if argument is None:
         return None
@@ -62,7 +64,9 @@ def datasets_of_type(
     """Return the datasets of a type, sorted by path, with one revision of each file.
 
     Without ``revision``, select the default revision. If two revisions of a file are flagged as
-    default, return both. With ``revision``, select the last revision that is not after it.
+    default, return both revisions. With ``revision``, select for each file the last revision that
+    is not after ``revision``. ``collection`` is the only collection to select from. If
+    ``collection`` is None, select from all collections.
     """
     of_type = [each for each in listed if each[1].dataset_type == wanted]
     return _select_versions(of_type, collection, revision)
@@ -85,10 +89,11 @@ def tables_for_type(
 def all_datasets(
     listed: Sequence[PlacedDataset], collection: str | None, revision: str | None
 ) -> list[PlacedDataset]:
-    """Return all datasets in a collection, sorted by path. None is any collection.
+    """Return all datasets in a collection, sorted by path.
 
-    Without ``revision``, return all revisions. With ``revision``, return for each file the last
-    revision that is not after it.
+    If ``collection`` is None, return the datasets of all collections. Without ``revision``, return
+    all revisions. With ``revision``, return for each file the last revision that is not after
+    ``revision``.
     """
     if revision is not None:
         return _select_versions(listed, collection, revision)
@@ -120,7 +125,10 @@ def refuse_several(wanted: str, datasets: Sequence[PlacedDataset], session: Sess
 
 
 def _disambiguating_arguments(datasets: Sequence[PlacedDataset]) -> str:
-    """Return advice: the arguments that select one of several datasets. Return '' if none do."""
+    """Return the advice to add ``collection``, ``revision`` or both, to select one of the datasets.
+
+    Return '' if two datasets have the same collection and revision.
+    """
     if len({dataset.collection for _, dataset in datasets}) == len(datasets):
         return "add collection=, or "
     if len({dataset.revision for _, dataset in datasets}) == len(datasets):
@@ -138,9 +146,10 @@ def describe_missing(
     collection: str | None,
     revision: str | None,
 ) -> str:
-    """Return a sentence that says why a session has no dataset of a type that can be loaded.
+    """Return a sentence that says why no dataset of the type ``wanted`` can be loaded.
 
-    ``registered`` contains the types that Alyx lists for the session.
+    ``listed`` are the datasets of the session that are on a server. ``registered`` contains the
+    types of all datasets that Alyx lists for the session.
     """
     types = {dataset.dataset_type for _, dataset in listed}
     if wanted in types:

@@ -22,12 +22,13 @@ RequestedDataset = tuple[Dataset, Place]
 def download_all(
     content: DatasetFiles, requested: Sequence[RequestedDataset], *, offline: bool
 ) -> list[Path | OnefsError]:
-    """Return the file of each dataset, in order. Downloads the files that are not cached.
+    """Return the file of each dataset, in the order of ``requested``.
 
-    If the file server lacks a file (ServerError 404 or 410), or if its bytes contradict the
-    database (BadContent), the returned list has the error instead of the file. Any other error is
-    raised at once, without waiting for the other downloads. These errors are DataServerCredentials,
-    Unreachable, DeadlineExceeded, ServerError and CacheError.
+    Downloads the files that are not cached. If the file server lacks a file (ServerError 404 or
+    410), the returned list has the error instead of the file. If the bytes of a file contradict the
+    database, the list has the error BadContent instead. Any other error is raised at once, without
+    waiting for the other downloads. Other errors are DataServerCredentials, Unreachable,
+    DeadlineExceeded, ServerError and CacheError.
     """
     files: dict[int, Path | OnefsError] = {}
     with ProgressDisplay(content.transfers) as progress:

@@ -35,7 +35,8 @@ def read_file(path: Path, *, mmap: bool = False) -> Any:
     """Return the content of a file. Return its Path if there is no reader for its extension.
 
     With ``mmap``, an ``.npy`` file is mapped into memory. Raises MissingLibrary for a table if
-    pandas is not installed. Raises UnreadableFile if the content does not fit the extension.
+    pandas is not installed, or if pyarrow is not installed for a parquet file. Raises
+    UnreadableFile if the content does not fit the extension.
     """
     suffix = path.suffix.lower()
     reader = _READERS.get(suffix)

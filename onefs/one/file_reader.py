@@ -20,8 +20,9 @@ class FileReader:
     """Reads files. Reads each table only once for all its columns. Not thread-safe.
 
     With ``download_only``, paths are returned instead of content. With ``mmap``, arrays are mapped
-    into memory. If ``needs_libraries`` is false and pandas is not installed, tables are returned as
-    paths, with one warning for all tables.
+    into memory. ``needs_libraries`` says what happens to tables if pandas is not installed. If
+    ``needs_libraries`` is true, MissingLibrary is raised. If ``needs_libraries`` is false, the
+    paths of the tables are returned, with one warning for all tables.
     """
 
     def __init__(self, *, download_only: bool, mmap: bool, needs_libraries: bool) -> None:
@@ -34,8 +35,9 @@ class FileReader:
     def read(self, file: Path, column_type: str = "") -> Any:
         """Return the content of a file. With ``column_type``, return that column of a table.
 
-        If the file is unreadable, return its path, and warn. Raises MissingLibrary. Raises
-        MissingColumn if the column cannot be read.
+        ``column_type`` is the column's dataset type, for example ``trials.choice``. If a whole file
+        cannot be read, return its path, and warn. Raises MissingColumn if the column cannot be
+        read. Raises MissingLibrary for a table if pandas is not installed.
         """
         if column_type:
             return self._read_column(file, column_type)
@@ -66,7 +68,10 @@ class FileReader:
         return column
 
     def warn_of_columns(self) -> None:
-        """Warn that columns were read from tables. Each warning names a table and its columns."""
+        """Warn, once for each table, which columns were read from the table.
+
+        The user asked for dataset types, and may not know that the content is from a table.
+        """
         for file, column_types in self._columns_read.items():
             warn(f"taken from the table {file}: {', '.join(column_types)}")
 

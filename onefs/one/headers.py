@@ -23,7 +23,7 @@ def describe_file(name: str, read: ReadFirstBytes, local: Path | None) -> dict[s
     """Return shape, dtype and rows of an ``.npy`` file, or the columns of a table.
 
     Return {} for other files. ``read(n)`` returns the first n bytes of the file. ``local`` is the
-    cached file, or None. If it is given, the rows of a table are also counted.
+    path of the cached file. If ``local`` is not None, the rows of a table are also counted.
     """
     suffix = Path(name).suffix.lower()
     if suffix == ".npy":
@@ -65,7 +65,10 @@ def _describe_npy(read: ReadFirstBytes) -> dict[str, Any]:
 
 
 def _parse_numpy_header(version: tuple[int, ...], text: bytes) -> tuple[tuple[int, ...], bool, Any]:
-    """Return the shape, True if the order is Fortran's, and the dtype. Raises ValueError."""
+    """Return the shape, True for Fortran order or False for C order, and the dtype.
+
+    Raises ValueError if the header is invalid.
+    """
     from numpy.lib import format as npy
 
     if version not in ((1, 0), (2, 0), (3, 0)):

@@ -12,8 +12,8 @@ from onefs.printable import plural, printable
 class DatasetInfo(NamedTuple):
     """One dataset: a row of a :class:`SessionDataInfo`."""
 
-    #: the content: an array, table, dict or other value, or the Path of a file that was not read;
-    #: None if not loaded
+    #: the content: an array, table, dict or other value. The Path if the file was not read. None if
+    #: the dataset was not loaded
     data: Any
     #: the dataset's UUID in Alyx
     dataset_id: str
@@ -36,13 +36,13 @@ class DatasetInfo(NamedTuple):
 
     @property
     def data_url(self) -> str:
-        """The value of ``url``. ``data_url`` is its name in the tutorial."""
+        """The value of ``url``. The tutorial calls this value ``data_url``."""
         return self.url
 
 
 @dataclass(eq=False, slots=True, repr=False)
 class SessionDataInfo:
-    """A table of datasets. Each field is a column: a list with one item for each dataset.
+    """A table of datasets. Each field is a column, which is a list with one item for each dataset.
 
     ``info[0]`` is a row (:class:`DatasetInfo`), and iteration gives all rows. ``info[1:3]`` is a
     SessionDataInfo with two of the datasets. ``info['data']`` is a column.
@@ -67,7 +67,7 @@ class SessionDataInfo:
 
     @property
     def data_url(self) -> list[str]:
-        """The column ``url``. ``data_url`` is its name in the tutorial."""
+        """The column ``url``. The tutorial calls this column ``data_url``."""
         return self.url
 
     def keys(self) -> list[str]:
@@ -126,7 +126,10 @@ def _cells(row: DatasetInfo) -> list[str]:
 
 
 def summarize(data: Any) -> str:
-    """Return a few words on the content of a file: its type and shape. Return '' for None."""
+    """Return the dtype and shape of an array or table, or the type's name of any other value.
+
+    Return '' for None.
+    """
     if data is None:
         return ""
     shape = getattr(data, "shape", None)

@@ -18,7 +18,7 @@ class Interruptible:
     _interrupt_count = 0
 
     def _interrupt(self) -> None:
-        """End the requests in progress. Later requests use new connections."""
+        """End the requests of all methods of this object. Later requests use new connections."""
         raise NotImplementedError
 
 

@@ -27,13 +27,19 @@ class SessionCatalogue(Protocol):
     """The sessions in a laboratory, by eid."""
 
     def session(self, eid: str) -> Session:
-        """Return the session of an eid. Raises NotFound, also if the session has no folder."""
+        """Return the session with the given eid.
+
+        Raises NotFound if there is no such session, or if the session has no folder.
+        """
 
     def any_session(self, eid: str) -> Session:
-        """Return the session of an eid, with or without a folder. Raises NotFound."""
+        """Return the session with the given eid, with or without a folder.
+
+        Raises NotFound if there is no such session.
+        """
 
     def record(self, session: Session) -> Listing[str]:
-        """Return Alyx's whole record of a session, as JSON."""
+        """Return Alyx's record of a session with all fields, as JSON text."""
 
     def prefetch(self, eids: Sequence[str]) -> None:
         """Fetch sessions and the listings of their datasets, with as few requests as possible."""
@@ -46,7 +52,7 @@ class SessionCatalogue(Protocol):
 
 
 class SessionSearch(Protocol):
-    """Searches for sessions, and the tables of names that can be searched for."""
+    """Searches for sessions, and tables of names such as all labs or all subjects."""
 
     def search(self, query: Query, limit: int | None = None) -> FoundSessions:
         """Return at most ``limit`` sessions that match every term, the latest session first."""
@@ -54,7 +60,7 @@ class SessionSearch(Protocol):
     def suggest_names(self, query: Query) -> str:
         """Return a suggestion of similar names for a search that found nothing.
 
-        Return '' if all names in the search are known.
+        Return '' if the database contains all names in the search.
         """
 
     def list_table(self, what: str) -> list[Row]:
@@ -64,25 +70,29 @@ class SessionSearch(Protocol):
         """Save a search under a name. Raises UsageError for an invalid name."""
 
     def delete_saved_search(self, name: str) -> None:
-        """Delete a saved search. Raises NotFound."""
+        """Delete a saved search. Raises NotFound if there is no saved search of that name."""
 
 
 class DatasetFiles(Protocol):
     """The files of datasets."""
 
     def cached_path(self, dataset: Dataset) -> Path | None:
-        """Return the file of a dataset. Return None unless the whole file is cached."""
+        """Return the path of a dataset's file if the whole file is in the cache.
+
+        Return None if bytes of the file are missing in the cache.
+        """
 
     def fetch_file(self, dataset: Dataset, place: Place) -> Path:
-        """Return the verified file of a dataset. Downloads the file first if necessary."""
+        """Return the path of a dataset's verified file. Downloads the file if it is not cached."""
 
     def probe_size(self, dataset: Dataset) -> int:
         """Return the size in bytes that a file server reports for a dataset."""
 
     def state(self, dataset: Dataset) -> tuple[str, str]:
-        """Return the value of ``user.onefs.state``, and a sentence that says what is wrong.
+        """Return the state of a dataset, and a sentence that says what is wrong with the dataset.
 
-        The sentence is '' if nothing is wrong.
+        The state is the value of the attribute ``user.onefs.state``, for example ``cached``. The
+        sentence is '' if nothing is wrong.
         """
 
     def transfers(self) -> Sequence[Transfer]:
@@ -112,7 +122,10 @@ class Laboratory(Protocol):
         """Return the first bytes of a dataset, at most ``length`` bytes."""
 
     def interrupt(self) -> None:
-        """Raise Stopping in all threads that wait for a request. Does not wait for them."""
+        """Make all threads that wait for a request raise Stopping.
+
+        Does not wait until these threads have ended their work.
+        """
 
     def close(self) -> None:
         """Close all connections and files."""
@@ -121,39 +134,54 @@ class Laboratory(Protocol):
 class SessionPaths(Protocol):
     """The folders of sessions, and the datasets in these folders. Thread-safe.
 
-    A ``Place`` is a path as a tuple of its parts. Unless it is a place below a session, it begins
-    with the lab's folder.
+    A ``Place`` is a path as a tuple of its parts. A place in the tree begins with the lab's folder.
+    A place below a session begins with the first part after the session's folder.
     """
 
     def sessions_by_ref(self, ref: alf.Ref) -> list[Session]:
-        """Return the sessions that have a ref: more than one if several labs have the ref.
+        """Return all sessions that have a ref. Sessions of several labs may have the same ref.
 
         Return [] if no session has the ref.
         """
 
     def session_at(self, place: Place) -> Session:
-        """Return the session that has its folder at ``place``. Raises NotFound."""
+        """Return the session that has its folder at ``place``.
+
+        Raises NotFound if there is no such session.
+        """
 
     def place(self, session: Session) -> Place:
         """Return the place of a session's folder."""
 
     def places(self, found: FoundSessions) -> dict[str, Place]:
-        """Return the places of the folders of all sessions that a search has found, by eid."""
+        """Return a dict from the eid of each session in ``found`` to the place of the folder.
+
+        Sessions without a folder are left out.
+        """
 
     def file_path(self, place: Place) -> Path:
-        """Return the path on this machine for a file at ``place``, also if it is not cached."""
+        """Return the path on this machine of the file at ``place``. The file may be missing."""
 
     def layout(self, session: Session, variant: Variant) -> SessionLayout:
-        """Return the folders and datasets of a session in a variant of the tree."""
+        """Return the folders and datasets of a session as ``variant`` of the tree shows them.
+
+        The variant is the full tree, the tree as of a day, or the flat tree.
+        """
 
     def datasets(self, layout: SessionLayout) -> list[tuple[Place, Dataset]]:
-        """Return the datasets of a layout, with types, and their places below the session."""
+        """Return the datasets in a layout, each with its place below the session.
+
+        Each dataset has its dataset type.
+        """
 
     def registered_types(self, session: Session) -> set[str]:
-        """Return the types of all the session's datasets in Alyx, also of those on no server."""
+        """Return the types of all the session's datasets in Alyx.
+
+        Datasets that are on no file server are included.
+        """
 
     def refuse_unserved(self, session: Session, below: Place, variant: Variant) -> None:
-        """Raise NotFound, with the reason, if the dataset at ``below`` is on no server.
+        """Raise NotFound, with the reason, if the dataset at ``below`` is on no file server.
 
-        ``below`` is a place below the session.
+        ``below`` is the path below the session's folder.
         """

@@ -119,7 +119,7 @@ class LaboratoryClient(Interruptible):
         return f"<ONE {self._settings.url} as {self._settings.username or 'nobody'}>"
 
     def close(self) -> None:
-        """Close all connections and files. They are also closed if this object is deleted."""
+        """Close all connections and files. Deletion of this object also closes them."""
         self._finalizer()
 
     @property
@@ -134,7 +134,7 @@ class LaboratoryClient(Interruptible):
 
     @property
     def mountpoint(self) -> Path | None:
-        """The mount point of another user's mount. None if this object does not read one."""
+        """The mount point, if this object reads another user's mount. Otherwise None."""
         return self._mount.cache_dir if self._mount is not None else None
 
     @property
@@ -149,8 +149,8 @@ class LaboratoryClient(Interruptible):
     def setup() -> None:
         """Ask for a database's URL, user and passwords, test them, and save them as a profile.
 
-        The command ``onefs setup`` does the same. The profile is onefs's own; ``~/.one_params`` is
-        not changed. Raises NotConfigured if there is no terminal.
+        The command ``onefs setup`` does the same. ONE's file ``~/.one_params`` is not changed.
+        Raises NotConfigured if there is no terminal.
         """
         print("This writes onefs's own profile; ~/.one_params stays untouched.")
         # imported by name, because the command line is in a layer above this package
@@ -158,7 +158,7 @@ class LaboratoryClient(Interruptible):
         command.main([], standalone_mode=False)
 
     def _interrupt(self) -> None:
-        """End the requests in progress. Later requests use new connections."""
+        """End the requests of all methods of this object. Later requests use new connections."""
         self._laboratory.interrupt()
         self._lazy_loader.reset()
 

@@ -27,8 +27,8 @@ def is_type_keyword(keyword: str) -> bool:
 def list_names(laboratory: Laboratory, keyword: str, details: bool) -> Any:
     """Return all names of one kind in the database, for example all subjects.
 
-    With ``details``, return ``(names, rows)``; the rows are those of the table that contains the
-    names. Raises UsageError for an unknown keyword.
+    With ``details``, return ``(names, rows)``. ``rows`` are Alyx's rows for these names, for
+    example the rows of all subjects. Raises UsageError for an unknown keyword.
     """
     table = _table_of_keyword(keyword)
     if table is None:
@@ -42,9 +42,10 @@ def list_names(laboratory: Laboratory, keyword: str, details: bool) -> Any:
 
 
 def list_types(loader: Loader, session: Session, details: bool) -> list[str] | SessionDataInfo:
-    """Return the dataset types of a session, sorted. With ``details``, return its datasets.
+    """Return the dataset types of a session, sorted.
 
-    For a session without a folder, return nothing, and warn.
+    With ``details``, return a SessionDataInfo with the session's datasets. For a session without a
+    folder, return an empty list or SessionDataInfo, and warn.
     """
     if not has_datasets(session):
         return SessionDataInfo() if details else []
@@ -52,7 +53,7 @@ def list_types(loader: Loader, session: Session, details: bool) -> list[str] | S
 
 
 def list_field(laboratory: Laboratory, session: Session, keyword: str, details: bool) -> Any:
-    """Return a field from Alyx's record of a session. With ``details``, return (field, record).
+    """Return a field from Alyx's record of a session. With ``details``, return (value, record).
 
     For the keyword ``all``, return ``[record]``. Raises UsageError for an unknown field.
     """

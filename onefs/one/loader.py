@@ -49,7 +49,7 @@ _MISSING = object()
 class LoadRequest:
     """The checked arguments of one call of ``load``."""
 
-    #: the dataset types to load, in order; None for all datasets
+    #: the dataset types to load, in the order of the argument; None for all datasets
     types: tuple[str, ...] | None
     #: the only collection to load from; None for any collection
     collection: str | None
@@ -64,7 +64,10 @@ class LoadRequest:
     def parse(
         cls, types: object, collection: object, revision: object, download_only: bool, mmap: bool
     ) -> LoadRequest:
-        """Check the arguments of ``load``, and return the request. Raises UsageError."""
+        """Check the arguments of ``load``, and return the request.
+
+        Raises UsageError for an invalid argument.
+        """
         return cls(
             types=None if types is None else tuple(dataset_selection.parse_types(types)),
             collection=dataset_selection.parse_folder("collection", collection),
@@ -77,7 +80,7 @@ class LoadRequest:
 def reject_removed_arguments(arguments: Mapping[str, Any]) -> None:
     """Raise UsageError, with advice, for an argument that ``load`` does not have.
 
-    Removed arguments with a false value are ignored.
+    Arguments that ``load`` had in older versions of ONE are ignored if their value is false.
     """
     for name, value in arguments.items():
         if name not in _REMOVED_ARGUMENTS:
@@ -96,11 +99,11 @@ def has_datasets(session: Session) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class _SelectedDataset:
-    """A dataset to load."""
+    """A dataset to load, or a table from which one column is to be loaded."""
 
     #: the place of the dataset below the session, and the dataset
     placed: PlacedDataset
-    #: a dataset type: the only column to load from this table; '' to load the whole file
+    #: the dataset type of the column to load from this table; '' to load the whole file
     column_type: str = ""
 
 
@@ -124,7 +127,7 @@ class Loader:
         return SessionDataInfo.from_rows(self._info_row(folder, each, None) for each in placed)
 
     def load_by_type(self, session: Session, request: LoadRequest) -> list[Any]:
-        """Return a list with the content for each dataset type, in the order of the request.
+        """Return a list with the content for each dataset type, in the order of ``request.types``.
 
         The element for a missing dataset is [], and a warning says so.
         """
@@ -139,10 +142,11 @@ class Loader:
         return [[] if each is _MISSING else each for each in elements]
 
     def load_info(self, session: Session, request: LoadRequest) -> SessionDataInfo:
-        """Return the datasets of the requested types, with content. Return all if none is given.
+        """Return the datasets of the requested types, with content.
 
-        The datasets are in the order of the types, and for each type sorted by path. A dataset that
-        cannot be loaded is left out, and a warning says so.
+        If the request has no types, return all datasets. The datasets are in the order of the
+        types. The datasets of one type are sorted by path. A dataset that cannot be loaded is left
+        out, and a warning says so.
         """
         if not has_datasets(session):
             return SessionDataInfo()
@@ -165,10 +169,11 @@ class Loader:
         *,
         are_elements: bool,
     ) -> list[Any]:
-        """Download the selected datasets, and return the content of each.
+        """Download the selected datasets, and return the content of each dataset.
 
-        For a dataset that cannot be loaded, return _MISSING, and warn. With ``are_elements``, raise
-        BadContent instead if the bytes contradict the database.
+        For a dataset that cannot be loaded, the returned list has _MISSING, and a warning says so.
+        If the bytes of a dataset contradict the database and ``are_elements`` is true, raise
+        BadContent.
         """
         files = self._download(session, [each.placed for each in selected])
         reader = FileReader(
@@ -231,7 +236,8 @@ class Loader:
     ) -> _SelectedDataset | None:
         """Return the dataset of a type, or a table that may have the type as a column.
 
-        If there is no such dataset or table, return None, and warn. Raises SeveralDatasets.
+        If there is no such dataset or table, return None, and warn. Raises SeveralDatasets if there
+        are several such datasets or tables.
         """
         candidates = _candidates(wanted, listed, request)
         if not candidates:
@@ -310,8 +316,8 @@ def _candidates(
 
 
 def _first_url(dataset: Dataset) -> str:
-    """Return the URL of a dataset's first replica.
+    """Return the URL of a dataset's first replica. Return '' if the dataset has no replica.
 
-    Return '' if the dataset has no replica: only cache tables list it, and Alyx is unreachable.
+    A dataset has no replica if only cache tables list it, and Alyx is unreachable.
     """
     return dataset.replicas[0].url if dataset.replicas else ""

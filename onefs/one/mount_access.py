@@ -49,14 +49,20 @@ class MountCatalogue:
     any_session = session
 
     def session_at(self, place: Place) -> Session:
-        """Return the session that has its folder at ``place``. Raises NotFound."""
+        """Return the session that has its folder at ``place``.
+
+        Raises NotFound if there is no such session.
+        """
         try:
             return parse_session(self._record_row(place))[0]
         except OnefsError:  # without the record, the folder still shows the important fields
             return parse_session(self._files.session_row(place))[0]
 
     def place(self, eid: str) -> Place:
-        """Return the place of a session's folder. Raises NotFound."""
+        """Return the place of a session's folder.
+
+        Raises NotFound if the mount has no such session.
+        """
         try:
             return self._files.link_target(BY_EID, eid)
         except NotFound:
@@ -66,7 +72,7 @@ class MountCatalogue:
         return Listing(self._files.text(*self.place(session.eid), SESSION_JSON), time.time())
 
     def records(self, eids: Sequence[str]) -> list[Row]:
-        """Return Alyx's whole records of sessions.
+        """Return Alyx's record of each session, with all fields.
 
         Raises UsageError for more than :data:`MAX_RECORDS` sessions.
         """
@@ -79,7 +85,7 @@ class MountCatalogue:
         return [self._record_row(self.place(eid)) for eid in eids]
 
     def prefetch(self, eids: Sequence[str]) -> None:
-        """Do nothing, because the mount fetches everything that is read."""
+        """Do nothing, because the mount fetches each session when this class reads the session."""
 
     def refresh_datasets(self, session: Session) -> None:
         """Do nothing, because the mount itself refreshes its listings."""
@@ -141,11 +147,11 @@ class MountQueries:
         raise self._unsupported(f"list {what.replace('-', ' ')}")
 
     def save_search(self, name: str, query: Query) -> None:
-        """Raise UsageError, because only the user of the mount can save a search."""
+        """Raise UsageError, because only the user that has made the mount can save a search."""
         raise self._unsupported("save a search")
 
     def delete_saved_search(self, name: str) -> None:
-        """Raise UsageError, because only the user of the mount can delete a saved search."""
+        """Raise UsageError, because only the user that has made the mount can delete a search."""
         raise self._unsupported("forget a search")
 
     def _unsupported(self, action: str) -> UsageError:
@@ -159,8 +165,8 @@ class MountQueries:
 class MountContent:
     """The files of datasets in a mount (see :class:`onefs.one.laboratory.DatasetFiles`).
 
-    ``paths`` has the file of each dataset, by dataset id. It contains only datasets of sessions
-    that were listed before.
+    ``paths`` is a dict from the id of a dataset to the path of its file. ``paths`` contains only
+    datasets of sessions that :class:`onefs.one.mount_paths.MountPaths` has listed before.
     """
 
     def __init__(self, files: MountFiles) -> None:
@@ -171,9 +177,9 @@ class MountContent:
         return self.paths[dataset.id] if self.state(dataset)[0] in _CACHED_STATES else None
 
     def fetch_file(self, dataset: Dataset, place: Place) -> Path:
-        """Read the whole file of a dataset, and return the file.
+        """Read a dataset's whole file, so that the mount downloads and verifies the file.
 
-        So the mount downloads and verifies the file.
+        Return the path of the file in the mount.
         """
         path = self.paths[dataset.id]
         with self._files.translate_errors(path), path.open("rb", buffering=0) as file:

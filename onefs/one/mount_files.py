@@ -46,8 +46,8 @@ _ERROR_OF_ERRNO: dict[int, type[OnefsError]] = {
 class MountFiles:
     """Reads files, links and attributes below the mount point ``root``.
 
-    If a system call fails, methods raise the error for its errno. The message has the reason if the
-    daemon reports a reason.
+    If a system call fails, methods raise the error for its errno (see ``onefs.errors``). If the
+    daemon reports a reason, the message contains this reason.
     """
 
     def __init__(self, root: Path) -> None:
@@ -60,7 +60,10 @@ class MountFiles:
             return os.fsdecode(path.read_bytes())
 
     def link_target(self, *place: str) -> Place:
-        """Return the place that a link leads to. The link is in a folder of the root."""
+        """Return the place that a link leads to.
+
+        The link is in a folder of the mount point, for example in ``.by-eid``.
+        """
         path = self.root.joinpath(*place)
         with self.translate_errors(path):
             return tuple(part for part in os.readlink(path).split("/") if part != "..")
@@ -100,7 +103,10 @@ class MountFiles:
 
     @contextmanager
     def translate_errors(self, path: Path) -> Iterator[None]:
-        """Replace an OSError for ``path`` by the error from ``onefs.errors`` for its errno."""
+        """Replace an OSError in the ``with`` block by the error of ``onefs.errors`` for its errno.
+
+        ``path`` is the path in the error message.
+        """
         try:
             yield
         except OSError as error:

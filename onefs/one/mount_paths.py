@@ -51,7 +51,7 @@ class MountPaths:
     def layout(self, session: Session, variant: Variant) -> SessionLayout:
         """Return the folders and datasets of a session, read from its file ``.datasets.tsv``.
 
-        Datasets that are on no server are left out, as in the tree.
+        Datasets that are on no server are left out, because the tree does not show them.
         """
         folder = (*variant.folders, *self.place(session))
         self._fetch_full_listing(folder)
@@ -80,17 +80,18 @@ class MountPaths:
         return datasets_by_path(layout)
 
     def registered_types(self, session: Session) -> set[str]:
-        """Return no type, because datasets without a file are not looked up in a mount."""
+        """Return an empty set. Datasets that are on no server are not read from a mount."""
         return set()
 
     def refuse_unserved(self, session: Session, below: Place, variant: Variant) -> None:
-        """Do nothing, because datasets without a file are not looked up in a mount."""
+        """Do nothing. Datasets that are on no server are not read from a mount."""
 
     def _fetch_full_listing(self, folder: Place) -> None:
-        """Make the mount ask Alyx for a session's listing, if its listing is from cache tables.
+        """Make the mount ask Alyx for a session's datasets if only cache tables list the datasets.
 
-        The mount asks Alyx if a name is looked up that the tables lack. So this method looks up
-        such a name. If Alyx is unreachable, the listing of the tables is used.
+        The mount asks Alyx if a program looks up a name that the cache tables lack. So this method
+        looks up a name that no file has. If Alyx is unreachable, the listing from the cache tables
+        is used.
         """
         path = self.file_path((*folder, "%"))
         with suppress(OnefsError), self._files.translate_errors(path):

@@ -22,7 +22,7 @@ def pprint(thing: Any) -> None:
 
 
 def _to_json_value(thing: Any) -> Any:
-    """Return the value that JSON prints for ``thing``."""
+    """Return ``thing`` as a value that :mod:`json` can write (see :func:`pprint`)."""
     if thing is None or isinstance(thing, (str, bool, int, float)):
         return thing
     if isinstance(thing, (UUID, PurePath)):

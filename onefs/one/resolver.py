@@ -31,7 +31,7 @@ class SessionResolver:
     """Looks up sessions and datasets of one laboratory by any of their names. Thread-safe.
 
     Methods raise UsageError for an invalid name, and NotFound if Alyx has no session of that name.
-    They raise Ambiguous for a ref that several sessions have. They also raise the errors of
+    Methods raise Ambiguous for a ref that several sessions have. Methods also raise the errors of
     requests to Alyx.
     """
 
@@ -46,9 +46,9 @@ class SessionResolver:
         return eid_or_session if isinstance(eid_or_session, str) else eid_or_session.eid
 
     def _eid_or_session(self, name: object) -> str | Session:
-        """Return the session if ``name`` is its path with lab, subject, date and number.
+        """Return the session if ``name`` is a path with lab, subject, date and number.
 
-        For any other name, return the eid.
+        For any other name of a session, return the eid.
         """
         if isinstance(name, UUID):
             return str(name)
@@ -73,15 +73,15 @@ class SessionResolver:
     def any_session(self, name: object) -> Session:
         """Return the session named ``name``, with or without a folder.
 
-        Raises NotFound if ``name`` is a path of a file in the session's own folder, but the file is
-        in a folder below.
+        ``name`` may be the path of a file. Raises NotFound if this path is directly in the
+        session's folder, but the file is in a subfolder of the session.
         """
         return self._session(name, self._catalogue.any_session)
 
     def session(self, name: object) -> Session:
         """Return the session named ``name``. Raises NotFound if the session has no folder.
 
-        Also raises the errors of :meth:`any_session`.
+        Raises also the errors that :meth:`any_session` raises.
         """
         return self._session(name, self._catalogue.session)
 
@@ -96,10 +96,11 @@ class SessionResolver:
         return self.paths.datasets(self.paths.layout(session, FULL_TREE))
 
     def dataset(self, name: str | PurePath) -> tuple[Session, Place, Dataset]:
-        """Return the dataset at a path, with its session and its place in ONE's layout.
+        """Return the session of the dataset at a path, the dataset's place, and the dataset.
 
-        For a path below ``.as-of/<day>``, return the revision of that day. For a path below
-        ``.flat``, return the default revision. Raises NotFound if no file is there.
+        The place is the dataset's path in ONE's layout, from the lab on. For a path below
+        ``.as-of/<day>``, return the last revision up to that day. For a path below ``.flat``,
+        return the default revision. Raises NotFound if there is no file at the path.
         """
         parts = _split_path(str(name))
         folders = _session_folders(parts)
@@ -126,10 +127,11 @@ class SessionResolver:
         )
 
     def _refuse_misplaced(self, session: Session, name: object) -> None:
-        """Raise NotFound for a path of a file in the session's own folder, if the file is in a
-        folder below.
+        """Raise NotFound if ``name`` is a file's path that lacks the subfolder of the file.
 
-        Other paths below a session are accepted, because they may be the user's own files.
+        For example, ``<session>/spikes.times.npy`` is refused if this file is in the subfolder
+        ``alf`` of the session. Other paths below a session are accepted, because they may be the
+        user's own files.
         """
         text = str(name) if isinstance(name, (str, PurePath)) else ""
         parts = _split_path(text) if "/" in text and "://" not in text else ()
@@ -181,10 +183,11 @@ def _split_path(text: str) -> tuple[str, ...]:
 
 
 def _session_folders(parts: tuple[str, ...]) -> tuple[Place, int] | None:
-    """Return the place of the session in a path, and the number of parts up to the session.
+    """Return the place of the session in a path, and the number of parts that lead to the session.
 
-    The place is lab, subject, date and number. For ``.by-eid/<eid>``, ``.by-ref/<ref>`` and
-    ``sessions/<eid>`` it is only the eid or ref. Return None if the path contains no session.
+    ``parts`` are the parts of the path. The place is lab, subject, date and number. For
+    ``.by-eid/<eid>``, ``.by-ref/<ref>`` and ``sessions/<eid>`` the place is only the eid or ref.
+    Return None if the path contains no session.
     """
     for at in reversed(range(1, len(parts))):
         if parts[at - 1] in _LOOKUP_FOLDERS:

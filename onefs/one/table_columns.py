@@ -33,9 +33,10 @@ def parse_type(dataset_type: str) -> TypeParts | None:
 
 
 def can_hold(table: Dataset, wanted: TypeParts) -> bool:
-    """Whether a dataset is a table for the object in ``wanted``.
+    """Whether a dataset is a table for the object of the dataset type ``wanted``.
 
-    If both the table and ``wanted`` have a namespace, the namespaces must be equal.
+    For example, a table for the object ``trials`` can have the column ``trials.choice``. If both
+    the table and ``wanted`` have a namespace, the namespaces must be equal.
     """
     for name in map(parse_type, (table.dataset_type, alf.dataset_type(table.name))):
         if name is None or (name.object, name.attribute) != (wanted.object, "table"):
@@ -46,10 +47,11 @@ def can_hold(table: Dataset, wanted: TypeParts) -> bool:
 
 
 def column_array(table: Any, attribute: str) -> Any:
-    """Return the column ``attribute`` of a DataFrame as an array. Return None if it is missing.
+    """Return the column ``attribute`` of a DataFrame as an array.
 
-    If the DataFrame has ``intervals_0`` and ``intervals_1``, the attribute ``intervals`` is an
-    array with these two columns.
+    If the DataFrame has the columns ``intervals_0`` and ``intervals_1``, the attribute
+    ``intervals`` is an array with these two columns. Return None if the DataFrame has no column for
+    the attribute.
     """
     import numpy as np
 
@@ -68,7 +70,10 @@ def attribute_names(table: Any) -> list[str]:
 
 
 def _numbered_columns(table: Any, attribute: str) -> Iterator[str]:
-    """Yield the columns ``<attribute>_0``, ``<attribute>_1`` ... until one is missing."""
+    """Yield the names ``<attribute>_0``, ``<attribute>_1`` ... of columns in a table.
+
+    End at the first number for which the table has no column.
+    """
     number = 0
     while (name := f"{attribute}_{number}") in table.columns:
         yield name

@@ -61,15 +61,16 @@ def is_guess(encoding: str) -> bool:
 
 
 def rows_of(lines: Iterable[str], separator: str) -> Iterator[list[str]]:
-    """Yield the fields of each row that is not blank. Each of ``lines`` includes its line end."""
+    """Yield the fields of each row that is not blank. Each line in ``lines`` has its line end."""
     return (row for row in csv.reader(lines, delimiter=separator) if row)
 
 
 def has_column_names(name: str, fields: list[str]) -> bool:
     """Whether ``fields``, the first row of the table ``name``, are the names of its columns.
 
-    ``.ssv`` tables and tables from IBL's rigs may lack a row of column names. They lack it if a
-    field of the first row is a number or a time. All other tables have a row of column names.
+    Tables with the extension ``.ssv`` and tables from IBL's rigs may lack a row of column names. In
+    these tables, the first row has no column names if a field of this row is a number or a time.
+    All other tables have a row of column names.
     """
     if not (name.lower().endswith(".ssv") or _RIG_FILE.fullmatch(name)):
         return True
@@ -93,7 +94,7 @@ def _is_text(path: Path, encoding: str) -> bool:
 
 
 def _check_decodable(path: Path, encoding: str, without: re.Pattern[str] | None = None) -> None:
-    """Raise ValueError unless the whole file can be decoded with ``encoding``.
+    """Raise ValueError if a part of the file cannot be decoded with ``encoding``.
 
     Also raise ValueError if the text contains a character that ``without`` matches.
     """

@@ -27,7 +27,7 @@ def read_table(pandas: Any, path: Path, encoding: str) -> Any:
         sep=separator,
         encoding=encoding,
         header=0 if named else None,
-        low_memory=False,  # read in parts, one column could have texts and numbers
+        low_memory=False,  # else one column could have texts and numbers
         float_precision="round_trip",
     )
     table = read()
@@ -52,9 +52,9 @@ def _read_first_rows(path: Path, encoding: str, separator: str) -> tuple[list[st
 
 
 def _restore_words(pandas: Any, table: Any, read: partial[Any]) -> Any:
-    """Return the table with all words in its text columns.
+    """Return the table with words such as NA and None in its text columns.
 
-    pandas reads words like NA and None as missing values. This function restores such words.
+    pandas has read these words as missing values. This function restores the words.
     """
     places = [
         place

@@ -16,7 +16,7 @@ class OnefsWarning(UserWarning):
 
 
 def warn(sentence: str) -> None:
-    """Issue a warning that shows the line outside ``onefs.one`` that called ``onefs.one``."""
+    """Issue a warning. The warning shows the line of the user's code that called ``ONE``."""
     level, frame = 1, sys._getframe()
     while frame.f_back is not None and frame.f_code.co_filename.startswith(_PACKAGE_DIR):
         level, frame = level + 1, frame.f_back
