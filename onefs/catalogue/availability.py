@@ -1,8 +1,9 @@
-"""Availability of Alyx: an outage is logged once, and its end is noticed in the background.
+"""Availability of Alyx: logs an outage once, and notices the end of the outage in the background.
 
-During an outage, a request for a listing that is not in the catalogue fails at once. But every two
-seconds one request is sent, and waits for less than a second. Probes in the background notice the
-end of the outage, also on a mount that no program uses.
+If a request during an outage fails, no request is sent for two seconds. During this pause, each
+look-up of a listing that is not in the catalogue fails at once. After the pause, the next look-up
+asks Alyx, but waits at most 0.8 seconds. Probes in the background notice the end of the outage even
+if no program uses the mount.
 """
 
 from __future__ import annotations
@@ -19,17 +20,18 @@ log = logging.getLogger(__name__)
 
 #: seconds that a caller waits for a server that did not answer the last request
 AWAY_WAIT_SECONDS = 0.8
-#: seconds between two probes: the first pause, which is doubled after each probe, and the longest
+#: seconds between two probes: the first pause and the longest pause; each pause is twice as long as
+#: the pause before it
 FIRST_PROBE_PAUSE_SECONDS = 5.0
 MAX_PROBE_PAUSE_SECONDS = 60.0
 
 
 class ServerAvailability:
-    """The state of one server: whether it answers. Thread-safe.
+    """The state of one server: reachable or unreachable. Thread-safe.
 
-    ``probe`` returns when the server answers, whatever the answer is. ``probe`` raises an
-    OnefsError if the server does not answer. With ``always_offline`` the server is never asked,
-    because the user wants to be offline.
+    ``probe`` sends a request. ``probe`` returns if the server sends any answer, even an HTTP error,
+    and raises an OnefsError if the server does not answer. With ``always_offline`` no request is
+    sent, because the user has chosen to work offline.
     """
 
     def __init__(
@@ -47,15 +49,19 @@ class ServerAvailability:
         self.always_offline = always_offline
         self._circuit = CircuitBreaker(is_open=always_offline)
         self._lock = threading.Lock()
-        #: the error message if the server refuses our credentials, else ''
+        #: the error message if the server refuses our credentials; otherwise ''
         self.refusal = ""
         self._failed_at = 0.0
-        #: called with the new value of ``offline`` at each change, in the thread that noticed it
+        #: called with the new value of ``offline`` at each change, in the thread that noticed the
+        #: change
         self.on_change: Callable[[bool], None] = lambda offline: None
 
     @property
     def offline(self) -> bool:
-        """Whether the last request found no server, or the server is never asked."""
+        """Whether the server was unreachable at the last request or probe.
+
+        With ``always_offline``, the value is always True.
+        """
         return self._circuit.is_open
 
     def close(self) -> None:
@@ -65,21 +71,22 @@ class ServerAvailability:
     def can_ask(self) -> bool:
         """Whether a request may be sent now.
 
-        During an outage, this is False for a short pause after each failed request, and always if
-        the server is never asked.
+        During an outage, the value is False for 2 seconds after each failed request. With
+        ``always_offline``, the value is always False.
         """
         if not self.offline:
             return True
         return not self.always_offline and self._clock() - self._failed_at > FAILURE_PAUSE_SECONDS
 
     def clear_failure(self) -> None:
-        """Allow the next request at once, even if the last request has just failed."""
+        """Allow a request at once, without the pause that follows a failed request."""
         self._failed_at = float("-inf")
 
     def wait_seconds(self, deadline: float, what: str) -> float:
-        """Return the seconds to wait for ``what``, at most ``deadline``.
+        """Return for how many seconds a request may wait for its answer, at most ``deadline``.
 
-        Raises Unreachable if the server is not to be asked now.
+        ``what`` names the wanted listing in the error message. Raises Unreachable if
+        :meth:`can_ask` returns False.
         """
         if not self.offline:
             return deadline
@@ -88,16 +95,19 @@ class ServerAvailability:
         raise self.unavailable_error(what)
 
     def unavailable_error(self, what: str) -> Unreachable:
-        """Return the error for a request during an outage. ``what`` is not in the catalogue."""
+        """Return the error for a request during an outage.
+
+        ``what`` names the listing that is not in the catalogue.
+        """
         if self.always_offline:
             return Unreachable(f"{what} is not in the catalogue, and the mount is offline")
         return Unreachable(f"{what} is not in the catalogue, and {self._url} is away")
 
     def record_failure(self, error: OnefsError) -> None:
-        """Record that a request has failed.
+        """Record that a request has failed with ``error``.
 
-        After DeadlineExceeded a probe is sent, because the server may be unreachable, or only the
-        query was slow.
+        Unreachable begins an outage. After DeadlineExceeded a probe is sent, to find out whether
+        the server is unreachable or only the request was slow.
         """
         if isinstance(error, AlyxCredentials):
             self._record_refusal(error)
@@ -108,7 +118,7 @@ class ServerAvailability:
             self._start_probing(0.0)
 
     def record_success(self) -> None:
-        """Record that a request has been answered."""
+        """Record that a request has been answered. This ends an outage."""
         self.refusal = ""
         if self.offline and not self.always_offline and self._circuit.close():
             log.info("%s answers again", self._url)
@@ -117,7 +127,8 @@ class ServerAvailability:
     def _record_refusal(self, error: AlyxCredentials) -> None:
         """Record that the server refuses our credentials.
 
-        The refusal is logged once, until a request is answered again.
+        Only the first refusal is logged. After an answered request, the next refusal is logged
+        again.
         """
         with self._lock:
             before, self.refusal = self.refusal, str(error)
@@ -144,7 +155,7 @@ class ServerAvailability:
 
 
 def _delays(delay: float) -> Iterator[float]:
-    """Yield the seconds to wait before each probe. ``delay`` is the wait before the first one."""
+    """Yield the seconds to wait before each probe. ``delay`` is the wait before the first probe."""
     while True:
         yield delay
         delay = min(max(delay * 2, FIRST_PROBE_PAUSE_SECONDS), MAX_PROBE_PAUSE_SECONDS)

@@ -1,8 +1,8 @@
 """The catalogue of all labs, subjects, sessions and datasets.
 
-Only the catalogue decides whether to ask Alyx. A listing is requested as a whole, once for all
-concurrent callers, and stored in SQLite with the time of the request. A network failure is
-reported as an error of its own kind, never as "not found".
+Only the catalogue decides whether to ask Alyx. Each request is for a whole listing. Concurrent
+callers share one request. The answer is stored in SQLite, with the time of the request. A network
+failure raises a separate kind of error, never NotFound.
 """
 
 from __future__ import annotations
@@ -81,7 +81,10 @@ class Catalogue:
 
     @property
     def offline(self) -> bool:
-        """Whether the last request to Alyx found no server, or Alyx is never asked."""
+        """Whether Alyx was unreachable at the last request or probe.
+
+        In offline mode, the value is always True.
+        """
         return self.availability.offline
 
     def close(self) -> None:
@@ -93,28 +96,32 @@ class Catalogue:
     def check_server(self) -> None:
         """Request the labs from Alyx now. Raises every error of that request.
 
-        Also fetches the repositories. The listing of every session needs them, so without this the
-        first session would take longer than later sessions.
+        Also request the repositories, which are needed to list the datasets of any session. Without
+        this request, the first listing of datasets would take longer. Errors of this second request
+        are ignored.
         """
         self._listing_cache.fetch(listing_requests.labs_request())
         with suppress(OnefsError):  # the repositories are requested again when they are needed
             self.repositories()
 
     def is_empty(self) -> bool:
-        """Whether the catalogue has no listing, so that it can serve nothing without Alyx."""
+        """Whether the catalogue has no listing, so that all listings must come from Alyx."""
         return self._database.is_empty()
 
     def invalidate(self, path: TreePath) -> None:
         """Invalidate all listings at and below ``path``, for all processes.
 
-        ``path`` consists of the folders of lab, subject, date and number, or only the first of
-        these. () invalidates all listings. Each invalidated listing is requested again before it
-        is shown.
+        ``path`` begins with the folder of the lab. The folders of subject, date and number may
+        follow, in this order. () invalidates all listings. At its next use, an invalidated listing
+        is requested again.
         """
         self._listing_cache.invalidations.invalidate(path, self._clock())
 
     def reload_invalidations(self) -> None:
-        """Read the invalidations of other processes, and forget recent failures of requests."""
+        """Read the invalidations of other processes, and allow new requests at once.
+
+        Recent failures are forgotten, so that the failed requests can be repeated without a pause.
+        """
         self._listing_cache.reload_invalidations()
 
     def labs(self) -> Listing[list[str]]:
@@ -128,16 +135,17 @@ class Catalogue:
     def subjects(self, lab: str) -> Listing[list[str]]:
         """Return the nicknames of a lab's subjects.
 
-        Subjects that only the lab's known sessions name are included.
+        The subject of each stored session of the lab is included, even if Alyx does not list this
+        subject.
         """
         return self._listing_cache.get(
             listing_requests.subjects_request(lab, self._database, self._listing_cache)
         )
 
     def sessions(self, lab: str, subject: str) -> Listing[list[Session]]:
-        """Return a subject's sessions, sorted by date and number.
+        """Return a subject's sessions, sorted by date, number and eid.
 
-        Sessions without a number are left out.
+        Sessions without a date or number are left out.
         """
         listing = self._listing_cache.get(
             listing_requests.sessions_request(lab, subject, self._prefetcher)
@@ -147,36 +155,39 @@ class Catalogue:
         return listing
 
     def known_sessions(self, lab: str, subject: str) -> list[Session]:
-        """Return a subject's sessions in the catalogue, sorted by date, number and eid.
+        """Return a subject's sessions from the catalogue alone, sorted by date, number and eid.
 
-        Sends no request.
+        Sessions without a date or number are left out. Sends no request.
         """
         return listing_requests.dated_sessions(self._database, lab, subject)
 
     def ask_for_new_sessions(self, lab: str, subject: str) -> bool:
-        """Request a lab's sessions that are newer than the cache tables.
+        """Add new sessions to a lab's listings. Return True if the listings may have changed.
 
-        To be called before a session of ``subject`` is reported absent. Returns False if no
-        request is needed because the subject's sessions are not from cache tables, and if Alyx is
-        never asked. Raises the same errors as :meth:`NewSessions.refresh`.
+        New sessions are sessions that are newer than the cache tables. Call this before an error
+        says that a session of ``subject`` does not exist. Return False if Alyx is never asked, or
+        if the subject's sessions are not from cache tables. Raises the errors of
+        :meth:`NewSessions.refresh`.
         """
         return self._database.is_from_tables(
             sessions_key(lab, subject)
         ) and self._new_sessions.refresh(lab)
 
     def ask_for_new_subjects(self, lab: str) -> bool:
-        """Request a lab's sessions that are newer than the cache tables.
+        """Add new sessions to a lab's listings. Return True if the listings may have changed.
 
-        To be called before a subject of the lab is reported absent. Returns and raises the same as
-        :meth:`NewSessions.refresh`.
+        New sessions are sessions that are newer than the cache tables. Call this before an error
+        says that a subject of the lab does not exist. Return False, or raise an error, in the same
+        cases as :meth:`NewSessions.refresh`.
         """
         return self._new_sessions.refresh(lab)
 
     def ask_for_new_labs(self) -> bool:
-        """Request the labs that are newer than the cache tables.
+        """Add new labs to the list of labs. Return True if the list may have changed.
 
-        To be called before a lab is reported absent. Returns False if Alyx is never asked, or if
-        there are no cache tables. Raises the errors of the request.
+        New labs are labs that are newer than the cache tables. Call this before an error says that
+        a lab does not exist. Return False if Alyx is never asked, or if there are no cache tables.
+        Raises the errors of the request.
         """
         before = set(self.labs().value)
         asked = self._new_sessions.refresh_labs(listing_requests.labs_request())
@@ -187,8 +198,8 @@ class Catalogue:
     def datasets(self, session: Session) -> Listing[list[Dataset]]:
         """Return a session's datasets that can be fetched, in a stable order.
 
-        All datasets from cache tables are included, because only :meth:`fetch_full_listing` finds
-        out whether they can be fetched.
+        Datasets from cache tables are all included, because the tables do not say which datasets
+        can be fetched. Use :meth:`fetch_full_listing` to find out.
         """
         request = self._datasets_request(session, self.repositories().value)
         try:
@@ -200,11 +211,11 @@ class Catalogue:
             return Listing([], self._database.tables_created_at())
 
     def unserved_datasets(self, session: Session) -> list[tuple[Dataset, tuple[str, ...]]]:
-        """Return the datasets of a listed session that are on no file server.
+        """Return a session's datasets that cannot be fetched, because no file server has them.
 
-        Each dataset is returned with the names of the repositories that have it according to Alyx.
-        Datasets from cache tables are left out. Return [] if no repositories are known. Sends no
-        request.
+        For each dataset, also return the names of the repositories that have the dataset according
+        to Alyx. Datasets from cache tables are left out. Return [] if no repositories are stored.
+        Only the catalogue is read: no request is sent.
         """
         repositories = self._database.repositories()
         rows = self._database.datasets(session.eid) if repositories else []
@@ -216,12 +227,12 @@ class Catalogue:
         ]
 
     def refresh_datasets(self, session: Session) -> None:
-        """Wait for a new listing of a session's datasets if the known listing is stale.
+        """If the stored listing of a session's datasets is stale, wait for a new listing.
 
-        Does nothing if the known listing is from cache tables, if there is none, or if Alyx is
-        never asked. If the request fails, the known listing stays, and the log has a warning.
-        Raises Stopping. Raises the error of the request if the known listing is older than the
-        cache tables.
+        Do nothing if the stored listing is from cache tables, if no listing is stored, or if Alyx
+        is never asked. If the request fails, the stored listing stays in use, and a warning is
+        logged. But if the stored listing is older than the cache tables, the error of the request
+        is raised. Also raises Stopping.
         """
         if self.availability.always_offline or self._database.is_from_tables(
             datasets_key(session.eid)
@@ -236,11 +247,12 @@ class Catalogue:
             log.warning("Alyx gives no newer list now: this is what it gave on %s", when)
 
     def fetch_full_listing(self, session: Session) -> bool:
-        """Request a session's datasets from Alyx if the known listing is from cache tables.
+        """Request a session's datasets from Alyx if the stored listing is from cache tables.
 
-        The tables lack the replicas and some datasets. One request is sent per session, and only
-        once. Return True if the listing has changed, also because another process has fetched it.
-        Raises NotFound if the session was deleted.
+        The tables lack the replicas of all datasets, and lack some datasets. Alyx's answer replaces
+        the listing from the tables, so that the next call for this session sends no request. Return
+        True if the listing has changed. The change may also come from another process. Raises
+        NotFound if the session was deleted.
         """
         key = datasets_key(session.eid)
         if not self._database.is_from_tables(key):
@@ -254,9 +266,9 @@ class Catalogue:
     def try_fetch_full_listing(self, session: Session) -> bool:
         """Do the same as :meth:`fetch_full_listing`, but return False instead of most errors.
 
-        If the request fails, or the catalogue cannot be used, the cache tables' listing stays. The
-        log has a warning, but only once, and not if the server is unreachable, slow or throttling.
-        Raises NotFound and Stopping.
+        If the request fails, or the catalogue cannot be used, the listing from the cache tables
+        stays in use. Only the first such error is logged as a warning. Unreachable,
+        DeadlineExceeded and Throttled are not logged. NotFound and Stopping are raised.
         """
         try:
             return self.fetch_full_listing(session)
@@ -272,10 +284,9 @@ class Catalogue:
     def fetch_full_listings(self, sessions: Sequence[Session]) -> dict[str, OnefsError]:
         """Do the same as :meth:`fetch_full_listing` for many sessions, with few requests.
 
-        Each request is for as many sessions as fit in a page. Returns, by eid, the errors for the
-        sessions whose datasets could not be fetched. The listings of these sessions stay as in the
-        cache tables. During the first 2 seconds, a request leaves the reserve of the rate limit to
-        other requests. Raises Stopping.
+        Each request is for as many sessions as fit in a page. Return an error, by eid, for each
+        session whose datasets could not be fetched. The listing of such a session stays as in the
+        cache tables. In its first 2 seconds, a request has low priority. Raises Stopping.
         """
         from_tables = [
             each for each in sessions if self._database.is_from_tables(datasets_key(each.eid))
@@ -289,10 +300,11 @@ class Catalogue:
         return self._prefetcher.fetch_missing_datasets(from_tables)
 
     def prefetch(self, eids: Sequence[str]) -> None:
-        """Request the unknown sessions among ``eids``, and unlisted datasets, many per request.
+        """Request what the catalogue lacks for the sessions ``eids``, with few requests.
 
-        To be called before the caller reads each of these sessions. Raises only Stopping. A
-        session that was not fetched is requested by itself later, and that request raises its
+        The requests are for sessions that are not stored, and for datasets that Alyx has not listed
+        yet. Call this before reading each of these sessions. Raises only Stopping. A session that
+        could not be fetched is requested again when it is read, and that request raises its own
         error.
         """
         if len(eids) < 2 or not self.availability.can_ask():
@@ -307,8 +319,8 @@ class Catalogue:
     def with_types(self, datasets: Sequence[Dataset]) -> list[Dataset]:
         """Return the datasets, with guessed types for the datasets from cache tables.
 
-        Each type is guessed from the name of the file, and may be wrong. The log says so, but only
-        once.
+        Each type is guessed from the name of the file, and may be wrong. The first guess is logged
+        as a warning.
         """
         names = {dataset.name for dataset in datasets if dataset.from_tables}
         if not names:
@@ -336,7 +348,8 @@ class Catalogue:
     def session(self, eid: str) -> Session:
         """Return a session by its eid.
 
-        Raises NotFound if Alyx has no such session, or if the session has no folder.
+        Raises NotFound if Alyx has no such session, or if the session lacks a lab, subject, date or
+        number, and therefore has no folder in the tree.
         """
         session = self.any_session(eid)
         if not session.has_folder:
@@ -344,7 +357,7 @@ class Catalogue:
         return session
 
     def any_session(self, eid: str) -> Session:
-        """Return a session by its eid, with or without a folder.
+        """Return a session by its eid, even if the session has no folder in the tree.
 
         Raises NotFound if Alyx has no such session.
         """
@@ -361,9 +374,9 @@ class Catalogue:
         return session
 
     def sessions_by_ref(self, ref: alf.Ref) -> list[Session]:
-        """Return the sessions of a ref.
+        """Return the sessions with this ref. Return [] if there is no such session.
 
-        There can be several if several labs have a subject with this nickname.
+        Several sessions have the same ref if several labs have a subject with this nickname.
         """
         if not alf.is_calendar_day(ref.date):  # Alyx would answer with status 500
             return []
@@ -378,10 +391,12 @@ class Catalogue:
         return listing.value
 
     def note_session(self, session: Session) -> None:
-        """Make a session appear in its listings, after a search or a look-up has stored it.
+        """Make a newly stored session appear in the listings of its lab and subject.
 
-        Otherwise a link to the session would have no target until the listing is stale. Sends no
-        request. A listing in memory that lacks the session is read from SQLite at its next use.
+        To be called after a search or a look-up has stored the session. Without this, a link to the
+        session would have no target until these listings are stale. Sends no request. If a listing
+        in memory lacks the session, the listing is removed from memory, and is read from SQLite at
+        its next use.
         """
         lab, subject, eid = session.lab, session.subject, session.eid
         memory = self._listing_cache.memory
@@ -393,15 +408,15 @@ class Catalogue:
     def record(self, session: Session) -> Listing[str]:
         """Return the whole Alyx record of a session as JSON.
 
-        The keys are sorted, the indent is 2, and a newline ends the text.
+        The keys are sorted, each level is indented by 2 spaces, and a newline ends the text.
         """
         return self._listing_cache.get(listing_requests.record_request(session, self._clock()))
 
     def remember_size(self, dataset: Dataset, size: int) -> None:
         """Store the size in bytes that a file server gave for a dataset whose size Alyx lacks.
 
-        Listings in memory do not change, because the caller has the size. A size that cannot be
-        stored causes a warning, not an error.
+        Listings in memory do not change, because the caller already uses the size. If the size
+        cannot be stored, a warning is logged.
         """
         try:
             self._database.store_probed_size(dataset.id, size)
@@ -411,14 +426,15 @@ class Catalogue:
             log.warning("the size of %s cannot be stored: %s", dataset.name, error)
 
     def _known_repositories(self) -> Mapping[str, Repository]:
-        """Return the stored repositories. Alyx is asked if there are none."""
+        """Return the stored repositories, by name. If no repositories are stored, ask Alyx."""
         stored = self._database.repositories()
         return stored or self._listing_cache.force_refresh(self._repositories_request()).value
 
     def _revalidated(self, session: Session) -> Session | None:
-        """Return a known session, requested again if it was invalidated since its last request.
+        """Return a stored session. If the session is invalidated, ask Alyx first.
 
-        Return None if the session was deleted. While Alyx is unreachable, the known session stays.
+        Return None if the session was deleted. If Alyx cannot answer now, the stored session is
+        returned.
         """
         if not self._listing_cache.invalidations.time_of(alf.session_folder(session)):
             return session

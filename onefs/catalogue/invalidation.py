@@ -1,4 +1,4 @@
-"""Invalidations of listings. ``onefs refresh`` writes them, and running mounts read them."""
+"""Invalidations of listings: ``onefs refresh`` stores them, and running mounts read them."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ _SUBJECT_DEPTH = 2
 
 
 class Invalidations:
-    """The times of the last invalidation, for each part of the tree.
+    """For each path in the tree, the time of the last invalidation. Thread-safe.
 
-    Thread-safe. Reads are cheap.
+    The file is read at most once in 0.5 seconds, so that frequent calls cost little.
     """
 
     def __init__(self, database: CatalogueDatabase) -> None:
@@ -35,7 +35,7 @@ class Invalidations:
         """Return when the listing at ``scope`` was last invalidated, in seconds since the epoch.
 
         Return 0 if the listing was never invalidated. ``scope`` is None for a listing without a
-        path in the tree. Each invalidation covers such a listing.
+        path in the tree. For such a listing, return the time of the last invalidation of any path.
         """
         if time.monotonic() - self._loaded_at > RELOAD_INTERVAL_SECONDS:
             self.reload()
@@ -65,11 +65,11 @@ class Invalidations:
 
 
 def _covers(path: TreePath, scope: TreePath | None) -> bool:
-    """Whether an invalidation of ``path`` covers the listing at ``scope``.
+    """Whether an invalidation of ``path`` applies to the listing at ``scope``.
 
-    An invalidation covers all listings at and below ``path``, and the listing that contains
-    ``path`` itself. For a lab this is the list of labs, for a subject the list of the lab's
-    subjects, and for a folder of a date or number the list of the subject's sessions.
+    An invalidation applies to all listings at and below ``path``, and to the listing in which
+    ``path`` itself appears. A lab appears in the list of labs. A subject appears in the list of the
+    lab's subjects. A date or number appears in the list of the subject's sessions.
     """
     if scope is None or scope[: len(path)] == path:
         return True

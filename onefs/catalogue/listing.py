@@ -1,4 +1,4 @@
-"""Listings, and requests for listings: what to ask Alyx, and how long the answer is valid."""
+"""Listings, and the requests that obtain listings from Alyx or from the catalogue."""
 
 from __future__ import annotations
 
@@ -19,20 +19,26 @@ _CHARACTERS_PER_ROW = 500
 
 @dataclass(slots=True, eq=False)
 class Listing(Generic[T]):
-    """A listing at one moment. Two reads that return the same object have the same content."""
+    """The content of a listing at one moment.
+
+    If two reads return the same Listing object, the content has not changed between the reads.
+    """
 
     value: T
     #: when Alyx was asked, in seconds since the epoch
     fetched_at: float
     #: whether the listing was read from cache tables
     from_tables: bool = False
-    #: whether the listing is only in memory, because it could not be stored in SQLite
+    #: whether the listing is only in memory, because SQLite could not store the listing
     unstored: bool = False
     #: when SQLite was last found to have no newer listing (``time.monotonic``)
     checked_at: float = field(default_factory=time.monotonic)
 
     def row_count(self) -> int:
-        """Return how much memory the listing takes, counted in rows."""
+        """Return the size of the listing in rows, as a measure for the memory that it takes.
+
+        A text counts as one row for each 500 characters.
+        """
         if isinstance(self.value, str):
             return 1 + len(self.value) // _CHARACTERS_PER_ROW
         return 1 + len(self.value) if isinstance(self.value, Sized) else 1
@@ -40,9 +46,10 @@ class Listing(Generic[T]):
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Work that fetches several listings.
+    """A function that fetches several listings, and the keys of these listings.
 
-    The work never raises. A listing that the work does not fetch is requested by itself.
+    The function never raises. A listing that the function could not fetch is requested by a
+    separate request.
     """
 
     keys: tuple[str, ...]
@@ -51,7 +58,7 @@ class Batch:
 
 @dataclass(frozen=True, slots=True)
 class ListingRequest(Generic[T]):
-    """The description of a listing, and the functions that obtain the listing."""
+    """The key and TTL of a listing, and the functions that request, store and read the listing."""
 
     #: the listing's key in the table ``listings`` (see ``storage/schema.sql``)
     key: str
@@ -67,11 +74,12 @@ class ListingRequest(Generic[T]):
     #: the listing's path in the tree; None for a listing without a path. Every invalidation covers
     #: a listing without a path
     scope: TreePath | None = ()
-    #: plans a batch that includes the listing, when the listing is not known; returns None to
-    #: request the listing by itself
+    #: plans a batch that includes the listing, when the listing is not stored; returns None to send
+    #: a request for this listing alone
     plan_batch: Callable[[], Batch | None] | None = None
-    #: seconds to wait for a batch that was started before; a new batch is then not waited for.
-    #: None to wait for any batch as long as the deadline leaves time for a single request
+    #: seconds to wait for a batch that is already running. With a number here, the caller does not
+    #: wait for a batch that this caller has started. With None, the caller waits for any batch, as
+    #: long as the deadline leaves time for a separate request
     batch_wait_seconds: float | None = None
     #: refreshes the listing in the background; None to send a request for this listing alone
     start_refresh: Callable[[], None] | None = None

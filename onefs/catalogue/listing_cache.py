@@ -1,13 +1,13 @@
 """The cache of listings: in memory, in SQLite, and refreshed from Alyx.
 
-A fresh listing is served as it is. A stale listing is served too, while one refresh of it runs in
-the background. A refresh that fails changes nothing. For a listing that is not known, or that
-``onefs refresh`` has invalidated, the caller waits. If the request for an invalidated listing
-fails, the old listing is served.
+A fresh listing is returned at once. A stale listing is also returned at once, and is refreshed in
+the background. If the refresh fails, the stale listing stays. The caller waits for Alyx in two
+cases: the listing is not stored, or ``onefs refresh`` has invalidated the listing. If the request
+for an invalidated listing fails, the listing from before the invalidation is returned.
 
-An answer that cannot be stored, because the disk is full or another process has locked the file,
-is served from memory. The next answer is stored as usual. If a stored row cannot be read, its
-listing is not known, so that the listing is requested again.
+If an answer cannot be stored, because the disk is full or another process has locked the SQLite
+file, the answer is served from memory. The next answer is stored as usual. If a stored row cannot
+be read, its listing counts as not stored, and is requested again.
 """
 
 from __future__ import annotations
@@ -52,9 +52,9 @@ _MAX_FAILURES = 4096
 _MAX_CLOCK_SKEW_SECONDS = 60.0
 #: seconds between two log lines which say that the catalogue's file cannot be used
 _LOG_INTERVAL_SECONDS = 600.0
-#: the fraction of the deadline that a batch may take; the rest is for a single request
+#: the fraction of the deadline that a batch may take; the rest is for a separate request
 _BATCH_DEADLINE_SHARE = 0.6
-#: least number of seconds for a single request, also if a batch has used up the deadline
+#: least number of seconds for a separate request, even if a batch has used up the deadline
 _MIN_WAIT_SECONDS = 0.05
 
 
@@ -98,15 +98,18 @@ class ListingCache:
             flights.close()
 
     def reload_invalidations(self) -> None:
-        """Read the invalidations, and forget recent failures, so that Alyx may be asked at once."""
+        """Read the invalidations of other processes, and forget recent failures of requests.
+
+        After this, Alyx may be asked at once, without the pause that follows a failure.
+        """
         self._availability.clear_failure()
         self._failures.clear()
         self.invalidations.reload()
 
     def get(self, request: ListingRequest[T]) -> Listing[T]:
-        """Return the listing, as the module's docstring describes.
+        """Return the listing from memory, from SQLite or from Alyx: see the module's docstring.
 
-        Raises the errors of the request if one is needed.
+        If the caller has to wait for a request to Alyx, raises the errors of that request.
         """
         self._check_tables_version()
         now = self._clock()
@@ -120,18 +123,25 @@ class ListingCache:
         return listing
 
     def fetch(self, request: ListingRequest[T]) -> Listing[T]:
-        """Request the listing from Alyx in this thread. Raises every error of the request."""
+        """Request the listing from Alyx in this thread, even if the stored listing is fresh.
+
+        Raises every error of the request.
+        """
         return self._fetch_and_store(request, self._alyx)
 
     def force_refresh(self, request: ListingRequest[T]) -> Listing[T]:
-        """Request the listing from Alyx. Concurrent callers share one request."""
+        """Request the listing from Alyx, even if the stored listing is fresh.
+
+        Concurrent callers share one request. Raises every error of the request.
+        """
         return self._fetch_shared(request, lambda: self.fetch(request))
 
     def get_fresh(self, request: ListingRequest[T]) -> Listing[T]:
-        """Return the listing if it is fresh, else wait for a new listing and return that.
+        """Return a fresh listing. If the stored listing is not fresh, wait for Alyx.
 
-        If the request fails, return the last answer of Alyx if it is newer than the cache tables,
-        else raise the error, since the cache tables cannot include newer rows.
+        If the request fails, the last answer of Alyx is returned, but only if this answer is newer
+        than the cache tables. If the tables are newer, the error of the request is raised, because
+        the caller looks for rows that the tables cannot contain.
         """
         listing = self._find_fresh(request)
         if listing is not None:
@@ -147,17 +157,22 @@ class ListingCache:
             return stale
 
     def is_fresh(self, request: ListingRequest[Any]) -> bool:
-        """Whether the listing is known, within its TTL and not invalidated."""
+        """Whether the listing is stored, is within its TTL, and is not invalidated."""
         return self._find_fresh(request) is not None
 
     def start_fetch(self, request: ListingRequest[Any]) -> None:
-        """Refresh a listing in the background. :meth:`get_fresh` waits for the same request."""
+        """Refresh a stale listing in the background.
+
+        If :meth:`get_fresh` is called during the refresh, the call waits for the answer to this
+        refresh.
+        """
         self._flights.start(request.key, lambda: self._fetch_if_stale(request))
 
     def start_batch(self, batch: Batch) -> Future[None]:
-        """Start a batch, unless the same batch is under way.
+        """Start a batch. Return a future that is done when the batch ends.
 
-        Requests for the batch's listings wait for the batch.
+        If the same batch is already running, return the future of the running batch. A caller that
+        needs a listing of the batch waits for this future.
         """
         future = self._batches.start(batch.keys[0], batch.work)
         with self._lock:
@@ -167,12 +182,15 @@ class ListingCache:
         return future
 
     def pending_keys(self) -> frozenset[str]:
-        """Return the keys of the listings that batches are fetching."""
+        """Return the keys of the listings that running batches fetch."""
         with self._lock:
             return frozenset(self._pending_batches)
 
     def record_outcome(self, keys: Iterable[str], error: OnefsError | None) -> None:
-        """Record the outcome of a request for these listings: its error, or None for success."""
+        """Record whether a request for these listings has succeeded or failed.
+
+        ``error`` is the error of the request, or None if the request has succeeded.
+        """
         if error is not None:
             for key in keys:
                 self._failures.add(key, error)
@@ -193,7 +211,11 @@ class ListingCache:
             self.memory.drop_prefix("")
 
     def _find(self, request: ListingRequest[T], now: float) -> Listing[T] | None:
-        """Return the listing from memory, or else from SQLite, whatever its age."""
+        """Return the stored listing, fresh or stale. Return None if no listing is stored.
+
+        The listing in memory is returned if it is less than 5 minutes old, or if it was compared
+        with SQLite in the last 0.5 seconds. Otherwise SQLite is read.
+        """
         cached = self.memory.get(request.key)
         if cached is not None and (
             now - cached.fetched_at < RECENT_TTL_SECONDS
@@ -203,7 +225,7 @@ class ListingCache:
         return self._load_stored(request)
 
     def _find_fresh(self, request: ListingRequest[T]) -> Listing[T] | None:
-        """Return the cached listing if it is within its TTL and not invalidated, else None."""
+        """Return the stored listing if it is fresh and not invalidated. Otherwise return None."""
         now = self._clock()
         listing = self._find(request, now)
         if listing is None or self._is_invalidated(request, listing):
@@ -214,9 +236,9 @@ class ListingCache:
         return listing.fetched_at < self.invalidations.time_of(request.scope)
 
     def _load_stored(self, request: ListingRequest[T]) -> Listing[T] | None:
-        """Return the listing in SQLite, or the listing in memory if SQLite has no newer one.
+        """Return the newer of two listings: the listing in SQLite and the listing in memory.
 
-        Return None if neither has the listing.
+        Return None if the listing is stored in neither place.
         """
         cached = self.memory.get(request.key)
         try:
@@ -238,9 +260,9 @@ class ListingCache:
         return listing
 
     def _load_valid(self, request: ListingRequest[T]) -> Listing[T] | None:
-        """Return the listing that a batch or another process has stored.
+        """Return the stored listing, which may come from a batch or another process.
 
-        Return None if there is no stored listing, or if it is invalidated.
+        Return None if no listing is stored, or if the stored listing is invalidated.
         """
         listing = self._load_stored(request)
         return None if listing is None or self._is_invalidated(request, listing) else listing
@@ -248,10 +270,10 @@ class ListingCache:
     # -- requests
 
     def _wait_seconds(self, request: ListingRequest[Any]) -> float:
-        """Return the seconds to wait for Alyx.
+        """Return for how many seconds a request may wait for Alyx.
 
-        Raises the error of the request if it failed recently, and Unreachable if Alyx is not to be
-        asked now.
+        If the last request for this listing failed a moment ago, raises the error of that request.
+        Raises Unreachable if there is an outage, and Alyx may not be asked now.
         """
         self._failures.raise_failure(request.key)
         return self._availability.wait_seconds(self._deadline, _description(request))
@@ -259,7 +281,7 @@ class ListingCache:
     def _fetch_shared(
         self, request: ListingRequest[T], fetch: Callable[[], Listing[T]]
     ) -> Listing[T]:
-        """Return the result of ``fetch``, which is run once for all concurrent callers."""
+        """Run ``fetch`` and return its listing. Concurrent callers share one run of ``fetch``."""
         wait_seconds = self._wait_seconds(request)
         listing = self._flights.wait(request.key, fetch, wait_seconds, _description(request))
         return cast("Listing[T]", listing)
@@ -268,7 +290,7 @@ class ListingCache:
         return self._find_fresh(request) or self.fetch(request)
 
     def _fetch_missing(self, request: ListingRequest[T]) -> Listing[T]:
-        """Fetch a listing that is not known, in a batch or by a single request."""
+        """Fetch a listing that is missing or invalidated, in a batch or by a separate request."""
         wait_seconds = self._wait_seconds(request)
         end = time.monotonic() + wait_seconds
         try:
@@ -285,7 +307,9 @@ class ListingCache:
     def _fetch_single(self, request: ListingRequest[T], end: float) -> Listing[T]:
         """Return the answer to a request for this listing alone.
 
-        A request that is under way is used, unless it began before the last invalidation.
+        If such a request is already running, wait for its answer. But if the running request began
+        before the last invalidation, then send a new request, and return the answer to the new
+        request.
         """
 
         def fetch() -> Listing[T]:
@@ -303,9 +327,11 @@ class ListingCache:
         return listing
 
     def _fetch_by_batch(self, request: ListingRequest[T], wait_seconds: float) -> Listing[T] | None:
-        """Return the listing if a batch fetches it in time, else None.
+        """Return the listing if a batch fetches it within ``wait_seconds``. Otherwise return None.
 
-        If no batch with this listing is under way, a new batch is planned and started.
+        If no running batch includes this listing, a new batch is planned and started. If
+        ``request`` has a value for ``batch_wait_seconds``, the caller does not wait for the new
+        batch.
         """
         if request.plan_batch is None:
             return None
@@ -317,7 +343,7 @@ class ListingCache:
             if future is None:
                 try:
                     batch = request.plan_batch()
-                except CacheError:  # then the listing is requested by itself
+                except CacheError:  # then this listing alone is requested
                     return None
                 if batch is None:
                     return None
@@ -328,10 +354,10 @@ class ListingCache:
         return self._load_valid(request)
 
     def _refetch_invalidated(self, request: ListingRequest[T]) -> Listing[T]:
-        """Return the new listing, or the old listing if the request fails.
+        """Request an invalidated listing. If the request fails, return the stored listing.
 
-        Raises NotFound if Alyx answers so, and the error of the request if there is no old
-        listing.
+        Raises NotFound if Alyx answers that there is no such object. If no listing is stored,
+        raises the error of the request.
         """
         old = self._load_stored(request)
         try:
@@ -352,7 +378,10 @@ class ListingCache:
             )
 
     def _fetch_and_store(self, request: ListingRequest[T], alyx: AlyxClient) -> Listing[T]:
-        """Ask Alyx, store the answer and return it. A failure is recorded in the negative cache."""
+        """Ask Alyx, store the answer, and return the answer as a listing.
+
+        If the request fails, its error is recorded in the negative cache, and is raised.
+        """
         asked = self._clock()
         try:
             answer = request.fetch(alyx)
@@ -370,9 +399,9 @@ class ListingCache:
         return listing
 
     def _store_answer(self, request: ListingRequest[T], answer: Any, asked: float) -> Listing[T]:
-        """Store the answer and read it back as a listing.
+        """Store the answer in SQLite, and read the answer back as a listing.
 
-        If the answer cannot be stored, it is converted with a temporary database in memory.
+        If the answer cannot be stored, the listing is made with a temporary database in memory.
         """
         try:
             request.store(self._database, answer, asked)
@@ -409,7 +438,7 @@ def _description(request: ListingRequest[Any]) -> str:
 def _is_within_ttl(request: ListingRequest[T], listing: Listing[T], now: float) -> bool:
     """Whether a listing is within its TTL.
 
-    A listing that is dated in the future is outside its TTL, because the clock was set back and so
-    the age of the listing is unknown.
+    Return False if the listing's time is more than 60 seconds in the future. Then the clock was set
+    back, and the age of the listing is unknown.
     """
     return -_MAX_CLOCK_SKEW_SECONDS <= now - listing.fetched_at <= request.ttl_of(listing)

@@ -1,4 +1,4 @@
-"""Listings in memory. The least recently used listing is removed first."""
+"""Listings in memory, up to a number of rows. The least recently used listing is removed first."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ MAX_MEMORY_ROWS = 20_000
 
 
 class ListingMemory:
-    """Listings by their keys. Thread-safe.
+    """The listings in memory, by key. Thread-safe.
 
-    A listing that was dropped is read from SQLite at its next use.
+    A listing that is no longer in memory is read from SQLite at its next use.
     """
 
     def __init__(self) -> None:
@@ -27,25 +27,26 @@ class ListingMemory:
         )
 
     def get(self, key: str) -> Listing[Any] | None:
-        """Return the listing of a key. Return None if the listing is not in memory."""
+        """Return the listing with this key. Return None if the listing is not in memory."""
         with self._lock:
             return self._listings.get(key)
 
     def put(self, key: str, listing: Listing[Any]) -> None:
-        """Keep a listing, unless it has more rows than the memory may hold."""
+        """Keep a listing in memory if it has at most :data:`MAX_MEMORY_ROWS` rows."""
         if listing.row_count() <= MAX_MEMORY_ROWS:
             with self._lock:
                 self._listings[key] = listing
 
     def drop(self, key: str) -> None:
-        """Remove a listing from memory."""
+        """Remove a listing from memory, if it is there."""
         with self._lock:
             self._listings.pop(key, None)
 
     def drop_unless(self, key: str, is_right: Callable[[Any], bool]) -> bool:
-        """Remove a listing from memory if ``is_right`` returns False for its value.
+        """Remove a listing from memory if ``is_right`` returns False for the listing's value.
 
-        Return True if the listing was removed.
+        Return True if the listing was removed. Return False if no listing with this key is in
+        memory.
         """
         with self._lock:
             cached = self._listings.get(key)
@@ -55,7 +56,7 @@ class ListingMemory:
         return True
 
     def drop_prefix(self, prefix: str) -> None:
-        """Remove all listings from memory whose keys begin with ``prefix``."""
+        """Remove from memory every listing whose key begins with ``prefix``."""
         with self._lock:
             for key in [key for key in self._listings if key.startswith(prefix)]:
                 del self._listings[key]

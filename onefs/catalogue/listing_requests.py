@@ -1,4 +1,4 @@
-"""The requests of the catalogue: for each kind of listing, what to ask Alyx and what to store."""
+"""For each kind of listing, how to request the listing from Alyx, and how to store the answer."""
 
 from __future__ import annotations
 
@@ -37,8 +37,8 @@ log = logging.getLogger(__name__)
 
 _SessionsBySubject = Mapping[str, list[NumberedSession]]
 
-#: number of subjects up to which the sessions of each subject are requested by themselves; for
-#: more subjects, the sessions of the whole lab are requested
+#: largest number of subjects for which one request per subject is sent; for more subjects, the
+#: sessions of the whole lab are requested
 _MAX_SINGLE_SUBJECTS = 5
 
 
@@ -76,7 +76,8 @@ def subjects_request(
 ) -> ListingRequest[list[str]]:
     """Return the request for the nicknames of a lab's subjects.
 
-    Subjects that only the lab's known sessions name are included.
+    The subject of each stored session of the lab is included, even if Alyx does not list this
+    subject.
     """
 
     def fetch(alyx: AlyxClient) -> tuple[list[str], _SessionsBySubject]:
@@ -106,7 +107,7 @@ def subjects_request(
 def _invalidated_subjects(
     lab: str, database: CatalogueDatabase, listings: ListingCache
 ) -> list[str]:
-    """Return the known subjects of a lab whose listings of sessions are invalidated."""
+    """Return the stored subjects of a lab for which the listing of sessions is invalidated."""
 
     def is_invalidated(subject: str) -> bool:
         invalidated_at = listings.invalidations.time_of(
@@ -122,10 +123,11 @@ def _invalidated_subjects(
 
 
 def _fetch_unlisted(alyx: AlyxClient, lab: str, subjects: list[str]) -> _SessionsBySubject:
-    """Return the sessions of subjects that Alyx does not list in a lab, by subject.
+    """Ask Alyx for the sessions of ``subjects``, and return the sessions by subject.
 
-    These subjects are known only from stored sessions. A subject that was deleted gets an empty
-    list, so that its stored sessions are removed. Return {} if the request fails.
+    Alyx does not list these subjects in the lab: only stored sessions name them. A subject that was
+    deleted gets an empty list, so that its stored sessions are removed. Return {} if the request
+    fails.
     """
     try:
         if len(subjects) > _MAX_SINGLE_SUBJECTS:
@@ -141,9 +143,9 @@ def _fetch_unlisted(alyx: AlyxClient, lab: str, subjects: list[str]) -> _Session
 def sessions_request(
     lab: str, subject: str, prefetcher: BatchPrefetcher
 ) -> ListingRequest[list[Session]]:
-    """Return the request for a subject's sessions, sorted by date and number.
+    """Return the request for a subject's sessions, sorted by date, number and eid.
 
-    Sessions without a number are left out.
+    Sessions without a date or number are left out.
     """
     return ListingRequest(
         sessions_key(lab, subject),
@@ -159,7 +161,10 @@ def sessions_request(
 
 
 def dated_sessions(database: CatalogueDatabase, lab: str, subject: str) -> list[Session]:
-    """Return a subject's stored sessions that have a date, sorted by date, number and eid."""
+    """Return a subject's stored sessions, sorted by date, number and eid.
+
+    Sessions without a date or number are left out.
+    """
     return [each for each in database.sessions(lab, subject) if alf.is_date(each.date)]
 
 
@@ -188,7 +193,7 @@ def session_request(
 def ref_request(
     ref: alf.Ref, note_session: Callable[[Session], None]
 ) -> ListingRequest[list[Session]]:
-    """Return the request for the sessions of a ref.
+    """Return the request for the sessions with this ref.
 
     ``note_session`` is called with each session that Alyx sends.
     """
@@ -230,7 +235,8 @@ def datasets_request(
 ) -> ListingRequest[list[Dataset]]:
     """Return the request for a session's datasets, with their replicas.
 
-    A dataset without a usable replica is left out, unless it is from cache tables.
+    A dataset from Alyx is left out if it has no usable replica. Datasets from cache tables are all
+    included.
     """
     eid, scope = session.eid, alf.session_folder(session)
     ttl = session_ttl_seconds(session, now)
@@ -258,9 +264,10 @@ def datasets_request(
 
 
 def _with_replicas(row: DatasetRow, repositories: Mapping[str, Repository]) -> Dataset:
-    """Return the dataset of a row, with its replicas.
+    """Convert a row to a dataset with replicas.
 
-    For a dataset from cache tables, the replicas are presumed from its path.
+    For a row from Alyx, the usable replicas are selected. The cache tables have no replicas, so for
+    a row from the tables, the replicas are derived from the path of the file.
     """
     if row.dataset.from_tables:
         replicas = presumed_replicas(row.server_path, row.dataset.id, repositories)
@@ -270,7 +277,7 @@ def _with_replicas(row: DatasetRow, repositories: Mapping[str, Repository]) -> D
 
 
 def _record_json(record: Mapping[str, object]) -> str:
-    """Return a record as JSON, with JSON escapes for control characters and lone surrogates.
+    """Return a record as JSON. Control characters and lone surrogates are written as JSON escapes.
 
     Raises ServerError if the record cannot be written as JSON.
     """

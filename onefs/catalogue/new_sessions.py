@@ -21,7 +21,7 @@ _NEVER_FRESH = float("-inf")
 class NewSessions:
     """The sessions of each lab that are newer than the cache tables. Thread-safe.
 
-    At most one request per lab is sent in 5 minutes.
+    For each lab, at most one request is sent in 5 minutes.
     """
 
     def __init__(
@@ -40,16 +40,16 @@ class NewSessions:
         self._applied_at: dict[str, float] = {}
 
     def start_refresh(self, lab: str) -> None:
-        """Request a lab's newer sessions in the background, unless they were requested recently."""
+        """Request a lab's newer sessions in the background, at most once in 5 minutes."""
         self._drop_older_listings(lab, self._listings.get(self._request(lab)).fetched_at)
 
     def refresh(self, lab: str) -> bool:
-        """Wait until a lab's listings include its newer sessions, and return True.
+        """Wait until a lab's listings include the sessions that are newer than the cache tables.
 
-        Return False if Alyx is never asked. Also return False if the lab is not in the cache
-        tables, since the lab's listings are then from Alyx anyway. No request is sent if the last
-        request is recent. If the request fails, Alyx's last answer stays. Raises the error of the
-        request if Alyx has given no answer since the tables were made.
+        Then return True. Return False if Alyx is never asked, or if the lab is not in the cache
+        tables and all its listings are from Alyx. If the last request is less than 5 minutes old,
+        no new request is sent. If the request fails, Alyx's last answer is used. If Alyx has not
+        answered since the tables were made, the error of the request is raised.
         """
         if self._availability.always_offline or not self._database.has_lab_in_tables(lab):
             return False
@@ -59,9 +59,11 @@ class NewSessions:
         return True
 
     def refresh_labs(self, labs: ListingRequest[list[str]]) -> bool:
-        """Wait until ``labs`` includes the labs newer than the cache tables, and return True.
+        """Wait until ``labs`` includes the labs that are newer than the cache tables.
 
-        Return False if Alyx is never asked, or if there are no cache tables.
+        Then return True. Return False if Alyx is never asked, or if there are no cache tables. If
+        the request fails, Alyx's last answer is used. If Alyx has not answered since the tables
+        were made, the error of the request is raised.
         """
         if self._availability.always_offline or self._database.tables_version() is None:
             return False
@@ -90,9 +92,10 @@ class NewSessions:
         return replace(request, start_refresh=lambda: self._listings.start_fetch(request))
 
     def _drop_older_listings(self, lab: str, asked_at: float) -> None:
-        """Drop a lab's listings from memory if they lack the sessions requested at ``asked_at``.
+        """Remove a lab's listings from memory if they are older than the request at ``asked_at``.
 
-        This process or another process may have sent that request.
+        The request was for the lab's newer sessions, and this process or another process has sent
+        it. The listings are then read from SQLite, where the newer sessions are stored.
         """
         if self._applied_at.get(lab) != asked_at:
             self._applied_at[lab] = asked_at

@@ -1,8 +1,8 @@
 """Sync: loads cache tables into the state folder, atomically.
 
-The new file is made in a work folder, and a rename replaces the old file by the new one. Mounts
-read the old file until the rename, and the new file afterwards. No file that mounts write is
-locked. A sync that is killed leaves the work folder. The next sync removes that folder.
+The new file is made in a work folder, and then replaces the old file by a rename. Mounts read the
+old file until the rename, and the new file after the rename. A sync holds no lock on files that
+mounts write. If a sync is killed, its work folder remains, and the next sync removes this folder.
 """
 
 from __future__ import annotations
@@ -47,7 +47,10 @@ SYNC_DEADLINE_SECONDS = 60.0
 
 
 class TablesBuilder(Protocol):
-    """A function that builds the SQLite file, as :func:`onefs.cache_tables.build.build` does."""
+    """A function that makes an SQLite file from cache tables.
+
+    The arguments are those of :func:`onefs.cache_tables.build.build`.
+    """
 
     def __call__(
         self,
@@ -62,13 +65,19 @@ class TablesBuilder(Protocol):
 
 
 class SyncProgress:
-    """The progress of a sync. Methods do nothing unless a subclass overrides them."""
+    """The progress of a sync.
+
+    The methods do nothing here. A subclass overrides them to show the progress.
+    """
 
     def report_bytes(self, done: int, total: int) -> None:
-        """Report how many bytes of the archive are downloaded. ``total`` is 0 if it is unknown."""
+        """Report that ``done`` of ``total`` bytes of the archive are downloaded.
+
+        ``total`` is 0 if the size of the archive is unknown.
+        """
 
     def report_rows(self, done: int, total: int) -> None:
-        """Report how many rows of the datasets table are loaded."""
+        """Report that ``done`` of ``total`` rows of the datasets table are loaded."""
 
 
 def sync_from_files(
@@ -77,11 +86,11 @@ def sync_from_files(
     progress: SyncProgress | None = None,
     builder: TablesBuilder = build,
 ) -> BuildResult:
-    """Load cache tables from ``path``: a folder, an archive, or one of the tables. Asks no server.
+    """Load cache tables from ``path``, which is a folder, an archive, or one of the two tables.
 
-    Raises UsageError, which names the file, if a file is not a cache table, or is from another
-    database than the tables in use. Raises Busy while another sync runs, and CacheError if the
-    disk fails.
+    No request is sent. Raises UsageError, which names the file, if a file is not a cache table, or
+    if the table is from another database than the tables in use. Raises Busy while another sync
+    runs, and CacheError if the disk fails.
     """
     progress = progress or SyncProgress()
     with _open_work_folder(state_dir) as work:
@@ -104,11 +113,11 @@ def sync_from_server(
     progress: SyncProgress | None = None,
     builder: TablesBuilder = build,
 ) -> BuildResult | None:
-    """Load the server's cache tables. Return None if the tables in use are the same.
+    """Load the server's cache tables. Return None if the tables in use are already these tables.
 
     Raises NotFound if the server has no tables. Raises ServerError, which names the server's
     archive, if the archive is damaged or contains no tables. Raises Busy while another sync runs,
-    CacheError if the disk fails, and the errors of the request.
+    and CacheError if the disk fails. Also raises the errors of the requests.
     """
     progress = progress or SyncProgress()
     info = alyx.cache_info()
@@ -132,7 +141,7 @@ def sync_from_server(
 
 
 def _with_archive_url(message: str, work: Path, url: str) -> str:
-    """Return the message with the archive's URL in place of the paths of downloaded files."""
+    """Return the message, with the archive's URL in place of paths in the work folder."""
     archive = f"{url}/{source.ARCHIVE_FILE_NAME}"
     return message.replace(str(work / source.ARCHIVE_FILE_NAME), archive).replace(
         str(work), archive
@@ -142,11 +151,11 @@ def _with_archive_url(message: str, work: Path, url: str) -> str:
 def fetch_labs_and_subjects(
     alyx: AlyxClient, database: OverlayDatabase, clock: Callable[[], float] = time.time
 ) -> OnefsError | None:
-    """Fetch the labs, repositories and subjects, because cache tables lack some or all of these.
+    """Fetch and store the labs, repositories and subjects, because cache tables lack some of them.
 
-    Every walk needs these listings. Subjects that are not in the tables have no numbered sessions,
-    so empty listings of sessions are stored for these subjects. Returns the error if a request
-    fails. Listings that were not fetched are then requested when they are needed.
+    Each walk needs these listings. A subject that is not in the tables has no numbered sessions.
+    Therefore an empty listing of sessions is stored for this subject. If a request fails, return
+    its error. Listings that were not fetched are requested when they are needed.
     """
     database.tables.check_file_at_next_use()
     try:
@@ -165,9 +174,10 @@ def fetch_labs_and_subjects(
 def fetch_dataset_types(
     alyx: AlyxClient, database: OverlayDatabase, clock: Callable[[], float] = time.time
 ) -> OnefsError | None:
-    """Fetch the dataset types. Their patterns give the types of file names in cache tables.
+    """Fetch and store Alyx's dataset types, with their patterns for file names.
 
-    Returns the error if the request fails. The stored types then stay.
+    The patterns are used to guess the types of files in cache tables. If the request fails, return
+    its error. Then the types from an earlier sync stay stored.
     """
     try:
         rows = alyx.table_rows("dataset-types", "name")
@@ -179,9 +189,9 @@ def fetch_dataset_types(
 
 @contextmanager
 def _open_work_folder(state_dir: Path) -> Iterator[Path]:
-    """Make an empty work folder, for one sync at a time, and remove the folder afterwards.
+    """Make an empty work folder for the ``with`` block, and remove the folder afterwards.
 
-    Raises Busy while another sync runs.
+    Only one sync at a time can use the folder. Raises Busy while another sync runs.
     """
     work = state_dir / _WORK_FOLDER_NAME
     with disk_errors(state_dir, "the state folder"):
@@ -207,7 +217,10 @@ def _publish_tables(work: Path, state_dir: Path) -> None:
 
 
 def _current_facts(state_dir: Path) -> dict[str, str]:
-    """Return the facts of the tables in use. Return {} if there are no tables."""
+    """Return the named values that describe the tables in use, such as their source.
+
+    Return {} if there are no tables.
+    """
     tables = TablesReader(state_dir / TABLES_FILE_NAME)
     try:
         return tables.facts()

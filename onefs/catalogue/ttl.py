@@ -25,16 +25,17 @@ TABLES_TTL_SECONDS = 7 * 86400.0
 #: sessions that were registered up to this many days before the tables were made may be missing
 #: from the tables
 TABLES_OVERLAP_DAYS = 7
-#: seconds for which the answer is valid that no session has a ref
+#: seconds for which an answer is valid which says that no session has a ref
 NEGATIVE_TTL_SECONDS = 30.0
 #: seconds after a failed request in which the request is not repeated
 FAILURE_PAUSE_SECONDS = 2.0
 
 
 def session_ttl_seconds(session: Session, now: float) -> float:
-    """Return the seconds for which a session's datasets and record are fresh.
+    """Return for how many seconds a session's datasets and record are fresh.
 
-    The number is larger for older sessions.
+    This is 5 minutes for a session of the last 7 days, 1 hour for a session of the last 31 days,
+    and 1 day for an older session.
     """
     recent, month = _week_and_month_ago(int(now // 60))
     if session.date >= recent:
@@ -44,7 +45,10 @@ def session_ttl_seconds(session: Session, now: float) -> float:
 
 @lru_cache(maxsize=4)  # called each time that a session is looked at
 def _week_and_month_ago(minute: int) -> tuple[str, str]:
-    """Return the ISO dates 7 and 31 days before ``minute``, in minutes since the epoch."""
+    """Return the ISO dates of 7 days and of 31 days ago.
+
+    ``minute`` is the current time, in minutes since the epoch.
+    """
     today = date.fromtimestamp(minute * 60)
     week, month = timedelta(days=7), timedelta(days=31)
     return (today - week).isoformat(), (today - month).isoformat()

@@ -1,9 +1,10 @@
-"""Circuit breakers for file servers: one circuit for each file and each host that timed out.
+"""Circuit breakers for file servers: a circuit for each file or host that did not answer in time.
 
-A read whose deadline expires opens the circuit of its file. The read also opens the circuit of the
-host, unless the host has just sent bytes of another file. A probe is a small request for the file
-that a reader wants to read. Therefore a file that stalls is never used to probe for readers of
-other files. Readers wait for the probe, but only a few seconds.
+No request is sent while a circuit is open. A read whose deadline expires opens the circuit of its
+file. The read also opens the circuit of the host, but not if the host has just sent bytes of
+another file. A probe is a small request for a file that a reader wants to read. A file that stalls
+is therefore never probed for the readers of other files. A reader waits for a probe for at most 3
+seconds.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ log = logging.getLogger(__name__)
 PROBE_WAIT_SECONDS = 3.0
 #: seconds between two probes; probes are sent only while files are being read
 PROBE_PAUSE_SECONDS = 1.0
-#: largest number of files with an open circuit; beyond it, the circuit that was used least
+#: largest number of files with an open circuit; if there are more, the circuit that was used least
 #: recently is closed
 MAX_OPEN_FILES = 4096
 #: number of files of each host for which the time of the latest bytes is kept
@@ -38,7 +39,7 @@ class HostCircuits:
 
     ``probe`` requests one byte of a URL, and raises an OnefsError if the server does not answer. If
     bytes of another file arrived from the same host in the last ``recent_seconds``, a timeout opens
-    only the circuit of the file.
+    only the circuit of the file, and the circuit of the host stays closed.
     """
 
     def __init__(self, probe: Callable[[str], None], recent_seconds: float) -> None:
@@ -52,7 +53,7 @@ class HostCircuits:
         self._is_closed = False
 
     def close(self) -> None:
-        """Wake the readers that wait for a probe. They raise Stopping."""
+        """Wake the readers that wait for a probe. In these readers, Stopping is raised."""
         with self._changed:
             self._is_closed = True
             self._changed.notify_all()
@@ -67,10 +68,10 @@ class HostCircuits:
             self._close_circuits(url)
 
     def note_timeout(self, url: str) -> None:
-        """Open the circuit of ``url``, whose deadline expired.
+        """Open the circuit of the file at ``url``, because its deadline has expired.
 
-        Also open the circuit of the host, unless bytes of another file have just arrived from the
-        host.
+        Also open the circuit of the host, but not if bytes of another file have just arrived from
+        the host.
         """
         host = host_of(url)
         with self._changed:
@@ -84,9 +85,10 @@ class HostCircuits:
                 log.warning("%s does not answer: reads from it wait until it does, or fail", host)
 
     def can_request(self, url: str) -> bool:
-        """Return True if the circuits of ``url`` and its host are closed.
+        """Whether the file at ``url`` can be requested: the circuits of file and host are closed.
 
-        Otherwise start a probe, unless another probe is running or has just ended.
+        If a circuit is open, return False, and start a probe. No probe is started while another
+        probe is running, or less than 1 second after a probe.
         """
         with self._changed:
             circuit = self._open_circuit(url)
@@ -98,10 +100,11 @@ class HostCircuits:
             return False
 
     def wait_for_probe(self, urls: Iterable[str]) -> bool:
-        """Wait for probes of these URLs. Return True as soon as one of the URLs can be requested.
+        """Start and await probes of these URLs, until one of the URLs can be requested.
 
-        Return False after PROBE_WAIT_SECONDS, or at once if no probe is running because a probe has
-        just failed. Raises Stopping after :meth:`close`.
+        Return True as soon as one of the URLs can be requested. Return False after
+        PROBE_WAIT_SECONDS. Return False at once if a probe has just failed, so that no probe is
+        running now. Raises Stopping after :meth:`close`.
         """
         candidates = list(urls)
         end = time.monotonic() + PROBE_WAIT_SECONDS
@@ -119,7 +122,7 @@ class HostCircuits:
                 self._changed.wait(left)
 
     def _open_circuit(self, url: str) -> CircuitBreaker | None:
-        """Return the open circuit of the file at ``url``, or else of its host.
+        """Return the circuit of the file at ``url`` if it is open, otherwise the host's circuit.
 
         Return None if both circuits are closed.
         """

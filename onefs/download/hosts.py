@@ -1,8 +1,8 @@
 """The state of the file servers, the order of replicas, and requests with credentials.
 
-After an expired deadline, the file, or every file on its server, is not requested again until a
-probe succeeds (see ``host_circuits``). Therefore the second reader of an unreachable server waits
-less than the first reader.
+If the deadline of a request expires, the file is not requested again until a probe succeeds (see
+``host_circuits``). If the whole server is unreachable, this applies to all files on the server.
+Therefore the second reader of an unreachable server waits less than the first reader.
 """
 
 from __future__ import annotations
@@ -39,27 +39,30 @@ DISK_FAILURE_TTL_SECONDS = 0.5
 #: seconds during which a failed replica is tried last, and largest number of failed replicas
 FAILED_REPLICA_TTL_SECONDS = 60.0
 MAX_FAILED_REPLICAS = 4096
-#: seconds that connecting may take for a probe, and also seconds that the answer may take
+#: seconds that a probe may take to connect, and seconds that it may wait for the next bytes
 PROBE_TIMEOUT_SECONDS = 5.0
-#: longest pause in seconds of requests to a server that asks to wait
+#: most seconds for which no request is sent to a server that asks for a pause
 MAX_RETRY_AFTER_SECONDS = 600.0
 #: characters that are not allowed in a host name
 _INVALID_HOST_CHARACTERS = re.compile(r"[\x00-\x20\x7f%\\]")
 
 
 class CircuitOpen(DeadlineExceeded):
-    """No request was sent, because the file or its server has recently not answered in time."""
+    """No request was sent, because the file or its server has just failed to answer in time."""
 
 
 def failure_ttl(error: OnefsError) -> float:
-    """Return for how many seconds ``error`` is raised again instead of a request for the file."""
+    """Return for how many seconds the file is not requested again after ``error``.
+
+    A read during these seconds raises the same error at once.
+    """
     if isinstance(error, CircuitOpen | UnconfirmedMismatch):  # both errors have their own pause
         return 0.0
     return DISK_FAILURE_TTL_SECONDS if isinstance(error, CacheError) else FAILURE_TTL_SECONDS
 
 
 def no_replica_error(dataset: Dataset) -> OnefsError:
-    """Return the error for a request for the bytes of a dataset without replicas."""
+    """Return the error for a read of a dataset that has no replicas."""
     if dataset.from_tables:
         return Unreachable(
             f"{dataset.name} is known from cache tables only, and Alyx has not sent its address"
@@ -68,7 +71,7 @@ def no_replica_error(dataset: Dataset) -> OnefsError:
 
 
 def _check_url(url: str) -> None:
-    """Raise ServerError if no request can be sent to ``url``, because ``url`` is invalid."""
+    """Raise ServerError if ``url`` is invalid, so that no request can be sent."""
     try:
         origin(url)
         host = urlsplit(url).hostname or ""
@@ -84,12 +87,12 @@ def _check_url(url: str) -> None:
 
 
 class Hosts:
-    """Holds the state of the file servers, and sends requests to the servers. Thread-safe.
+    """Knows the state of the file servers, and sends requests to the servers. Thread-safe.
 
-    ``stall`` is the number of seconds that readers wait without progress. ``preferred`` contains
-    names or patterns of repositories, in the order in which their replicas are tried. Replicas in
-    all other repositories are tried afterwards, in the order of the database. ``count_bytes`` is
-    called with the number of bytes of each chunk that arrives.
+    Readers give up after ``stall`` seconds without new bytes. ``preferred`` contains names or
+    patterns of repositories, and the replicas in these repositories are tried in this order.
+    Replicas in all other repositories are tried afterwards, in the order of the database.
+    ``count_bytes`` is called with the number of bytes of each chunk that arrives.
     """
 
     def __init__(
@@ -114,14 +117,15 @@ class Hosts:
         self._circuits = HostCircuits(self._probe, recent_seconds=stall)
 
     def close(self) -> None:
-        """Wake the readers that wait for a probe. They raise Stopping."""
+        """Wake the readers that wait for a probe. In these readers, Stopping is raised."""
         self._circuits.close()
 
     def order_replicas(self, replicas: Sequence[Replica]) -> list[Replica]:
         """Return the replicas that can be requested now, in the order in which to try them.
 
-        A replica is left out if its server does not answer, or if the server asked to wait longer
-        than readers wait. Raises Throttled or CircuitOpen if all replicas are left out.
+        A replica is left out if its server is unreachable. A replica is also left out if its server
+        asked for a pause that is longer than readers wait. Raises Throttled or CircuitOpen if all
+        replicas are left out.
         """
         free = [replica for replica in replicas if self._seconds_throttled(replica.url) <= 0]
         if replicas and not free:
@@ -144,17 +148,17 @@ class Hosts:
             raise _circuit_open_error(replicas)
 
     def stall_timeout(self, replica_count: int) -> float:
-        """Return the seconds to wait without progress for one of ``replica_count`` replicas.
+        """Return how many seconds to wait for new bytes from one of ``replica_count`` replicas.
 
-        The time is so short that all replicas are tried before readers give up.
+        The number is so small that all replicas can be tried before readers give up.
         """
         return self._stall if replica_count == 1 else self._stall / (replica_count + 1)
 
     def stream(self, url: str, headers: dict[str, str], stall: float) -> Stream:
-        """Return a stream of the bytes at ``url``, requested with the credentials for its host.
+        """Return a stream of the bytes at ``url``. The request has the credentials for the host.
 
-        ``stall`` is the number of seconds to wait for the headers, or for the next byte. Raises
-        ServerError for an invalid address, and what the transport raises.
+        ``stall`` is the number of seconds to wait for the headers, and for each next byte. Raises
+        ServerError if ``url`` is invalid. Also raises the errors of :meth:`Transport.stream`.
         """
         _check_url(url)
         return self._transport.stream(
@@ -166,24 +170,24 @@ class Hosts:
         )
 
     def is_longer_than_stall(self, delay: float) -> bool:
-        """Whether readers give up before a pause of ``delay`` seconds ends."""
+        """Whether a pause of ``delay`` seconds is longer than readers wait."""
         return delay > self._stall
 
     def note_throttled(self, url: str, seconds: float) -> None:
-        """Pause requests to the server of ``url``, which asked to wait ``seconds``.
+        """Pause requests to the server of ``url``, which asked for a pause of ``seconds``.
 
-        Do nothing if the wait is short enough for readers.
+        Do nothing if the pause is short enough for readers to wait.
         """
         if self.is_longer_than_stall(seconds):
             pause = min(seconds, MAX_RETRY_AFTER_SECONDS)
             self._throttled_until[host_of(url)] = time.monotonic() + pause
 
     def note_failure(self, url: str, error: OnefsError) -> None:
-        """Record that a replica could not be fetched, so that it is tried last for a minute."""
+        """Record that a replica could not be fetched. For a minute, try other replicas first."""
         self._failed_replicas.add(url, error)
 
     def note_progress(self, url: str) -> None:
-        """Record that bytes of ``url`` arrived."""
+        """Record that bytes of ``url`` arrived, and close the circuits of the file and its host."""
         self._last_progress_at[host_of(url)] = time.monotonic()
         self._circuits.note_progress(url)
 
@@ -195,7 +199,10 @@ class Hosts:
         return self._last_progress_at.setdefault(host_of(url), time.monotonic())
 
     def note_timeout(self, url: str) -> None:
-        """Record that a deadline expired. ``url`` is not requested until a probe succeeds."""
+        """Record that the deadline of a request for ``url`` has expired.
+
+        The file at ``url`` is not requested again until a probe succeeds.
+        """
         self._circuits.note_timeout(url)
 
     def _rank(self, replica: Replica) -> tuple[bool, int]:
@@ -211,7 +218,7 @@ class Hosts:
         return self._throttled_until.get(host_of(url), 0.0) - time.monotonic()
 
     def _probe(self, url: str) -> None:
-        """Request one byte. Raises an OnefsError if the server does not answer."""
+        """Request one byte of ``url``. Raises an OnefsError if the server does not answer."""
         with (
             suppress(DataServerCredentials),  # the server answers, although it refuses
             self._transport.stream(

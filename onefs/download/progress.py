@@ -1,4 +1,4 @@
-"""The progress of one download, for displays and for waiting threads."""
+"""The progress of one download, for displays and for threads that wait for the download."""
 
 from __future__ import annotations
 
@@ -25,5 +25,5 @@ class Transfer:
     last_error: OnefsError | None = None
 
     def bytes_per_second(self) -> float:
-        """Return the average number of bytes per second since the start."""
+        """Return the average number of bytes per second since the download began."""
         return self.done_bytes / max(time.monotonic() - self.started_at, 1e-3)

@@ -10,7 +10,8 @@ from contextlib import contextmanager
 
 from onefs.errors import FetchLimit
 
-#: length in seconds of the sliding window, and of one step, for which fetched bytes are summed up
+#: seconds in the sliding window for which fetched bytes are limited, and seconds in one step: the
+#: fetched bytes are summed up for each step
 QUOTA_WINDOW_SECONDS = 3600.0
 QUOTA_STEP_SECONDS = 60.0
 
@@ -58,7 +59,11 @@ class FetchQuota:
         return self.limit is None or self.spent_bytes() + size <= self.limit
 
     def _limit_error(self, name: str, spent: int, size: int) -> FetchLimit:
-        """Return the error for a file beyond the limit, with the time when it can be fetched."""
+        """Return the error for the file ``name``, whose ``size`` bytes would exceed the limit.
+
+        ``spent`` is the number of bytes fetched in the last hour. The error says when the file can
+        be fetched, or that the file is larger than the limit.
+        """
         message = (
             f"{name} is not fetched: {spent} bytes were fetched within the hour, and --max-fetch "
             f"allows {self.limit}"
@@ -71,7 +76,7 @@ class FetchQuota:
         return FetchLimit(f"{message}; it is refused until {at}", until)
 
     def _seconds_until(self, size: int) -> float | None:
-        """Return the seconds until ``size`` more bytes are within the limit.
+        """Return after how many seconds ``size`` bytes can be fetched within the limit.
 
         Return None if ``size`` is larger than the limit.
         """
@@ -89,11 +94,11 @@ class FetchQuota:
 
     @contextmanager
     def reserve(self, key: str, size: int, name: str) -> Iterator[None]:
-        """Reserve ``size`` bytes inside the ``with`` block.
+        """Reserve ``size`` bytes of the limit inside the ``with`` block.
 
-        Of several reservations with the same ``key``, only the largest counts. Raises FetchLimit if
-        the fetched bytes and all reservations together are beyond the limit. ``name`` is the name
-        of the file in the error message.
+        Of several reservations with the same ``key``, only the largest reservation counts. Raises
+        FetchLimit if the bytes of the last hour and all reservations together exceed the limit.
+        ``name`` is the name of the file in the error message.
         """
         if self.limit is None:
             yield

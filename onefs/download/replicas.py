@@ -1,7 +1,8 @@
 """Records which replicas of a dataset were tried, failed or were wrong during one download.
 
-A replica is *unanswered* if its server does not answer, is unavailable for a moment, or asks to
-wait. While one replica is unanswered, a wrong replica does not make the dataset bad.
+A replica is *wrong* if its server sends a file that contradicts the database. A replica is
+*unanswered* if its server does not answer, asks for a pause, or is unavailable for a moment. While
+any replica is unanswered, the dataset is not rejected, because this replica may be right.
 """
 
 from __future__ import annotations
@@ -38,14 +39,14 @@ _GONE_STATUSES = (404, 410)
 
 
 class Replicas:
-    """The results of one download for the replicas of one dataset. Not thread-safe."""
+    """What happened to each replica of one dataset during one download. Not thread-safe."""
 
     def __init__(self, hosts: Hosts, dataset: Dataset) -> None:
         self._hosts = hosts
         self._dataset = dataset
         self._tried: set[str] = set()
         self._unanswered: dict[str, OnefsError] = {}
-        #: URLs of replicas that do not exist, or that are now another file
+        #: URLs of replicas that do not exist, or whose size differs from the size in the database
         self.gone_urls: set[str] = set()
         #: the last error of any replica
         self.last_error: OnefsError | None = None
@@ -55,9 +56,9 @@ class Replicas:
     def next_untried(self, replicas: Iterable[Replica]) -> list[Replica]:
         """Return the replicas that were not tried yet, in the order in which to try them.
 
-        The returned replicas count as tried from now on. Replicas that cannot be requested now are
-        left out, and count as unanswered. Raises Throttled or CircuitOpen if there are untried
-        replicas and none of them can be requested now.
+        From now on, the returned replicas count as tried. A replica that cannot be requested now is
+        left out, and counts as unanswered. Raises Throttled or CircuitOpen if no untried replica
+        can be requested now. Return [] if all replicas were tried.
         """
         untried = [replica for replica in replicas if replica.url not in self._tried]
         usable = self._hosts.order_replicas(untried)
@@ -69,7 +70,7 @@ class Replicas:
         return usable
 
     def note_mismatch(self, replica: Replica, reason: str) -> None:
-        """Record that a replica answered, and contradicts the database."""
+        """Record that ``replica`` is wrong: its file contradicts the database."""
         self._unanswered.pop(replica.url, None)
         self.mismatches[replica.url] = reason
 
@@ -77,7 +78,7 @@ class Replicas:
         """Record that attempt number ``attempt`` (from 1) for ``replica`` raised ``error``.
 
         Return the seconds to wait before the next attempt. Return None if a retry is useless, or if
-        readers would give up before the retry.
+        the wait is longer than readers wait.
         """
         self.last_error = error
         self._hosts.note_failure(replica.url, error)
@@ -98,14 +99,14 @@ class Replicas:
         return None if delay is None or self._hosts.is_longer_than_stall(delay) else delay
 
     def evidence(self) -> str:
-        """Return why the replicas contradict the database.
+        """Return the reasons why replicas contradict the database, as one text.
 
-        The text does not depend on the order in which the replicas were tried.
+        The text is the same for any order in which the replicas were tried.
         """
         return "; ".join(sorted({*self.mismatches.values()}))
 
     def final_error(self) -> OnefsError:
-        """Return the error for a download that could not fetch any replica."""
+        """Return the error to raise after a download in which no replica could be fetched."""
         return self.last_error or self.unanswered_error or no_replica_error(self._dataset)
 
     @property

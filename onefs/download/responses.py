@@ -96,7 +96,8 @@ def _parse_206(stream: Stream, size: int, start: int, end: int) -> ResponseRange
     """Return the range that a response with status 206 contains.
 
     The range is the requested range, or a larger range that includes the requested range. If the
-    body is as long as the file, it is the whole file, even if the server states a smaller range.
+    body is as long as the file, the body counts as the whole file, even if the header Content-Range
+    names a smaller range. Raises ServerError if the server sends another range, or names no range.
     """
     url = safe_url(stream.url)
     match = _CONTENT_RANGE.fullmatch(stream.headers.get("Content-Range", ""))
@@ -119,7 +120,11 @@ def _parse_206(stream: Stream, size: int, start: int, end: int) -> ResponseRange
 
 
 def total_size(stream: Stream) -> int:
-    """Return the size of the whole file, from the response to a request for its first byte."""
+    """Return the size of the whole file in bytes, from the response to a request for one byte.
+
+    Raises ServerError if the response does not contain the size, and the errors of
+    :func:`check_status`.
+    """
     check_status(stream, 200, 206, 416)  # servers answer 416 if the file is empty
     total = stream.length if stream.status == 200 else _total_from_content_range(stream)
     if total is None:
@@ -128,10 +133,11 @@ def total_size(stream: Stream) -> int:
 
 
 def check_digest(dataset: Dataset, stream: Stream) -> None:
-    """Raise ServerError if the digest of the body of ``stream`` is not the digest of the dataset.
+    """Raise ServerError if the body of ``stream`` is not the content of the dataset.
 
-    Used if a server sends a whole body although only one byte was requested. The body may be an
-    error text, and its length must not be stored as the size of the file.
+    The hash of the body is compared with the hash in the database. Used if a server sends a whole
+    body although only one byte was requested. The body may be an error text. The length of an error
+    text must not be stored as the size of the file.
     """
     digest = new_hash(dataset)
     for chunk in stream.iter_chunks():
@@ -143,10 +149,10 @@ def check_digest(dataset: Dataset, stream: Stream) -> None:
 
 
 def validator_of(headers: Mapping[str, str]) -> str:
-    """Return the text that identifies the version of a file, for If-Range.
+    """Return the text that identifies the version of a file, for the header If-Range.
 
-    The text is a strong ETag, or the Last-Modified date if there is no strong ETag. Return '' if
-    there is neither.
+    The text is the strong ETag. If the response has no strong ETag, the text is the Last-Modified
+    date. If the response has no such date, return ''.
 
     A weak ETag is ignored, because it does not guarantee equal bytes and is not allowed in If-Range
     (RFC 9110, 13.1.5).

@@ -1,7 +1,7 @@
 """Small-file downloader: fetches a whole file with one request, and verifies it before use.
 
-Only one download of a file runs at a time, even if several threads or processes read the file. The
-dataset's lock ensures this between processes. Readers wait as long as bytes arrive.
+Only one download of a file runs at a time, even if several threads or processes read the file.
+Between processes, a lock for each dataset ensures this. Readers wait as long as bytes arrive.
 """
 
 from __future__ import annotations
@@ -83,7 +83,7 @@ ContentKey = tuple[str, int | None, str]
 
 @dataclass
 class _Download:
-    """The state of one download, with the wrong bodies that replicas have sent so far."""
+    """The state of one download, and the digests of wrong bodies that replicas have sent."""
 
     dataset: Dataset
     #: the file that bodies are written to
@@ -104,7 +104,7 @@ class _Download:
     def note_mismatch(self, replica: Replica) -> bool:
         """Record that ``replica`` sent the body in ``path``, and that this body is wrong.
 
-        Return True if this is the first wrong body from this replica.
+        Return True if ``replica`` has sent no other wrong body before.
         """
         previous = self.wrong_digests.get(replica.url)
         self.wrong_digests[replica.url] = self.digest
@@ -116,8 +116,8 @@ class _Download:
 class SmallFileDownloader:
     """Downloads whole files into one store. Thread-safe.
 
-    Readers stop waiting after ``stall`` seconds without progress. ``on_invalidated`` is called with
-    each dataset whose content was rejected.
+    Readers stop waiting after ``stall`` seconds without new bytes. ``on_invalidated`` is called
+    with each dataset whose content was rejected.
     """
 
     def __init__(
@@ -143,7 +143,7 @@ class SmallFileDownloader:
         self._stopped = threading.Event()
 
     def close(self) -> None:
-        """End the downloads, and wake the waiting threads. They raise Stopping."""
+        """End the downloads, and wake the waiting threads. In these threads, Stopping is raised."""
         self._stopped.set()
         self._single_flight.close()
         self._fsync_queue.close()
@@ -154,9 +154,9 @@ class SmallFileDownloader:
             return list(self._transfers.values())
 
     def recent_failure(self, dataset: Dataset) -> OnefsError | None:
-        """Return the error of a dataset's last download, if it failed a few seconds ago.
+        """Return the error of a dataset's last download if the download failed a few seconds ago.
 
-        Return None otherwise.
+        Return None if the last download succeeded, or failed longer ago.
         """
         return self._failures.get(dataset)
 
@@ -164,9 +164,9 @@ class SmallFileDownloader:
         """Return the path of a dataset's verified file. Download the file if it is not cached.
 
         The caller waits while bytes of the file arrive. If the download is queued, the caller waits
-        while bytes of other downloads arrive. Raises DeadlineExceeded after ``stall`` seconds
-        without bytes, BadContent, Unreachable, DataServerCredentials, ServerError, Throttled,
-        CacheError or Stopping.
+        while bytes of other downloads arrive. Raises DeadlineExceeded if no bytes arrive for
+        ``stall`` seconds. Also raises BadContent, Unreachable, DataServerCredentials, ServerError,
+        Throttled, CacheError or Stopping.
         """
         self._failures.raise_failure(dataset)
         try:
@@ -176,7 +176,10 @@ class SmallFileDownloader:
             return self._wait_for_download(dataset, place)
 
     def _wait_for_download(self, dataset: Dataset, place: Place) -> Path:
-        """Wait for the running download of the dataset. Start a download if none is running."""
+        """Wait for the download of the dataset, and return the path of the file.
+
+        If no download of the dataset is running, start a download.
+        """
         started_at = time.monotonic()
         future = self._single_flight.start(
             _content_key(dataset), lambda: self._run_download(dataset, place)
@@ -186,10 +189,10 @@ class SmallFileDownloader:
         return result_of(future)
 
     def size_of(self, dataset: Dataset, deadline: float) -> int:
-        """Return the size of a dataset's file in bytes, as a file server states it.
+        """Ask the file servers for the size of a dataset's file, and return the size in bytes.
 
-        Waiting for the next byte may take ``deadline`` seconds for each replica. Raises the error
-        of the last replica if all replicas fail.
+        For each replica, the wait for the headers or for the next byte may take ``deadline``
+        seconds. Raises the error of the last replica if all replicas fail.
         """
         self._hosts.wait_for_probe(dataset.replicas)
         last_error: OnefsError | None = None
@@ -209,7 +212,8 @@ class SmallFileDownloader:
     def _check_progress(self, dataset: Dataset, started_at: float) -> None:
         """Raise an error if no bytes have arrived for ``stall`` seconds.
 
-        The error is the last error of the download, or DeadlineExceeded if there is none.
+        The raised error is the last error of any replica in this download. If no replica has failed
+        yet, the error is DeadlineExceeded.
         """
         with self._lock:
             transfer = self._transfers.get(_content_key(dataset))
@@ -243,7 +247,8 @@ class SmallFileDownloader:
     def _find_or_download(self, dataset: Dataset, place: Place) -> Path:
         """Return the path of the dataset's file. Download the file if it is not cached.
 
-        Another process may have cached the file while this process waited for the lock.
+        Called after waiting for the dataset's lock, because another process may have cached the
+        file during the wait. Raises BadContent if the file was rejected.
         """
         entry = self._store.valid_entry(dataset)
         if entry is not None and entry.state == "bad":
@@ -260,7 +265,8 @@ class SmallFileDownloader:
     def _rehash(self, dataset: Dataset) -> Path | None:
         """Hash a cached file whose ctime has changed. Return its path if its bytes are still right.
 
-        Return None if there is no such file, or if its bytes are wrong.
+        Return None if the dataset has no such file, or if its bytes are wrong. A file with wrong
+        bytes is removed.
         """
         entry, has_changed = self._store.look_up(dataset)
         if entry is None or not has_changed:
@@ -296,10 +302,11 @@ class SmallFileDownloader:
                 del self._transfers[_content_key(dataset)]
 
     def _reject(self, download: _Download, evidence: str) -> str:
-        """Record that all replicas are wrong, and keep a complete wrong body for ``onefs accept``.
+        """Reject the dataset, because all replicas are wrong. Return the reason.
 
-        Return the reason. Raises UnconfirmedMismatch if the same mismatch must be seen again before
-        the content is rejected.
+        If a wrong body is complete, the body is kept for ``onefs accept``. Raises
+        UnconfirmedMismatch if a later download must show the same mismatch before the dataset is
+        rejected.
         """
         dataset = download.dataset
         needed = 1 if download.is_confirmed else REQUIRED_SIZE_MISMATCHES
@@ -318,9 +325,9 @@ class SmallFileDownloader:
         """Download from one replica after another, until a replica sends a good body.
 
         Replicas for which a retry is useful are tried again, in at most MAX_ROUNDS rounds. Return
-        the verdict for the good body, or a bad verdict if all replicas are wrong. Raises the last
-        replica's error if no replica could be fetched, and the error of an unanswered replica if
-        the other replicas are wrong.
+        the verdict for the good body. Return a bad verdict if all replicas are wrong. If some
+        replicas are wrong and another replica is unanswered, raises the error of the unanswered
+        replica. If no replica could be fetched, raises the error of the last replica.
         """
         replicas = Replicas(self._hosts, download.dataset)
         waiting = replicas.next_untried(download.dataset.replicas)
@@ -356,10 +363,11 @@ class SmallFileDownloader:
         attempt: int,
         stall: float,
     ) -> tuple[ContentVerdict | None, float | None]:
-        """Download from one replica. Return the verdict for its body if the body is good.
+        """Download from one replica. Return a verdict and the seconds until a retry.
 
-        Otherwise return the seconds after which to retry this replica. Each of the two is None if
-        there is none. A replica whose body has a wrong digest is retried once.
+        If the body is good, return its verdict, and None for the seconds. If the download fails or
+        the body is wrong, return None for the verdict. Then the seconds are also None if a retry is
+        useless. A replica whose body has a wrong digest is retried once.
         """
         download.digest = ""  # the file is about to be overwritten
         try:
@@ -397,10 +405,10 @@ class SmallFileDownloader:
         return check_content(dataset, transfer.done_bytes, download.digest)
 
     def _chunks(self, download: _Download, stream: Stream, stall: float) -> Iterator[bytes]:
-        """Yield the chunks of a body. Count each chunk after the caller has written the chunk.
+        """Yield the chunks of a body. A chunk is counted after the caller has written it.
 
-        Raises DeadlineExceeded if the bytes arrive too slowly, and WrongSize if there are more
-        bytes than the database states.
+        Raises DeadlineExceeded if too few bytes arrive in ``stall`` seconds. Raises WrongSize if
+        more bytes arrive than the size in the database.
         """
         transfer, size = download.transfer, download.dataset.size
         reported_bytes, due = 0, time.monotonic() + stall

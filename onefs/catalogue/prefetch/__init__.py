@@ -1,1 +1,1 @@
-"""Prefetch: listings are fetched in batches before a walk needs them."""
+"""Prefetch: fetches listings in batches before a program needs these listings."""

@@ -1,8 +1,9 @@
-"""Batch prefetcher: requests for many listings at once, for walks and for stale listings.
+"""Batch prefetcher: one request for many listings, for walks and for stale listings.
 
-One request fetches the datasets of as many sessions as fit in a page (25 sessions if each has 40
-datasets), or the sessions of a whole lab. A batch never causes an error for the caller, because a
-listing that a batch does not fetch is requested by itself when it is needed.
+A program makes a walk when it lists one session after another. One request fetches the datasets of
+as many sessions as fit in a page (25 sessions if each has 40 datasets), or the sessions of a whole
+lab. A batch never raises an error in its caller. If a batch does not fetch a listing, this listing
+is requested by a separate request when it is needed.
 """
 
 from __future__ import annotations
@@ -33,13 +34,12 @@ from onefs.model import Session
 
 log = logging.getLogger(__name__)
 
-#: seconds for which a request leaves the reserve of the rate limit to other requests, if a caller
-#: waits for the batch
+#: seconds for which a request has low priority if a caller waits for the batch
 LOW_PRIORITY_SECONDS = 2.0
-#: seconds to wait for the sessions of a whole lab before a subject's sessions are requested by
-#: themselves: a short time, since the lab may have thousands of sessions
+#: seconds to wait for the sessions of a whole lab before one subject's sessions are requested
+#: separately: a short time, because the lab may have thousands of sessions
 LAB_LISTING_WAIT_SECONDS = 0.5
-#: seconds for which stale listings are collected before one request for all of them
+#: seconds for which stale listings are collected before one request for all these listings
 STALE_COLLECTION_SECONDS = 0.3
 #: number of sessions of a lab from which the number of sessions per page is estimated
 _SAMPLE_SESSIONS = 30
@@ -63,7 +63,7 @@ def sessions_key(lab: str, subject: str) -> str:
 
 
 class BatchPrefetcher:
-    """The batches of one catalogue. Thread-safe."""
+    """Plans and sends the batches of one catalogue. Thread-safe."""
 
     def __init__(
         self,
@@ -91,14 +91,15 @@ class BatchPrefetcher:
         self._leases = LabLeases(folder, deadline * _LEASE_DEADLINE_FRACTION, self._closed)
 
     def close(self) -> None:
-        """Prevent further requests."""
+        """Stop waiting for leases and for more stale sessions, and start no more bulk requests."""
         self._closed.set()
 
     def plan_datasets(self, session: Session, scope: tuple[str, ...]) -> Batch | None:
-        """Return a batch for a session whose datasets are not known.
+        """Return a batch that fetches the datasets of ``session`` and of other sessions near it.
 
-        Return None if the session's datasets are to be requested by themselves. ``scope`` is
-        the session's path in the tree.
+        To be called if the datasets of ``session`` are not stored. Return None if only the datasets
+        of ``session`` are to be requested. The caller then sends that request. ``scope`` is the
+        session's path in the tree.
         """
         step = self._walk_detector.note_session_miss(session)
         if step.session_count == 1:
@@ -116,11 +117,12 @@ class BatchPrefetcher:
         )
 
     def plan_sessions(self, lab: str, subject: str) -> Batch | None:
-        """Return a batch for the sessions of a lab's other subjects.
+        """Return a batch that fetches the sessions of all other subjects of a lab.
 
-        To be called if the sessions of ``subject`` are not known. The sessions of ``subject`` are
-        requested by themselves at the same time, since the lab may have thousands of sessions.
-        Return None if no walk over the lab is detected, or if no other subject needs a request.
+        To be called if the sessions of ``subject`` are not stored. The caller requests the sessions
+        of ``subject`` at the same time, because the batch may be slow: the lab may have thousands
+        of sessions. Return None if no walk over the lab is detected. Also return None if the
+        sessions of all other subjects are stored and not invalidated.
         """
         if not self._walk_detector.note_subject_miss(lab, subject):
             return None
@@ -137,16 +139,19 @@ class BatchPrefetcher:
         return Batch(keys, lambda: self._fetch_lab_sessions(lab, names, keys, floor))
 
     def _invalidated_subjects(self, lab: str, floor: float) -> list[str]:
-        """Return the subjects of a lab whose sessions were not listed since ``floor``.
+        """Return the subjects of a lab whose sessions Alyx has not listed since the time ``floor``.
 
-        ``floor`` is in seconds since the epoch. Return [] if it is 0.
+        ``floor`` is in seconds since the epoch. Return [] if ``floor`` is 0.
         """
         names = self._database.subjects(lab) if floor else []
         fetched_at = self._database.fetched_at
         return [name for name in names if (fetched_at(sessions_key(lab, name)) or 0.0) < floor]
 
     def note_listed_session(self, session: Session, rows: Sequence[DatasetRow]) -> None:
-        """Record how many datasets a session has. The session was requested by itself."""
+        """Record how many datasets a session has, after a request for this session alone.
+
+        The number is used to estimate how many sessions fit in a page.
+        """
         self._walk_detector.note_dataset_count(session.lab, len(rows))
 
     def schedule_refresh(self, session: Session) -> None:
@@ -158,9 +163,10 @@ class BatchPrefetcher:
         self._listings.start_batch(Batch(("stale datasets",), self._refresh_stale))
 
     def fetch_missing_datasets(self, sessions: Sequence[Session]) -> dict[str, OnefsError]:
-        """Fetch the datasets of sessions whose datasets were not listed by Alyx.
+        """Fetch the datasets of those ``sessions`` whose datasets Alyx has not listed yet.
 
-        Returns and raises the same as :meth:`BatchBisection.run`.
+        The datasets are missing from the catalogue, or are from cache tables. Return the errors by
+        eid, and raise Stopping, as :meth:`BatchBisection.run` does.
         """
         eids_by_lab: dict[str, list[str]] = {}
         for session in sessions:
@@ -173,11 +179,12 @@ class BatchPrefetcher:
     def preload_sessions(
         self, eids: Sequence[str], note_session: Callable[[Session], None]
     ) -> None:
-        """Fetch the unknown sessions among ``eids``, and unlisted datasets, many per request.
+        """Fetch what the catalogue lacks for the sessions ``eids``, with few requests.
 
-        ``note_session`` is called with each fetched session. Raises the errors of
-        :class:`AlyxClient`, and CacheError. Sessions and datasets that were not fetched can be
-        requested by themselves.
+        The requests are for sessions that are not stored, and for datasets that Alyx has not listed
+        yet. ``note_session`` is called with each fetched session. Raises CacheError and the errors
+        of :class:`AlyxClient`. After an error, a separate request for one session may still
+        succeed.
         """
         unknown = [eid for eid in eids if self._database.session(eid) is None]
         for begin in range(0, len(unknown), MAX_IDS_PER_REQUEST):
@@ -198,7 +205,7 @@ class BatchPrefetcher:
         ).run()
 
     def _eids_to_list(self, eids: Sequence[str]) -> list[str]:
-        """Return the eids of the sessions whose datasets were not listed by Alyx."""
+        """Return the eids, among ``eids``, of sessions whose datasets Alyx has not listed yet."""
         unlisted = set(self._database.filter_unlisted(eids, 0.0))
         return [eid for eid in eids if eid in unlisted or self._is_from_tables(eid)]
 
@@ -224,7 +231,7 @@ class BatchPrefetcher:
                 if wanted := self._database.filter_unlisted(eids, floor):
                     self._fetch_datasets(self._interactive_alyx, lab, wanted)
         except OnefsError as error:
-            # record no failure for the listings: each is requested by itself when it is needed
+            # record no failure for the listings: each is requested separately when it is needed
             self._handle_failure(lab, (), error)
 
     def _fetch_lab_sessions(
@@ -259,10 +266,10 @@ class BatchPrefetcher:
             self._wait_for_full_page()
 
     def _wait_for_full_page(self) -> None:
-        """Wait for more stale sessions if the present ones do not fill a page.
+        """Wait 0.3 seconds for more stale sessions, if the waiting sessions do not fill a page.
 
         The next sessions of a slow walk can then share one request. No caller waits for this
-        request.
+        request, because stale listings are returned at once.
         """
         with self._lock:
             lab = next((session.lab for session in self._stale_sessions.values()), None)
@@ -273,8 +280,8 @@ class BatchPrefetcher:
     def _fetch_datasets(self, alyx: AlyxClient, lab: str, eids: Sequence[str]) -> Set[str]:
         """Fetch and store the datasets of as many of these sessions as fit in a page.
 
-        Returns the eids of the sessions that were requested: all, or the first ones. Raises the
-        errors of :class:`AlyxClient`.
+        Return the eids of the requested sessions: all of ``eids``, or the first part of ``eids`` if
+        not all datasets fit. Raises the errors of :class:`AlyxClient`.
         """
         began = self._clock()
         while (rows_by_eid := _request_datasets(alyx, eids)) is None:
@@ -297,7 +304,10 @@ class BatchPrefetcher:
         return requested
 
     def _take_stale_sessions(self) -> list[Session]:
-        """Remove and return as many stale sessions of one lab as fit in a page."""
+        """Remove as many stale sessions of one lab as fit in a page, and return these sessions.
+
+        Return [] if no stale session is waiting.
+        """
         with self._lock:
             if not self._stale_sessions:
                 return []
@@ -310,7 +320,7 @@ class BatchPrefetcher:
             return chosen
 
     def _handle_failure(self, lab: str, keys: Iterable[str], error: OnefsError) -> None:
-        """Record that a batch has failed. Suspend batches if single requests may succeed."""
+        """Record that a batch has failed. Suspend batches if separate requests may succeed."""
         if not isinstance(error, (Unreachable, DeadlineExceeded, Throttled, NotFound, Stopping)):
             self._walk_detector.suspend_batches(lab)
         log.info("a batch for lab %s failed: %s", lab, error)
@@ -318,7 +328,10 @@ class BatchPrefetcher:
 
 
 def _request_datasets(alyx: AlyxClient, eids: Sequence[str]) -> dict[str, list[DatasetRow]] | None:
-    """Return the datasets of these sessions by eid. Return None if they do not fit in a page."""
+    """Return the datasets of these sessions by eid.
+
+    Return None if the datasets of several sessions do not fit in a page.
+    """
     if len(eids) == 1:
         return {eids[0]: alyx.datasets(eids[0])}
     return alyx.datasets_of_sessions(eids)

@@ -1,9 +1,9 @@
-"""Bulk fetch of the datasets of many sessions, for a caller that needs all of them.
+"""Bulk fetch of the datasets of many sessions, for a caller that needs all these datasets.
 
-Each request is for as many sessions as fit in a page, and a few requests run at once. A batch
-that fails is bisected, so that the datasets of other sessions are fetched even if Alyx cannot list
-one session. No more requests are sent after several failures in a row, or after a failure that
-smaller batches cannot avoid.
+Each request is for as many sessions as fit in a page, and up to 4 requests run at once. A batch
+that fails is split in two halves, which are requested separately. Therefore one session that Alyx
+cannot list does not prevent the fetch of other sessions. No more requests are sent after 8 failures
+in a row, or after an error that a smaller batch would also cause.
 """
 
 from __future__ import annotations
@@ -17,19 +17,19 @@ from onefs.lowlevel.parallel import run_parallel
 
 #: number of requests that run at once
 _PARALLEL_REQUESTS = 4
-#: number of failures in a row after which no more requests are sent; to find one session that
-#: fails in a full page takes 6
+#: number of failures in a row after which no more requests are sent; 6 failures are enough to
+#: find the one session that makes a full page fail
 _MAX_CONSECUTIVE_FAILURES = 8
 
 
 class BatchBisection:
-    """One bulk fetch, which bisects the batches that fail.
+    """One bulk fetch, which splits each batch that fails in two halves.
 
-    ``groups`` contains, by the name of the group, the eids of sessions that may share a request.
-    The name is the sessions' lab, or '' if the sessions are of any labs. ``fetch`` requests
-    sessions of one group. It returns the eids of the sessions that it has handled: all of the
-    sessions, or the first ones. ``batch_size`` returns how many sessions of a group to put into
-    one request.
+    ``groups`` contains the eids of the sessions to fetch, by the name of their group. Sessions of
+    one group may share a request. The name of a group is the lab of its sessions, or '' if its
+    sessions are of different labs. ``fetch`` requests some sessions of one group, and returns the
+    eids of the sessions that were fetched: all of them, or the first part. ``batch_size`` returns
+    how many sessions of a group to put into one request.
     """
 
     def __init__(
@@ -47,10 +47,10 @@ class BatchBisection:
         self._last_error: OnefsError | None = None
 
     def run(self) -> dict[str, OnefsError]:
-        """Send the requests. Return the eids that could not be fetched, with the last error.
+        """Send the requests. Return an error, by eid, for each session that could not be fetched.
 
-        Each eid has the same error. A session that Alyx does not have counts as fetched. Raises
-        Stopping.
+        The error is the last error of any request, and is the same for all eids. A session that
+        Alyx does not have counts as fetched. Raises Stopping.
         """
         workers = range(_PARALLEL_REQUESTS)
         for outcome in run_parallel(self._run_worker, workers, len(workers), "onefs-bulk"):

@@ -1,10 +1,10 @@
 """Leases on labs, so that processes which share a catalogue do not fetch the same batches.
 
-If several processes walk over one lab that is not cached, they would request the same batches. So
-the process that requests a batch holds a lease on the lab. Another process waits a short time for
-the lease, and then reads from the catalogue what the first process has stored. A lease only saves
-requests. If the lease cannot be acquired in time, or the file system has no locks, the request is
-sent without a lease. The kernel releases the lease of a process that dies.
+If several processes walk over one lab whose listings are not stored, all of them would request the
+same batches. Therefore the process that requests a batch holds a lease on the lab. Another process
+waits a short time for the lease, and then reads from the catalogue what the first process has
+stored. A lease only saves requests. If the lease cannot be acquired in time, or the file system has
+no locks, the request is sent without a lease. If a process dies, the kernel releases its lease.
 """
 
 from __future__ import annotations
@@ -22,17 +22,17 @@ from onefs.lowlevel.locks import lock_file
 
 @dataclass(slots=True)
 class _HeldLease:
-    """A lease that threads of this process hold."""
+    """A lease on one lab, and how many threads of this process hold the lease."""
 
     thread_count: int = 0
     descriptor: int | None = None
 
 
 class LabLeases:
-    """The leases of one process. Thread-safe. The threads of one process share a lease.
+    """The leases of this process, by lab. Thread-safe. Threads of this process share a lease.
 
-    A thread waits at most ``max_wait_seconds`` until another process releases its lease. The wait
-    ends when ``stopping`` is set.
+    A thread waits at most ``max_wait_seconds`` until another process releases the lease, and stops
+    waiting when ``stopping`` is set.
     """
 
     def __init__(self, folder: Path, max_wait_seconds: float, stopping: threading.Event) -> None:
@@ -44,9 +44,11 @@ class LabLeases:
 
     @contextlib.contextmanager
     def hold(self, lab: str) -> Iterator[None]:
-        """Hold a lease on a lab.
+        """Hold a lease on a lab inside the ``with`` block.
 
-        During the wait for the lease, another process may have stored the wanted rows.
+        If another process holds the lease, wait first. During this wait, the other process may have
+        stored the wanted rows, so check the catalogue inside the block. If the lease cannot be
+        acquired in time, the block runs without a lease.
         """
         with self._lock:
             held = self._held_leases.setdefault(lab, _HeldLease())
@@ -65,7 +67,7 @@ class LabLeases:
                         close_lock_file(held.descriptor)
 
     def _acquire(self, lab: str) -> int | None:
-        """Wait for the lock. Return the descriptor of the lock file.
+        """Wait for the lock of a lab. Return the descriptor of the lock file.
 
         The descriptor is returned even if the lock was not acquired in time. Return None if the
         lock file cannot be opened.

@@ -19,7 +19,7 @@ from onefs.alyx.pagination import PAGE_ROWS
 from onefs.model import Session
 
 #: seconds without a miss after which the next miss begins a new walk; a miss is the use of a
-#: listing that is not known
+#: listing that is not stored
 WALK_TIMEOUT_SECONDS = 30.0
 #: number of sessions requested at the first and at the second miss; at later misses, as many
 #: sessions are requested as fit in a page
@@ -35,7 +35,10 @@ _MAX_LABS = 256
 
 @dataclass(slots=True)
 class _LabWalk:
-    """The recent misses in one lab, and what is known for the size of its batches."""
+    """The recent misses in one lab, and the numbers from which the size of a batch is estimated.
+
+    A miss is the use of a listing that is not stored.
+    """
 
     last_miss_at: float = float("-inf")
     sessions: set[str] = field(default_factory=set)
@@ -47,16 +50,16 @@ class _LabWalk:
 
 @dataclass(frozen=True, slots=True)
 class Lookahead:
-    """The requests that are sent together with the request for an unknown listing."""
+    """Which sessions to request when the datasets of one session are not stored."""
 
-    #: number of sessions to request, including the missed one
+    #: number of sessions to request, including the session that was not stored
     session_count: int
     #: whether to include sessions of the lab's other subjects
     across_subjects: bool
 
 
 class WalkDetector:
-    """The walks that are under way, at most one per lab. Thread-safe."""
+    """The walks that programs make now, at most one walk for each lab. Thread-safe."""
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
@@ -64,7 +67,7 @@ class WalkDetector:
         self._walks: LRUCache[str, _LabWalk] = LRUCache(_MAX_LABS)
 
     def note_session_miss(self, session: Session) -> Lookahead:
-        """Record that a session's datasets are not known. Return how many sessions to request."""
+        """Record that a session's datasets are not stored. Return which sessions to request."""
         with self._lock:
             walk = self._current_walk(session.lab)
             if session.eid in walk.sessions or self._clock() < walk.suspended_until:
@@ -77,7 +80,7 @@ class WalkDetector:
             return Lookahead(count, len(walk.subjects) > 1)
 
     def note_subject_miss(self, lab: str, subject: str) -> bool:
-        """Record that a subject's sessions are not known.
+        """Record that a subject's sessions are not stored.
 
         Return True if the sessions of the whole lab are to be requested.
         """
@@ -111,7 +114,10 @@ class WalkDetector:
             self._walk_of(lab).suspended_until = self._clock() + BATCH_SUSPENSION_SECONDS
 
     def _current_walk(self, lab: str) -> _LabWalk:
-        """Return the lab's walk, to which this miss belongs. A new walk begins after a pause."""
+        """Return the lab's walk, and set the time of its last miss to now.
+
+        If the last miss was more than 30 seconds ago, a new walk begins.
+        """
         walk, now = self._walk_of(lab), self._clock()
         if now - walk.last_miss_at > WALK_TIMEOUT_SECONDS:
             walk.sessions.clear()
@@ -129,8 +135,8 @@ def _sessions_per_page(sizes: deque[int]) -> int:
     """Return how many sessions fill one page. ``sizes`` are numbers of datasets per session.
 
     The number is the largest n for which the expected sum of n sizes plus two standard deviations
-    fits in a page. It solves ``n * mean + 2 * deviation * sqrt(n) = PAGE_ROWS``. Return 1 if no
-    size is known.
+    fits in a page. This n solves ``n * mean + 2 * deviation * sqrt(n) = PAGE_ROWS``. Return 1 if
+    ``sizes`` is empty.
     """
     if not sizes:
         return 1

@@ -1,4 +1,7 @@
-"""The catalogue's SQLite file: facts, times of listings, invalidations and stored answers."""
+"""The catalogue's SQLite file: facts, times of listings, invalidations and stored answers.
+
+A fact is a named value about the catalogue itself, such as the URL of Alyx.
+"""
 
 from __future__ import annotations
 
@@ -43,9 +46,9 @@ class CatalogueFile:
         self._file.close()
 
     def folder_status(self) -> str:
-        """Return what happened to the folder if it was deleted or its disk was unmounted.
+        """Return one sentence if the file's folder was deleted or its disk was unmounted.
 
-        Return '' if the folder is in order. Raises CacheError while the file cannot be used.
+        Return '' if the folder is in order. Raises CacheError if the file cannot be used now.
         """
         self._fetch_rows("SELECT 1")
         return self._file.folder_status
@@ -58,22 +61,28 @@ class CatalogueFile:
     # -- facts
 
     def fact(self, key: str) -> str | None:
-        """Return a fact about the catalogue itself. Return None if it is not stored."""
+        """Return a fact about the catalogue itself, such as the URL of Alyx.
+
+        Return None if no fact with this key is stored.
+        """
         rows = self._fetch_rows("SELECT value FROM facts WHERE key = ?", key)
         return str(rows[0][0]) if rows else None
 
     def facts(self, prefix: str) -> dict[str, str]:
-        """Return the facts whose keys begin with ``prefix``, sorted, by their keys without it."""
+        """Return the facts whose keys begin with ``prefix``, sorted by key.
+
+        The keys of the returned dict do not contain the prefix.
+        """
         query = "SELECT substr(key, ?), value FROM facts WHERE substr(key, 1, ?) = ? ORDER BY key"
         rows = self._fetch_rows(query, len(prefix) + 1, len(prefix), prefix)
         return {str(name): str(value) for name, value in rows}
 
     def set_fact(self, key: str, value: str) -> None:
-        """Store a fact. Replace the older fact with the same key."""
+        """Store a fact. An older fact with the same key is replaced."""
         self._execute("REPLACE INTO facts VALUES (?, ?)", key, value)
 
     def drop_fact(self, key: str) -> None:
-        """Delete a fact."""
+        """Delete the fact with this key, if it is stored."""
         self._execute("DELETE FROM facts WHERE key = ?", key)
 
     def creation_time(self, now: float) -> float:
@@ -92,9 +101,10 @@ class CatalogueFile:
             return now
 
     def note_server_url(self, url: str) -> None:
-        """Store the URL of Alyx. If the URL has changed, expire the listing of repositories.
+        """Store the URL of Alyx.
 
-        An embedded laboratory's Alyx and file server have other URLs after each start.
+        If the URL has changed, the repositories are requested again at their next use, because an
+        embedded laboratory's Alyx and file server have other URLs after each start.
         """
         try:
             if self.fact("alyx_url") != url:
@@ -106,12 +116,12 @@ class CatalogueFile:
     # -- times of listings
 
     def fetched_at(self, key: str) -> float | None:
-        """Return when a listing was requested. Return None if it was never requested."""
+        """Return when a listing was last requested. Return None if it was never requested."""
         rows = self._fetch_rows("SELECT fetched_at FROM listings WHERE key = ?", key)
         return float(rows[0][0]) if rows else None
 
     def last_fetched_at(self) -> float:
-        """Return when the newest listing was requested. Return 0 if there is no listing."""
+        """Return when the newest listing was requested. Return 0 if no listing is stored."""
         return float(self._fetch_rows("SELECT coalesce(max(fetched_at), 0) FROM listings")[0][0])
 
     def is_empty(self) -> bool:
@@ -119,7 +129,7 @@ class CatalogueFile:
         return not self._fetch_rows("SELECT 1 FROM listings LIMIT 1")
 
     def expire_listing(self, key: str) -> None:
-        """Delete the time of a listing, so that it is requested again before its next use."""
+        """Delete the time of a listing, so that the listing is requested again at its next use."""
         self._execute("DELETE FROM listings WHERE key = ?", key)
 
     # -- invalidations
@@ -132,15 +142,18 @@ class CatalogueFile:
         return int(self._fetch_rows("PRAGMA data_version")[0][0])
 
     def invalidations(self) -> dict[tuple[str, ...], float]:
-        """Return when each part of the tree was last invalidated, by path.
+        """Return when each path in the tree was last invalidated, by path.
 
-        The path () is the whole tree.
+        The path () means all listings. Invalidations older than a week may be missing.
         """
         rows = self._fetch_rows("SELECT path, at FROM forced")
         return {tuple(json.loads(path)): float(at) for path, at in rows}
 
     def invalidate(self, path: tuple[str, ...], now: float) -> None:
-        """Store an invalidation of the listings at and below ``path``. Remove old invalidations."""
+        """Store an invalidation of the listings at and below ``path``.
+
+        Invalidations older than a week are removed.
+        """
         with self._transaction() as connection:
             connection.execute(
                 "DELETE FROM forced WHERE at < ?", (now - _INVALIDATION_LIFETIME_SECONDS,)
@@ -150,12 +163,18 @@ class CatalogueFile:
     # -- stored answers
 
     def stored_answer(self, key: str) -> tuple[str, float] | None:
-        """Return a stored answer and its time. Return None if there is no such answer."""
+        """Return the text of a stored answer of Alyx, and the time of its request.
+
+        Return None if no answer with this key is stored.
+        """
         rows = self._fetch_rows("SELECT body, fetched_at FROM answers WHERE key = ?", key)
         return (str(rows[0][0]), float(rows[0][1])) if rows else None
 
     def store_answer(self, key: str, body: str, now: float, keep: int = 1000) -> None:
-        """Store an answer. Of the answers to searches, keep only the latest ``keep`` answers."""
+        """Store the text of an answer of Alyx, with ``now`` as the time of its request.
+
+        Only the latest ``keep`` answers to searches are kept. Other answers are always kept.
+        """
         oldest = (
             "SELECT key FROM answers WHERE key NOT LIKE 'table/%'"
             " ORDER BY fetched_at DESC LIMIT -1 OFFSET ?"

@@ -41,15 +41,15 @@ class CatalogueDatabase(CatalogueFile):
     # -- cache tables: this class has none, and OverlayDatabase adds them
 
     def is_from_tables(self, key: str) -> bool:
-        """Whether a listing is from cache tables."""
+        """Whether the current content of a listing is from cache tables."""
         return False
 
     def is_empty_in_tables(self, eid: str) -> bool:
-        """Whether cache tables have the session, but no dataset of the session."""
+        """Whether cache tables have the session but have no dataset of it."""
         return False
 
     def tables_version(self) -> object:
-        """Return a value that changes when the cache tables are replaced.
+        """Return a value that changes when the cache tables are replaced by a sync.
 
         Return None if there are no cache tables.
         """
@@ -64,7 +64,10 @@ class CatalogueDatabase(CatalogueFile):
         return False
 
     def guess_types(self, names: Iterable[str]) -> dict[str, str]:
-        """Return the likely dataset types of files in cache tables, by the name of the file."""
+        """Return the likely dataset types for file names in cache tables, by file name.
+
+        Return {} if there are no cache tables.
+        """
         return {}
 
     # -- labs, repositories and subjects
@@ -74,7 +77,7 @@ class CatalogueDatabase(CatalogueFile):
         return [str(row[0]) for row in self._fetch_rows("SELECT name FROM labs ORDER BY name")]
 
     def store_labs(self, names: Iterable[str], now: float) -> None:
-        """Replace all stored labs."""
+        """Replace all stored labs by ``names``."""
         with self._transaction() as connection:
             connection.execute("DELETE FROM labs")
             connection.executemany("INSERT OR IGNORE INTO labs VALUES (?)", ((n,) for n in names))
@@ -88,7 +91,7 @@ class CatalogueDatabase(CatalogueFile):
         }
 
     def store_repositories(self, repositories: Iterable[Repository], now: float) -> None:
-        """Replace all stored repositories."""
+        """Replace all stored repositories by ``repositories``."""
         with self._transaction() as connection:
             connection.execute("DELETE FROM repositories")
             connection.executemany(
@@ -100,7 +103,8 @@ class CatalogueDatabase(CatalogueFile):
     def subjects(self, lab: str) -> list[str]:
         """Return the nicknames of a lab's subjects, sorted.
 
-        Subjects that only the lab's known sessions name are included.
+        The subject of each stored session of the lab is included, even if Alyx does not list this
+        subject.
         """
         query = (
             "SELECT nickname FROM subjects WHERE lab = ?"
@@ -109,7 +113,7 @@ class CatalogueDatabase(CatalogueFile):
         return [str(row[0]) for row in self._fetch_rows(query, lab, lab)]
 
     def store_subjects(self, lab: str, nicknames: Iterable[str], now: float) -> None:
-        """Replace the stored subjects of a lab."""
+        """Replace all stored subjects of a lab by ``nicknames``."""
         with self._transaction() as connection:
             connection.execute("DELETE FROM subjects WHERE lab = ?", (lab,))
             connection.executemany(
@@ -118,7 +122,7 @@ class CatalogueDatabase(CatalogueFile):
             _mark_listed(connection, f"subjects/{lab}", now)
 
     def unlisted_subjects(self, lab: str) -> list[str]:
-        """Return the subjects of a lab whose sessions were never listed."""
+        """Return the subjects of a lab whose sessions have never been listed."""
         query = (
             "SELECT nickname FROM subjects WHERE lab = ? AND NOT EXISTS (SELECT 1 FROM listings"
             " WHERE key = 'sessions/' || subjects.lab || '/' || subjects.nickname)"
@@ -128,7 +132,10 @@ class CatalogueDatabase(CatalogueFile):
     # -- sessions
 
     def sessions(self, lab: str, subject: str) -> list[Session]:
-        """Return a subject's numbered sessions, sorted by date, number and eid."""
+        """Return a subject's sessions, sorted by date, number and eid.
+
+        Sessions for which Alyx has no number are left out.
+        """
         query = (
             "SELECT * FROM sessions WHERE lab = ? AND subject = ? AND number IS NOT NULL"
             " ORDER BY date, number, eid"
@@ -136,12 +143,15 @@ class CatalogueDatabase(CatalogueFile):
         return [decode_session(row) for row in self._fetch_rows(query, lab, subject)]
 
     def session(self, eid: str) -> Session | None:
-        """Return a session by its eid, with or without a folder. Return None if it is not known."""
+        """Return a session by its eid, even if the session has no folder in the tree.
+
+        Return None if the session is not stored.
+        """
         rows = self._fetch_rows("SELECT * FROM sessions WHERE eid = ?", eid)
         return decode_session(rows[0]) if rows else None
 
     def sessions_by_eid(self, eids: Sequence[str]) -> list[Session]:
-        """Return the known sessions among ``eids``, in the order of ``eids``."""
+        """Return the stored sessions among ``eids``, in the order of ``eids``."""
         query = (
             "SELECT sessions.* FROM json_each(?) AS wanted JOIN sessions ON eid = wanted.value"
             " ORDER BY wanted.key"
@@ -149,9 +159,9 @@ class CatalogueDatabase(CatalogueFile):
         return [decode_session(row) for row in self._fetch_rows(query, json.dumps(eids))]
 
     def sessions_by_ref(self, ref: alf.Ref) -> list[Session]:
-        """Return the known sessions of a ref, sorted by lab and eid.
+        """Return the stored sessions with this ref, sorted by lab and eid.
 
-        Several labs may have a subject with this nickname.
+        Several sessions have the same ref if several labs have a subject with this nickname.
         """
         query = (
             "SELECT * FROM sessions WHERE subject = ? AND date = ? AND number = ? ORDER BY lab, eid"
@@ -162,7 +172,7 @@ class CatalogueDatabase(CatalogueFile):
     def store_sessions(
         self, lab: str, subject: str, sessions: Iterable[NumberedSession], now: float
     ) -> None:
-        """Replace the stored sessions of a subject."""
+        """Replace all stored sessions of a subject by ``sessions``."""
         with self._transaction() as connection:
             connection.execute("DELETE FROM sessions WHERE lab = ? AND subject = ?", (lab, subject))
             _insert_sessions(connection, sessions)
@@ -171,9 +181,10 @@ class CatalogueDatabase(CatalogueFile):
     def store_lab_sessions(
         self, lab: str, subjects: Iterable[str], sessions: Sequence[NumberedSession], now: float
     ) -> None:
-        """Replace the stored sessions of a lab.
+        """Replace all stored sessions of a lab by ``sessions``.
 
-        The sessions of ``subjects``, and of each subject in ``sessions``, are then listed.
+        The listing of sessions counts as requested at ``now`` for each of ``subjects``, and for
+        each subject in ``sessions``.
         """
         names = {*subjects, *(session.subject for session, _ in sessions)}
         with self._transaction() as connection:
@@ -185,7 +196,7 @@ class CatalogueDatabase(CatalogueFile):
     def store_sessions_by_ref(
         self, ref: alf.Ref, sessions: Iterable[NumberedSession], now: float
     ) -> None:
-        """Replace the stored sessions of a ref, in all labs."""
+        """Replace all stored sessions with this ref, in all labs, by ``sessions``."""
         where = "subject = ? AND date = ? AND number = ?"
         with self._transaction() as connection:
             values = (ref.subject, ref.date, ref.number)
@@ -194,13 +205,13 @@ class CatalogueDatabase(CatalogueFile):
             _mark_listed(connection, f"ref/{ref.date}_{ref.number}_{ref.subject}", now)
 
     def add_sessions(self, key: str, sessions: Iterable[NumberedSession], now: float) -> None:
-        """Add sessions to the stored sessions. Store ``now`` as the time of the listing ``key``."""
+        """Store sessions without removing others. The listing ``key`` gets the time ``now``."""
         with self._transaction() as connection:
             _insert_sessions(connection, sessions)
             _mark_listed(connection, key, now)
 
     def add_new_sessions(self, lab: str, sessions: Sequence[NumberedSession], now: float) -> None:
-        """Add sessions of a lab that are newer than the cache tables."""
+        """Store a lab's sessions that are newer than the cache tables, without removing others."""
         with self._transaction() as connection:
             _insert_sessions(connection, sessions)
             for session, _ in sessions:
@@ -208,22 +219,26 @@ class CatalogueDatabase(CatalogueFile):
             _mark_listed(connection, f"news/{lab}", now)
 
     def store_session(self, session: Session, numbered: bool, now: float) -> None:
-        """Add one session that was requested by its eid."""
+        """Store one session that was requested by its eid, without removing others."""
         self.add_sessions(f"session/{session.eid}", [(session, numbered)], now)
 
     def store_search_results(self, sessions: Iterable[NumberedSession]) -> None:
-        """Add the sessions that a search has found. No listing becomes complete by this."""
+        """Store the sessions that a search has found, without removing others.
+
+        The time of no listing changes, because a search does not return whole listings.
+        """
         with self._transaction() as connection:
             _insert_sessions(connection, sessions)
 
     def unlisted_neighbours(
         self, session: Session, most: int, since: float, all_subjects: bool
     ) -> list[str]:
-        """Return the eid of ``session``, and the eids of unlisted sessions near ``session``.
+        """Return the eids of ``session`` and of the nearest sessions whose datasets are not listed.
 
-        A session is unlisted if its datasets were not listed since the time ``since``. The order
-        is: ``session``, the sessions that follow it, the sessions that precede it. With
-        ``all_subjects`` the sessions are of the same lab, else of the same subject. Return at most
+        The datasets of a session count as listed if they were requested after the time ``since``.
+        The first eid is that of ``session``. The sessions that follow ``session`` come next, and
+        the sessions that precede ``session`` come last. With ``all_subjects``, all these sessions
+        are of the same lab. Without ``all_subjects``, they are of the same subject. Return at most
         ``most`` eids.
         """
         query = (
@@ -245,10 +260,11 @@ class CatalogueDatabase(CatalogueFile):
     def find_sessions(
         self, condition: str, values: Iterable[object], having: DatasetConditions = ()
     ) -> list[tuple[str, int, str]]:
-        """Return date, number and eid of the known sessions that match, the latest first.
+        """Return date, number and eid of the matching stored sessions, the latest session first.
 
-        A session matches if its columns fulfil the SQL condition, and if it has a dataset for each
-        pair in ``having``. The number of a session without a number is -1.
+        ``condition`` is an SQL condition on the columns of a session, and ``values`` are its
+        parameters. Each pair in ``having`` is a column and a value: the session must also have a
+        dataset with this value in this column. The number is -1 for a session without a number.
         """
         has = "".join(f" AND eid IN (SELECT eid FROM datasets WHERE {c} = ?)" for c, _ in having)
         query = (
@@ -258,12 +274,12 @@ class CatalogueDatabase(CatalogueFile):
         return self._fetch_rows(query, *values, *(value for _, value in having))
 
     def record(self, eid: str) -> str | None:
-        """Return a session's whole record as JSON. Return None if it is not stored."""
+        """Return the whole Alyx record of a session as JSON. Return None if it is not stored."""
         rows = self._fetch_rows("SELECT body FROM records WHERE eid = ?", eid)
         return str(rows[0][0]) if rows else None
 
     def store_record(self, eid: str, body: str, now: float) -> None:
-        """Store a session's whole record."""
+        """Store the whole Alyx record of a session. ``body`` is JSON."""
         with self._transaction() as connection:
             connection.execute("REPLACE INTO records VALUES (?, ?)", (eid, body))
             _mark_listed(connection, f"record/{eid}", now)
@@ -271,7 +287,10 @@ class CatalogueDatabase(CatalogueFile):
     # -- datasets
 
     def datasets(self, eid: str) -> list[DatasetRow]:
-        """Return all datasets of a session in a stable order, with or without usable replicas."""
+        """Return all datasets of a session in a stable order.
+
+        Datasets without a usable replica are included.
+        """
         query = "SELECT * FROM datasets WHERE eid = ? ORDER BY collection, revision, name, id"
         url_by_repository = self._url_by_repository()
         return [decode_dataset(row, url_by_repository) for row in self._fetch_rows(query, eid)]
@@ -291,16 +310,16 @@ class CatalogueDatabase(CatalogueFile):
         return [str(row[0]) for row in self._fetch_rows(query, json.dumps(list(eids)), since)]
 
     def store_datasets(self, eid: str, rows: Sequence[DatasetRow], now: float) -> None:
-        """Replace a session's datasets, as :meth:`store_datasets_by_eid` does."""
+        """Replace all stored datasets of a session, as :meth:`store_datasets_by_eid` does."""
         self.store_datasets_by_eid({eid: rows}, now)
 
     def store_datasets_by_eid(
         self, rows_by_eid: Mapping[str, Sequence[DatasetRow]], now: float
     ) -> None:
-        """Replace the stored datasets of sessions.
+        """Replace all stored datasets of each session in ``rows_by_eid``.
 
-        The size in bytes from a file server stays stored if the dataset's hash is the same. It is
-        used only if Alyx has no size.
+        If a file server gave the size of a dataset, this size stays stored as long as the dataset's
+        hash is the same. This size is used only if Alyx has no size.
         """
         url_by_repository = self._url_by_repository()
         query = "SELECT id, md5, probed FROM datasets WHERE eid = ? AND probed IS NOT NULL"
@@ -328,11 +347,11 @@ class CatalogueDatabase(CatalogueFile):
         self._execute("REPLACE INTO probed_sizes VALUES (?, ?, ?)", dataset.id, dataset.md5, size)
 
     def distinct_values(self, table: str, column: str) -> list[str]:
-        """Return the distinct values of a column."""
+        """Return the values in a column of a table, each value once."""
         return [str(row[0]) for row in self._fetch_rows(f"SELECT DISTINCT {column} FROM {table}")]
 
     def dataset_types(self) -> list[str]:
-        """Return the known dataset types."""
+        """Return the dataset types of all stored datasets."""
         return [name for name in self.distinct_values("datasets", "dataset_type") if name]
 
     def _url_by_repository(self) -> dict[str, str]:

@@ -1,9 +1,10 @@
-"""The catalogue's tables over ONE's cache tables.
+"""The catalogue's tables together with ONE's cache tables.
 
 A listing is read from the newer of two sources: the last answer of Alyx (the catalogue), or the
-cache tables. If the tables are newer, rows that only the catalogue has are still included, since
-the tables lack two kinds of rows: sessions that have begun since the tables were made, and datasets
-on repositories whose name does not begin with ``flatiron`` or ``aws``.
+cache tables. If the tables are newer, rows that only the catalogue has are still included, because
+the tables lack two kinds of rows. The first kind is sessions that have begun since the tables were
+made. The second kind is datasets on repositories whose name does not begin with ``flatiron`` or
+``aws``.
 """
 
 from __future__ import annotations
@@ -36,12 +37,13 @@ _DatasetPath = tuple[str, str, str]
 
 
 class OverlayDatabase(CatalogueDatabase):
-    """A catalogue at ``path``, read together with the cache tables in the same folder, if any.
+    """A catalogue at ``path``, read together with the cache tables in the same folder.
 
-    Listings that the tables contain are returned in the same form as :class:`CatalogueDatabase`
-    returns listings. Their time is the time at which the tables were made. The tables contain labs
-    and subjects only in part, and no repositories, so these three are stale until Alyx has listed
-    them.
+    Without cache tables, this class does the same as :class:`CatalogueDatabase`. Listings from the
+    tables are returned in the same form as listings from Alyx. The time of a listing from the
+    tables is the time when the tables were made. The tables contain only some labs and subjects,
+    and no repositories. Therefore the listings of labs, subjects and repositories are stale until
+    Alyx has answered.
     """
 
     def __init__(self, path: Path) -> None:
@@ -175,7 +177,7 @@ class OverlayDatabase(CatalogueDatabase):
         return sorted(sessions, key=lambda line: line[:2], reverse=True)
 
     def _session_in_tables(self, eid: str) -> Session | None:
-        """Return a session as the tables have it.
+        """Return a session from the tables.
 
         Return None if the tables lack the session, or if Alyx has listed the subject's sessions
         since the tables were made.
@@ -186,9 +188,10 @@ class OverlayDatabase(CatalogueDatabase):
         return session
 
     def _names_listed_since(self, prefix: str, moment: float) -> set[str]:
-        """Return the keys, without ``prefix``, of the listings requested since ``moment``.
+        """Return what follows ``prefix`` in the keys of listings requested since ``moment``.
 
-        Only keys that begin with ``prefix`` are returned. ``prefix`` ends with a slash.
+        Keys that do not begin with ``prefix`` are left out. ``prefix`` ends with a slash. For
+        example, ``datasets/`` gives the eids of the sessions whose datasets were requested.
         """
         query = "SELECT substr(key, ?) FROM listings WHERE key > ? AND key < ? AND fetched_at >= ?"
         after = prefix.removesuffix("/") + "0"  # the character after the slash
@@ -205,7 +208,7 @@ class OverlayDatabase(CatalogueDatabase):
         return sorted({*super().distinct_values(table, column), *in_tables})
 
     def dataset_types(self) -> list[str]:
-        """Return the known dataset types, and the likely types of files in the tables."""
+        """Return the types of all stored datasets, and the likely types of files in the tables."""
         names = {split_path(path).name for _, path in self.tables.paths()}
         return sorted({*super().dataset_types(), *self.guess_types(names).values()})
 
@@ -220,19 +223,19 @@ class OverlayDatabase(CatalogueDatabase):
         return guess_types(names, self._fetch_rows, self._stored_type_patterns())
 
     def _stored_type_patterns(self) -> TypePatterns:
-        """Return Alyx's patterns for file names, from the last answer of Alyx.
+        """Return Alyx's patterns for file names, from the stored list of dataset types.
 
-        Return empty patterns if no such answer is stored.
+        If this list is not stored, return patterns that match no name.
         """
         body, _ = self.stored_answer(DATASET_TYPES_KEY) or ("", 0.0)
         return type_patterns.parse_type_patterns(body)
 
     def mark_subjects_without_sessions(self, lab: str) -> None:
-        """Store an empty listing of sessions for each subject of a lab that is not in the tables.
+        """Store an empty listing of sessions for each subject of a lab that the tables lack.
 
-        To be called when the subjects are listed right after the tables are loaded, because
-        subjects that are added later may have sessions. Does nothing for the tables of a release
-        tag, because these tables lack sessions.
+        Call this when the subjects are listed right after the tables are loaded. Later this would
+        be wrong, because subjects that were added since then may have sessions. Nothing is stored
+        for the tables of a release tag, because these tables do not contain all sessions.
         """
         created = self.tables.created_at
         if created is None or created <= _STALE_TIMESTAMP:
@@ -292,7 +295,7 @@ class OverlayDatabase(CatalogueDatabase):
         )
 
     def _with_probed_sizes(self, rows: list[DatasetRow]) -> list[DatasetRow]:
-        """Return the rows, with sizes from file servers where the tables have no size."""
+        """Return the rows. Where the tables have no size, use the size that a file server gave."""
         probed = self._probed_sizes([row.dataset for row in rows if row.dataset.size is None])
         return [
             replace(row, dataset=replace(row.dataset, size=probed[row.dataset.id]))
@@ -318,10 +321,11 @@ class OverlayDatabase(CatalogueDatabase):
 def _merge_datasets(
     own: list[DatasetRow], in_tables: list[DatasetRow], stated_columns: Set[str]
 ) -> list[DatasetRow]:
-    """Merge the catalogue's rows (``own``) into the rows of newer tables (``in_tables``).
+    """Return the catalogue's rows (``own``) and the rows of newer tables (``in_tables``), merged.
 
     If a row of the catalogue and a row of the tables describe the same content, the catalogue's row
-    is used, since it has more values. The catalogue's rows at paths that the tables lack are added.
+    is used, because it has more values. A row that only the catalogue has is included if the tables
+    have no dataset at its path.
     """
     own_by_key = {(row.dataset.id, _dataset_path(row)): row for row in own}
     merged: dict[tuple[str, _DatasetPath], DatasetRow] = {}
@@ -340,11 +344,12 @@ def _merge_datasets(
 def _with_flags_of_tables(
     in_tables: DatasetRow, own: DatasetRow, stated_columns: Set[str]
 ) -> DatasetRow:
-    """Return the catalogue's row with the default flag and the QC of newer tables.
+    """Return the catalogue's row (``own``) with the default flag and the QC from the tables.
 
-    The flag and the QC can change while the content stays the same. An old flag would select a
-    revision that is no longer the default. A column that the tables do not state is not used,
-    because with older tables each revision would be the default.
+    The tables are newer than the row. The flag and the QC can change while the content stays the
+    same. An outdated flag would select a revision that is no longer the default. The flag and the
+    QC are only taken from tables that have this column (``stated_columns``), because in tables
+    without the column each revision would be the default.
     """
     newer = own.dataset
     if "default_revision" in stated_columns:
@@ -355,7 +360,10 @@ def _with_flags_of_tables(
 
 
 def _has_same_bytes(in_tables: DatasetRow, own: DatasetRow) -> bool:
-    """Whether size and hash in the tables, if present, are the same as in the catalogue."""
+    """Whether size and hash in the tables are the same as in the catalogue.
+
+    A size or hash that the tables lack is not compared.
+    """
     return in_tables.dataset.size in (None, own.dataset.size) and in_tables.dataset.md5 in (
         "",
         own.dataset.md5,
@@ -367,15 +375,19 @@ def _dataset_path(row: DatasetRow) -> _DatasetPath:
 
 
 def _session_sort_key(session: Session) -> tuple[str, int, str]:
-    """Return the key that sorts sessions in SQLite's order: by date, number and eid.
+    """Return the key that sorts sessions as SQLite does: by date, number and eid.
 
-    The start time is not used, because the tables lack it. Of two sessions with the same folder,
-    one gets the plain name ``001``. The choice must not depend on the source of the sessions.
+    The start time is not used, because the tables lack it. If two sessions have the same folder,
+    only one of the sessions gets the plain name ``001``. The order decides which one, and must
+    therefore be the same for sessions from Alyx and from the tables.
     """
     return (session.date, session.number, session.eid)
 
 
 def _lab_subject_splits(rest: str) -> list[tuple[str, str]]:
-    """Return all ways to split ``<lab>/<subject>``, because a name may contain a slash."""
+    """Return all ways to split ``<lab>/<subject>`` into a lab and a subject.
+
+    There are several ways, because a name may contain a slash.
+    """
     parts = rest.split("/")
     return [("/".join(parts[:i]), "/".join(parts[i:])) for i in range(1, len(parts))]

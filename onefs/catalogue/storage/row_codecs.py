@@ -1,7 +1,7 @@
 """Row codecs: convert sessions and datasets to rows of the catalogue's tables, and back.
 
-``schema.sql`` describes the columns. URLs of replicas are stored relative to the URL
-of their repository, so that they stay valid if a file server gets another URL.
+``schema.sql`` describes the columns. The URL of a replica is stored relative to the URL of its
+repository, so that the URL stays valid if the file server gets another URL.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def decode_session(row: tuple[Any, ...]) -> Session:
 
 
 def encode_session(session: Session, numbered: bool) -> tuple[object, ...]:
-    """Return the values for INSERT_SESSION.
+    """Return the values for the SQL statement INSERT_SESSION.
 
     ``numbered`` is True if Alyx has a number for the session.
     """
@@ -53,7 +53,7 @@ def encode_session(session: Session, numbered: bool) -> tuple[object, ...]:
 
 
 def decode_dataset(row: tuple[Any, ...], url_by_repository: dict[str, str]) -> DatasetRow:
-    """Convert a row of ``datasets`` to a dataset with the replicas that Alyx claims.
+    """Convert a row of ``datasets`` to a dataset, with all replicas that Alyx names.
 
     Raises CacheError if the row is damaged.
     """
@@ -87,9 +87,9 @@ def decode_dataset(row: tuple[Any, ...], url_by_repository: dict[str, str]) -> D
 def encode_dataset(
     row: DatasetRow, probed: int | None, url_by_repository: dict[str, str]
 ) -> tuple[object, ...]:
-    """Return the values for INSERT_DATASET.
+    """Return the values for the SQL statement INSERT_DATASET.
 
-    ``probed`` is the size in bytes that a file server gave, or None.
+    ``probed`` is the size in bytes that a file server gave, or None if no such size is stored.
     """
     dataset = row.dataset
     replicas = [
@@ -115,7 +115,7 @@ def encode_dataset(
 
 @contextmanager
 def _decode_errors(kind: str, row: tuple[Any, ...]) -> Iterator[None]:
-    """Replace an error that a damaged row causes by a CacheError that names the row."""
+    """Raise CacheError, which names the row, instead of an error that a damaged row causes."""
     try:
         yield
     except (TypeError, ValueError, OverflowError, RecursionError) as error:
@@ -129,8 +129,9 @@ def _relative_url(url: str, base: str) -> str:
 
 
 def _absolute_url(url: str, base: str) -> str:
-    """Return a URL as Alyx has it.
+    """Return the absolute URL of a replica.
 
-    If the URL of the repository is not known, the URL is marked as unusable.
+    ``url`` is the stored URL, and ``base`` is the URL of the repository. If ``url`` is relative and
+    ``base`` is '', the returned URL is marked as unusable.
     """
     return url if "://" in url or not url else (base or UNUSABLE_URL) + url

@@ -1,14 +1,14 @@
 """Dataset types guessed from file names, for datasets that are only in cache tables.
 
-The tables have no dataset types. The type of a name is taken from the first of these sources that
-has one:
+The tables have no dataset types. Three sources can give the type of a file name. The first source
+that knows a type is used:
 
-1. the files of that name in the catalogue: the type that Alyx gave most of them,
+1. the datasets with this name that Alyx has listed: the type that most of these datasets have,
 2. Alyx's patterns for names (``type_patterns``), if a sync has stored the patterns,
 3. the ALF name: the type of ``spikes.times.npy`` and ``_ibl_spikes.times.npy`` is ``spikes.times``.
 
-A guess may be wrong, since Alyx may give a file another type. So programs that show guessed types
-must say that these are guessed.
+A guess may be wrong, because Alyx may give a file another type. Therefore a program that shows a
+guessed type must say that the type is guessed.
 """
 
 from __future__ import annotations
@@ -36,7 +36,9 @@ def path_rows_having(
 ) -> list[set[int]]:
     """Return, for each condition in ``having``, the row numbers of the paths that may fulfil it.
 
-    ``paths`` are the row numbers and paths of datasets in the cache tables.
+    ``paths`` are the row numbers and paths of datasets in the cache tables. ``rows`` reads the
+    catalogue. A path fulfils a condition if its file name, or the type guessed from it, is the
+    wanted value.
     """
     by_name: dict[str, list[int]] = {}
     for row, path in paths:
@@ -49,7 +51,10 @@ def path_rows_having(
 
 
 def guess_types(names: Iterable[str], rows: FetchRows, patterns: TypePatterns) -> dict[str, str]:
-    """Return the likely dataset type for each name, by name: see the module's docstring."""
+    """Return the likely dataset type of each name, by name.
+
+    The module's docstring describes the three sources of a type. ``rows`` reads the catalogue.
+    """
     wanted = sorted(set(names))
     listed = rows(
         "SELECT name, dataset_type FROM datasets WHERE dataset_type != ''"
@@ -63,7 +68,10 @@ def guess_types(names: Iterable[str], rows: FetchRows, patterns: TypePatterns) -
 def _names_of_type(
     dataset_type: str, names: Iterable[str], rows: FetchRows, patterns: TypePatterns
 ) -> set[str]:
-    """Return the names that files of a type are likely to have."""
+    """Return the file names that datasets of this type are likely to have.
+
+    The names come from the catalogue, and from ``names``.
+    """
     listed = rows("SELECT DISTINCT name FROM datasets WHERE dataset_type = ?", dataset_type)
     certain = {str(name) for (name,) in listed}
     likely = [
@@ -79,9 +87,10 @@ def _names_of_type(
 
 
 def _is_name_of_type(name: str, dataset_type: str, patterns: TypePatterns) -> bool:
-    """Whether a name has a type by Alyx's patterns.
+    """Whether a file with this name probably has this dataset type.
 
-    If no pattern matches the name, the ALF name decides, with or without its namespace.
+    If one of Alyx's patterns matches the name, the type of the pattern decides. If no pattern
+    matches, the ALF name decides, with or without its namespace.
     """
     matched = patterns.type_of(name)
     return dataset_type == matched if matched else dataset_type in candidate_types(name)[:2]

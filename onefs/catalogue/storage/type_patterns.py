@@ -32,10 +32,10 @@ class _Pattern(NamedTuple):
 
 
 class TypePatterns:
-    """The dataset types of a database, which are compared with file names. Thread-safe."""
+    """Alyx's dataset types, with their patterns for file names. Thread-safe."""
 
     def __init__(self, rows: Iterable[object]) -> None:
-        """Read the types from ``rows`` of ``/dataset-types``. Invalid rows are ignored."""
+        """Read the types from ``rows``, the answer to ``/dataset-types``. Ignore invalid rows."""
         self._patterns: list[_Pattern] = []
         self._types_without_pattern: set[str] = set()
         self._type_by_name: dict[str, str] = {}
@@ -78,10 +78,11 @@ class TypePatterns:
 
 
 def candidate_types(name: str) -> list[str]:
-    """Return the types that an ALF name may have.
+    """Return the types that a file with the ALF name ``name`` may have.
 
-    The types are the name with namespace and clock, without the namespace, and without both. For a
-    name that is no ALF name, return only the name without its extension.
+    The first type is the ``object.attribute`` of the name with its namespace and clock. The second
+    type lacks the namespace. The third type lacks the namespace and the clock. If ``name`` is no
+    ALF name, return only the name without its extension.
     """
     whole = alf.dataset_type(name)
     if whole == "unknown":
@@ -92,7 +93,10 @@ def candidate_types(name: str) -> list[str]:
 
 @lru_cache(maxsize=4)
 def parse_type_patterns(body: str) -> TypePatterns:
-    """Return the types in a stored answer. Return no types if ``body`` is damaged or ''."""
+    """Return the types in ``body``, a stored answer to ``/dataset-types``.
+
+    If ``body`` is '' or damaged, the returned patterns match no name.
+    """
     try:
         rows = json.loads(body) if body else []
     except (ValueError, RecursionError):
