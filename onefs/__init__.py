@@ -21,8 +21,8 @@ __all__ = ["ONE", "__version__", "pprint"]
 def _remove_deleted_cwd_from_sys_path() -> None:
     """Remove the working directory from the module path if the directory was deleted.
 
-    Nothing can be imported from a deleted directory, and libraries that search the module path fail
-    on it.
+    Nothing can be imported from a deleted directory, and a library that searches the module path
+    would raise an error at this directory.
     """
     if "" in sys.path:
         try:

@@ -1,7 +1,7 @@
 """Access to one database: its catalogue, content and tree, for one server, cache and login.
 
 Each part is imported and opened on first use, because a search needs neither the content nor the
-tree. To import these two takes longer than many searches.
+tree. The import of the content and the tree takes longer than many searches.
 """
 
 from __future__ import annotations
@@ -62,18 +62,19 @@ class Closeable(Protocol):
 
 @dataclass(frozen=True)
 class Deadlines:
-    """The longest waits, in seconds."""
+    """The longest times to wait for a server, in seconds."""
 
-    #: for an answer of Alyx, or of a file server that is only asked about a file
+    #: for an answer from Alyx, or for a file server's answer about a file, such as its size
     metadata: float = 10.0
     #: for the next byte of a download
     stall: float = 60.0
 
     @classmethod
     def from_environment(cls) -> Deadlines:
-        """Return the waits in ``ONEFS_DEADLINE`` and ``ONEFS_STALL``.
+        """Return the times in ``ONEFS_DEADLINE`` (metadata) and ``ONEFS_STALL`` (downloads).
 
-        A variable that is not set has the default. Raises UsageError for an invalid variable.
+        If a variable is not set, the default of :class:`Deadlines` is used. Raises UsageError for
+        an invalid variable.
         """
         return cls(
             _seconds_of_variable("ONEFS_DEADLINE", cls.metadata),
@@ -83,10 +84,10 @@ class Deadlines:
 
 @dataclass(frozen=True, slots=True)
 class GivenLogin:
-    """A login that replaces the stored login.
+    """A login that is used instead of the stored login.
 
-    It is the login of the embedded laboratory, or a login for a single use. If a value is '' or
-    None, the value that is used without a given login is used instead.
+    It is the login of the embedded laboratory, or a login for a single use. A value of '' or None
+    means: use the token, password or user that is stored or in the environment.
     """
 
     #: the password of the Alyx user
@@ -109,11 +110,12 @@ def ensure_token(
 ) -> Secret:
     """Log in before the first request. Return the token if it could not be saved, otherwise ''.
 
-    ``ask`` prompts for a password; it is None if no user can be asked. With ``check_saved``, the
-    server checks a saved token first. Raises AlyxCredentials if there is no login, or the server
-    refuses the login. Raises also what requests raise. Unreachable, DeadlineExceeded and Throttled
-    are raised only if ``needs_server`` is True or there is no catalogue file. A catalogue file may
-    hold enough to work without the server.
+    ``ask`` prompts for a password. ``ask`` is None if there is no user to ask. If a token is saved
+    or in the environment, the server checks this token. If ``check_saved`` is false, the token is
+    not checked. Raises AlyxCredentials if there is no login, or if the server refuses the login.
+    Also raises the errors of requests. Unreachable, DeadlineExceeded and Throttled are ignored if
+    there is a catalogue file and ``needs_server`` is false, because the catalogue may be enough to
+    work without the server. WrongScheme is always raised.
     """
     store = CredentialStore()
     if not check_saved and find_token(settings, store) is not None:
@@ -135,15 +137,16 @@ class Access:
     """The parts that serve one database, until :meth:`close`. Thread-safe.
 
     ``database`` is the name of the database. No other database may own the cache folder. Without
-    ``login``, the token and credentials in ``environ`` are used, or the stored ones. They are read
-    again when ``onefs login`` stores new ones. If ``environ`` is None, it is the environment of
-    this process. If ``offline``, no server is asked, and a request for data that is neither known
-    nor cached fails at once. ``as_of`` is the day whose revisions the tree shows; '' shows all
-    revisions. If ``flat``, the tree shows default datasets without their folders.
+    ``login``, the token and credentials in ``environ`` are used, or the stored token and
+    credentials. Stored credentials are read again after each ``onefs login``. If ``environ`` is
+    None, the environment of this process is used. If ``offline``, no server is asked, and a request
+    fails at once if the catalogue and the cache folder do not have the answer. ``as_of`` is the day
+    whose revisions the tree shows; '' shows all revisions. If ``flat``, the tree shows default
+    datasets without their folders.
 
-    The constructor asks no server, unless ``login`` has a password and no token. It raises
-    AlyxCredentials if the password is wrong. It raises UsageError if another database owns the
-    cache folder, or if other users can write to the folders (``onefs.cache.permissions``). Each
+    The constructor asks no server, unless ``login`` has a password and no token. The constructor
+    raises AlyxCredentials if the password is wrong. It raises UsageError if another database owns
+    the cache folder, or if other users can write to the folders (``onefs.cache.permissions``). Each
     part raises its errors on first use or in :meth:`open_all`, for example CacheError if a folder
     cannot be used.
     """
@@ -181,9 +184,10 @@ class Access:
             self._check_password()
 
     def _create_parts(self) -> None:
-        """Create each part that has locks, threads or connections, as a Lazy.
+        """Create each part that has locks, threads or connections, as a :class:`Lazy` value.
 
-        So a forked child creates its own parts, and :meth:`interrupt` can replace the parts.
+        A Lazy value is created on first use. Therefore a child process after a fork creates parts
+        of its own, and :meth:`interrupt` can replace the parts.
         """
         settings = self.settings
         self._transport: Lazy[Transport] = Lazy(OfflineTransport if self._offline else Transport)
@@ -233,7 +237,7 @@ class Access:
         return self._tree()
 
     def open_all(self) -> Access:
-        """Open all parts that the tree needs now, so that their errors are raised here."""
+        """Open all parts that the tree needs. Return self. Raises the errors of these parts."""
         self._tree()
         return self
 
@@ -342,9 +346,10 @@ class Access:
         return HostAuth(data, data_server_urls(settings), settings.data_hosts, loopback=loopback)
 
     def read_head(self, dataset: Dataset, length: int) -> bytes:
-        """Return the first ``length`` bytes of a dataset, or all bytes if it has fewer.
+        """Return the first ``length`` bytes of a dataset. A shorter dataset is returned whole.
 
-        The bytes come from the cached file if there is one, otherwise from a file server.
+        The bytes come from the cached file. If the dataset is not cached, the bytes come from a
+        file server.
 
         Raises what downloading raises.
         """
@@ -369,8 +374,9 @@ class Access:
     def _check_password(self) -> None:
         """Raise AlyxCredentials if the server refuses the password of the given login.
 
-        If the server does not answer, raise its error only if there is no catalogue file, which
-        could be used without the server.
+        If the server does not answer and there is a catalogue file, do nothing, because the
+        catalogue can be used without the server. If there is no catalogue file, raise the error of
+        the request.
         """
         try:
             self._password_token.current_token()
@@ -386,7 +392,7 @@ def _close(*parts: Closeable | None) -> None:
 
 
 def _release_files(content: Content | None, *parts: Closeable | None) -> None:
-    """Close the files of the content and of the other parts."""
+    """Close the files of the content and of the other parts. A part that is None is skipped."""
     if content is not None:
         content.close_store()
     _close(*parts)

@@ -16,7 +16,7 @@ a lone surrogate (no UTF-8)    its byte percent-encoded (``os.fsdecode``'s U+DCF
 more than 255 bytes            shortened, ``~`` and 8 hex digits of its hash before the extension
 a name that onefs uses itself  its first character percent-encoded: a lab ``.x``, a subject
                                ``Subjects``, a file ``.session.json`` in a session's own folder
-the second of two              ``~`` and 8 hex digits of its UUID before the extension
+the second of two equal names  ``~`` and 8 hex digits of its UUID before the extension
 =============================  =====================================================
 
 A session without a number has no path (ONE's cache tables leave out such sessions, too).
@@ -78,8 +78,8 @@ def is_uuid(text: str) -> bool:
 def names_with_uuid(name: str) -> list[tuple[str, str]]:
     """Return ``(uuid, name without this UUID)`` for each UUID that is a part of a file name.
 
-    FlatIron's names have the dataset's UUID before the extension. The name may have the UUID in
-    upper case; it is returned in lower case.
+    FlatIron's names have the dataset's UUID before the extension. The UUID is returned in lower
+    case, even if the file name has the UUID in upper case.
     """
     return [
         (match[1].lower(), name[: match.start()] + name[match.end() :])
@@ -101,9 +101,9 @@ def is_calendar_day(text: str) -> bool:
 
 
 def is_revision_day(text: str) -> bool:
-    """Whether a revision's name is a date, like ``2021-07-05``, or a date and a lower-case letter.
+    """Whether a revision's name is a date like ``2021-07-05``, or a date with a letter at the end.
 
-    An example with a letter is ``2021-07-05a``.
+    The letter must be lower-case, as in ``2021-07-05a``.
     """
     letter = text[10:]
     return is_calendar_day(text[:10]) and (not letter or letter in tuple(ascii_lowercase))
@@ -123,7 +123,8 @@ def parse_ref(text: str) -> Ref | None:
 def parse_number_folder(name: str) -> int | None:
     """Return the session number in the name of a session's folder. Return None for other names.
 
-    The name may have a mark after the number (``001~0123abcd``).
+    The name may have ``~`` and hex digits after the number (``001~0123abcd``), as
+    :func:`unique_names` writes them.
     """
     digits = name.partition("~")[0]
     return parse_whole_number(digits) if len(digits) <= _NUMBER_DIGITS else None
@@ -165,7 +166,11 @@ def valid_text(text: str) -> str:
 
 
 def undo_valid_text(text: str) -> str:
-    """Undo :func:`valid_text` for bytes that are not UTF-8, as ``os.fsdecode`` returns them."""
+    """Replace percent-codes of bytes that are not ASCII by the characters of ``os.fsdecode``.
+
+    ``os.fsdecode`` returns a lone surrogate for a byte that is not UTF-8, and :func:`valid_text`
+    writes this surrogate as a percent-code.
+    """
     return _ESCAPED_BYTE.sub(lambda match: chr(0xDC00 + int(match.group(1), 16)), text)
 
 
@@ -184,12 +189,15 @@ def path_component(text: str) -> str:
 
 
 def name_digest(name: str) -> str:
-    """Return hex digits that distinguish a name from other names, for names without a UUID."""
+    """Return hex digits of a name, which differ from the hex digits of other names.
+
+    They mark a name that has no UUID.
+    """
     return hashlib.sha1(name.encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def with_mark(name: str, mark: str) -> str:
-    """Return ``name`` with ``~mark`` before its extension. Shorten it to at most 255 bytes."""
+    """Return ``name`` with ``~mark`` before its extension, shortened to at most 255 bytes."""
     stem, dot, extension = name.rpartition(".")
     if not stem or len(extension.encode()) > 32:
         stem, dot, extension = name, "", ""
@@ -200,7 +208,7 @@ def with_mark(name: str, mark: str) -> str:
 def escape_reserved(name: str) -> str:
     """Return ``name`` with its first character percent-encoded.
 
-    This is for names from a server that onefs uses itself.
+    This keeps a name from the database apart from the names that onefs itself uses in the tree.
     """
     return f"%{ord(name[0]):02X}{name[1:]}"
 
@@ -209,8 +217,8 @@ def escape_reserved(name: str) -> str:
 def lab_folder(lab: str) -> str:
     """Return the folder name of a lab.
 
-    Names with a leading dot and names in ROOT_FILES are escaped, because onefs uses such names
-    itself in the root.
+    If the lab's name begins with a dot or is in ROOT_FILES, the name is escaped, because onefs
+    itself uses such names in the root folder.
     """
     name = path_component(lab)
     return escape_reserved(name) if name.startswith(".") or name in ROOT_FILES else name
@@ -218,7 +226,10 @@ def lab_folder(lab: str) -> str:
 
 @lru_cache(maxsize=_NAME_CACHE_SIZE)
 def subject_folder(subject: str) -> str:
-    """Return the folder name of a subject. ``Subjects`` is escaped: onefs uses it in each lab."""
+    """Return the folder name of a subject.
+
+    A subject named ``Subjects`` is escaped, because onefs adds a folder ``Subjects`` to each lab.
+    """
     name = path_component(subject)
     return escape_reserved(name) if name == SUBJECTS else name
 
@@ -255,7 +266,7 @@ def dataset_folder(dataset: Dataset) -> tuple[str, ...]:
 def dataset_file(dataset: Dataset, folder: tuple[str, ...] | None = None) -> str:
     """Return the file name of a dataset in ``folder``, a folder inside its session.
 
-    If ``folder`` is None, it is the dataset's own folder.
+    If ``folder`` is None, the folder of :func:`dataset_folder` is used.
     """
     name = path_component(dataset.name) if dataset.name else "%"
     if name in SESSION_FILES and not (dataset_folder(dataset) if folder is None else folder):

@@ -1,6 +1,7 @@
 """Find the database that a command uses.
 
-It is the database that is named or set up. If there is none, it is the mounted database.
+This is the database that the user has named or set up. If the user has done neither, this is the
+mounted database.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ _EMBEDDED_PREFIX = "demo-"
 
 @dataclass(frozen=True, slots=True)
 class ResolvedDatabase:
-    """A database, and the settings with its folders."""
+    """A database, and the settings for it: URL, login, folders and options."""
 
     settings: Settings
     #: the name of the database: a host, or ``demo-<hash>`` for an embedded laboratory
@@ -76,9 +77,10 @@ class ResolvedDatabase:
     ) -> Access:
         """Open the database with ``login``, or with the login of an embedded laboratory.
 
-        If ``login`` has no password and no token, ``token`` is called (unless it is None). It
-        returns a token to use, or '' to use the saved token. With ``offline`` no server is asked.
-        Raises UsageError, CacheError, and what :class:`onefs.access.Access` and ``token`` raise.
+        If ``login`` has no password and no token, ``token`` is called, if it is given. ``token``
+        returns a token to use, or '' to use the saved token. If ``offline`` is true, no server is
+        asked. Raises UsageError, CacheError, and what :class:`onefs.access.Access` and ``token``
+        raise.
         """
         from onefs.access import Access, Deadlines, GivenLogin
 
@@ -95,11 +97,12 @@ class ResolvedDatabase:
 def resolve_database(
     flags: Mapping[str, str | None], *, allow_mounted: bool = True
 ) -> ResolvedDatabase:
-    """Return the database that flags, variables or the settings file name.
+    """Return the database that flags, environment variables or the settings file name.
 
-    If none of them names a database, return the mounted database if only one is mounted. This is
-    not done if ``allow_mounted`` is False, for example for commands that send a password. ``flags``
-    are the flags of :func:`onefs.config.settings.resolve_settings`. Raises as ``resolve_settings``.
+    If none of these names a database and exactly one database is mounted, return the mounted
+    database. If ``allow_mounted`` is False, a mounted database is never returned, for example for
+    commands that send a password. ``flags`` are the flags of
+    :func:`onefs.config.settings.resolve_settings`. Raises what ``resolve_settings`` raises.
     """
     try:
         settings = resolve_settings(flags)
@@ -132,10 +135,10 @@ def find_embedded(settings: Settings) -> ResolvedDatabase | None:
 def mounted_fallback(
     flags: Mapping[str, str | None], mounted: Iterable[ResolvedDatabase]
 ) -> ResolvedDatabase | None:
-    """Return the mounted database if only one is mounted, for use if ``resolve_settings`` fails.
+    """Return the only mounted database, for a command that names no database.
 
-    Returns None if no database or several databases are mounted. Returns None also if there are
-    profiles, because the user must name one of them, or if another cache folder is named. A
+    Return None if no database or several databases are mounted. Return None if there are profiles,
+    because the user must then name a profile. Return None if another cache folder is named. A
     database that is mounted several times counts once.
     """
     if load_settings_file().profiles:
@@ -182,7 +185,10 @@ def other_users_mount_at(path: str | os.PathLike[str]) -> MountInfo | None:
 
 
 def refuse_other_users_mount(path: str) -> None:
-    """Raise UsageError if ``path`` is in a mount of another user, because it can only be read."""
+    """Raise UsageError if ``path`` is in a mount of another user.
+
+    The message tells the user to read the file in that mount, or to run ``onefs setup``.
+    """
     from onefs.mount.kernel_mounts import other_owner_of
 
     other = other_users_mount_at(path)
@@ -194,11 +200,13 @@ def refuse_other_users_mount(path: str) -> None:
 
 
 def other_users_mount(flags: Mapping[str, str | None]) -> MountInfo | None:
-    """Return another user's mount, if this user has named, set up and mounted no database.
+    """Return another user's mount, for a user without a database.
 
-    If ONEFS_CACHE_DIR is set, this is the mount that contains that folder. Otherwise it is the
-    mount that contains the working directory, or the only mount of other users. Returns None if
-    there is no such mount. Raises UsageError as :func:`onefs.config.settings.resolve_settings`.
+    Return None if the flags, the environment or the settings name a database. If ONEFS_CACHE_DIR is
+    set, return the mount that contains this folder. If ONEFS_CACHE_DIR is not set and this user has
+    a saved or mounted database, return None. In all other cases, return the mount that contains the
+    working directory, or the only mount of other users. Return None if there is no such mount.
+    Raises UsageError as :func:`onefs.config.settings.resolve_settings`.
     """
     folder = os.environ.get("ONEFS_CACHE_DIR")
     try:
@@ -234,7 +242,10 @@ def database_of_mount(mount: MountInfo) -> ResolvedDatabase:
 
 
 def cache_owner_of(folder: Path) -> str:
-    """Return the name of the database that owns a cache folder. Return '' if it is unknown."""
+    """Return the name of the database that owns a cache folder.
+
+    Return '' if the folder has no owner, or if the owner cannot be read.
+    """
     with suppress(CacheError):
         return read_owner(folder) or ""
     return ""

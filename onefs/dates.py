@@ -1,8 +1,8 @@
 """Modification times of files and folders. No I/O.
 
 These times are computed from the date in the path and from the identity of a file's bytes. They do
-not depend on dates that only Alyx has. Cache tables do not have these dates, so that the mtime of a
-file would depend on the source of its listing.
+not depend on dates that only Alyx has, because cache tables lack these dates. Otherwise the mtime
+of a file would change when its listing comes from Alyx and no longer from cache tables.
 """
 
 from __future__ import annotations
@@ -33,24 +33,28 @@ def midnight(day: str) -> float:
 
 
 def file_mtime(day: str, identity: bytes) -> float:
-    """Return a file's mtime: midnight of ``day`` plus a number of seconds from ``identity``.
+    """Return a file's mtime: midnight of ``day`` plus 0 to 86,399 seconds.
 
-    Files with the same bytes have the same ``identity``, and files with other bytes another one.
+    The number of seconds is computed from ``identity``. ``identity`` is equal for files with equal
+    bytes, and differs for files with different bytes.
     """
     return midnight(day) + crc32(identity) % _DAY_SECONDS
 
 
 def dataset_day(session_day: str, dataset: Dataset) -> str:
-    """Return the date of a dataset.
+    """Return the date of a dataset: the date in the revision's name, or the session's date.
 
-    This is the date in the name of the revision. If the name has no date, it is the session's.
+    The session's date is used if the revision's name has no date.
     """
     revision = dataset.revision
     return revision[:10] if alf.is_revision_day(revision) else session_day
 
 
 def dataset_identity(dataset: Dataset) -> bytes:
-    """Return the identity of a dataset's bytes: their hash, else the dataset's size and UUID."""
+    """Return the identity of a dataset's bytes: the hash of the bytes.
+
+    If the hash is unknown, return the dataset's size and UUID instead.
+    """
     return (dataset.md5 or f"{dataset.size} {dataset.id}").encode()
 
 

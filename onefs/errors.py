@@ -2,11 +2,11 @@
 
 ::
 
-    OnefsError                    EIO           the root; not raised itself
+    OnefsError                    EIO           the base class; never raised itself
      +- UsageError                EINVAL        an invalid flag, value or path
      +- NotConfigured             EACCES        no profile, flag or variable names a server
      +- NotFound                  ENOENT        the catalogue does not have the requested thing
-     +- Ambiguous                 ENOTUNIQ      one name for several things; the message lists them
+     +- Ambiguous                 ENOTUNIQ      several things have the requested name
      |   +- SeveralDatasets                     one dataset type, several datasets
      +- ReadOnly                  EROFS         onefs does not write
      +- CredentialsError          EACCES        a server rejects the token or password
@@ -23,9 +23,9 @@
      +- CacheError                EIO           the cache folder cannot be used
      |   +- CacheFull             ENOSPC
      +- FetchLimit                EDQUOT        the limit --max-fetch is reached
-     +- IndexerBlocked            EACCES        an indexer reads what is not cached
+     +- IndexerBlocked            EACCES        an indexer reads bytes that are not cached
      +- MountError                EIO           a mount cannot be made or undone
-     +- MissingLibrary            EIO           an extra is not installed; the message names it
+     +- MissingLibrary            EIO           the library of an extra is not installed
      +- Busy                      EBUSY         a resource is in use, or no thread can be started
      +- OutputError               EIO           standard output cannot be written
      +- Stopping                  ESHUTDOWN     the daemon is stopping
@@ -66,7 +66,7 @@ class OnefsError(Exception):
 def strip_tracebacks(error: E) -> E:
     """Remove the tracebacks of a stored error, because their frames keep large answers in memory.
 
-    Returns the same error.
+    Return ``error`` itself.
     """
     todo: list[BaseException | None] = [error]
     while todo:
@@ -82,9 +82,9 @@ _NUMBER = re.compile(r"\[errno -?[0-9]+\] ?", re.IGNORECASE)
 
 
 def reason_of(error: BaseException, path: object = None) -> str:
-    """Return the reason for an error, for a message: without the errno, and with the error's file.
+    """Return the reason for an error as text for a message: without the errno, with the file names.
 
-    The file is left out if it is ``path``, because the message already names ``path``.
+    A file name equal to ``path`` is left out, because the caller's message already names ``path``.
     """
     if isinstance(error, OnefsError) or not isinstance(error, OSError) or not error.strerror:
         return _NUMBER.sub("", str(error)) or type(error).__name__
@@ -105,7 +105,7 @@ class UsageError(OnefsError, ValueError):
 
 
 class NotConfigured(OnefsError):
-    """No server is known, because no profile, flag or environment variable names one."""
+    """No server is known, because no profile, flag or environment variable names a server."""
 
     errno = errno.EACCES
 
@@ -182,7 +182,8 @@ class Throttled(OnefsError):
 class ServerError(OnefsError):
     """A server answered with an error, or its answer is invalid.
 
-    ``status`` is the HTTP status, 0 if there is none. ``detail`` is the server's message, or ''.
+    ``status`` is the HTTP status, or 0 if there is no status. ``detail`` is the server's message,
+    or '' if there is no message.
     """
 
     errno = errno.EIO
@@ -260,12 +261,12 @@ class Stopping(OnefsError):
 
 
 def copy_error(error: E) -> E:
-    """Return a copy of a stored exception, to raise the copy.
+    """Return a copy of a stored exception. The caller raises the copy.
 
-    Each ``raise`` of an exception object makes its traceback longer, also for other threads. The
-    copy has the same class, message, attributes and cause. The copy of an OnefsError has no
-    traceback, because frames of a traceback keep their variables in memory. An exception that
-    cannot be copied is returned itself.
+    Each ``raise`` of an exception object makes its traceback longer, also for other threads that
+    raise the same object. The copy has the same class, message, attributes and cause. The copy of
+    an OnefsError has no traceback, because frames of a traceback keep their variables in memory. If
+    an exception cannot be copied, the exception itself is returned.
     """
     fresh: E
     if isinstance(error, OnefsError):  # ``args`` may lack arguments of the constructor

@@ -13,7 +13,8 @@ class Repository:
     """A repository of files (Alyx: ``/data-repository``)."""
 
     name: str
-    #: the URL of its files, with a final slash if Alyx has one; '' if no server has the files
+    #: the URL of the repository's files, as Alyx has it (with or without a final slash). '' means
+    #: that no server has the files
     data_url: str
     #: whether this is the disk of a rig, which serves no files (Alyx: ``globus_is_personal``)
     personal: bool
@@ -43,7 +44,7 @@ class Session:
 
     @property
     def has_folder(self) -> bool:
-        """Whether the session has all parts of its folder's path (a missing number is -1)."""
+        """Whether the session has a lab, a subject, a date and a number, and so a folder."""
         return bool(self.lab and self.subject and self.date) and self.number >= 0
 
 
@@ -63,7 +64,7 @@ class Dataset:
 
     #: the dataset's UUID, lower-case with dashes
     id: str
-    #: its session
+    #: the eid of the session that has the dataset
     eid: str
     #: the file name as Alyx has it, without a UUID; for the name in a path see ``onefs.alf``
     name: str

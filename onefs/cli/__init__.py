@@ -46,7 +46,7 @@ COMMANDS = {
 
 
 class LazyGroup(UsageGroup):
-    """A group that loads a command when the command is used, and prints errors in one sentence."""
+    """A command group that loads a command on its first use. Prints each error as one sentence."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(COMMANDS)
@@ -97,9 +97,10 @@ class LazyGroup(UsageGroup):
 
 
 def _is_reported_only_here(record: logging.LogRecord) -> bool:
-    """Return True if a problem is reported by this warning only.
+    """Return True if a command reports the problem in ``record`` by this warning only.
 
-    Return False for warnings about an unreachable server, because commands report that error too.
+    Return False for warnings about an unreachable server, because the command also prints an error
+    about this server.
     """
     return record.name not in (
         "onefs.catalogue.availability",
@@ -108,7 +109,7 @@ def _is_reported_only_here(record: logging.LogRecord) -> bool:
 
 
 def _to_onefs_error(error: OSError) -> OnefsError:
-    """Convert an error of the operating system, which no other layer has converted."""
+    """Return an OnefsError for an OSError that the other modules have not converted."""
     converted = OnefsError(reason_of(error))
     converted.__cause__ = error
     return converted
@@ -119,6 +120,6 @@ def _to_onefs_error(error: OSError) -> OnefsError:
 def main() -> None:
     """The International Brain Laboratory as a directory.
 
-    `onefs mount --demo MOUNTPOINT` tries it with an embedded laboratory; `onefs setup` names your
-    database.
+    `onefs mount --demo MOUNTPOINT` mounts an embedded laboratory as a trial; `onefs setup` saves
+    the URL and login of your database.
     """

@@ -1,4 +1,4 @@
-"""``onefs cache``: list, verify, pin and evict what a cache folder holds, mounted or not."""
+"""``onefs cache``: list, verify, pin and evict the files in a cache folder. No mount is needed."""
 
 from __future__ import annotations
 
@@ -44,10 +44,10 @@ offline_database_options = all_of(offline_option, database_and_folder_options)
 
 @click.group(cls=UsageGroup)
 def cache() -> None:
-    """List, verify, pin and evict what the cache folder holds, mounted or not.
+    """List, verify, pin and evict the files in the cache folder. No mount is needed.
 
-    A PATH is in a mount or in the cache folder, or is lab/subject/...; its parts may be patterns.
-    A folder or an EID means all files below it.
+    A PATH is in a mount or in the cache folder, or is lab/subject/... of the tree. Each name in a
+    PATH may be a pattern. A folder or an EID means all files below it.
     """
 
 
@@ -55,7 +55,7 @@ def cache() -> None:
 @json_option
 @offline_database_options
 def info(as_json: bool, **flags: Any) -> None:
-    """Show the size of the cache, and its limits."""
+    """Show the size of the cache, and the limits of this size."""
     with _open_access((), flags) as (access, _):
         facts = _describe(access)
     if as_json:
@@ -123,7 +123,7 @@ def _limiting_mount(cache_dir: str) -> tuple[int, str] | None:
 @json_option
 @offline_database_options
 def list_(paths: tuple[str, ...], as_json: bool, **flags: Any) -> None:
-    """List what the cache holds: state, size, last use and path."""
+    """List the cached files, with state, size, last use and path."""
     from onefs.cli.cached_datasets import cached_files_at, display_path
 
     with _open_access(paths, flags) as (access, patterns):
@@ -140,10 +140,11 @@ def list_(paths: tuple[str, ...], as_json: bool, **flags: Any) -> None:
 @json_option
 @offline_database_options
 def verify(paths: tuple[str, ...], as_json: bool, **flags: Any) -> None:
-    """Read cached files again and compare them with the database; repair what is wrong.
+    """Read cached files again, compare them with the database, and remove wrong bytes.
 
-    A wrong file that onefs downloaded and a wrong block are removed; they are fetched again when
-    they are read. Exit code 1 when something was wrong.
+    A wrong file is removed if onefs downloaded the file. In a partial file, only the wrong blocks
+    are removed. Removed bytes are fetched again at the next read. Exit code 1 when a file was
+    wrong.
     """
     from onefs.cli.cached_datasets import cached_files_at
     from onefs.cli.drop_pages import drop_pages
@@ -179,7 +180,7 @@ def verify(paths: tuple[str, ...], as_json: bool, **flags: Any) -> None:
 @paths_argument
 @offline_database_options
 def pin(paths: tuple[str, ...], **flags: Any) -> None:
-    """Never evict the datasets at PATH, cached or not."""
+    """Protect the datasets at PATH from eviction. The datasets need not be cached yet."""
     with _open_access(paths, flags, online=True, may_create=True) as (access, patterns):
         count = 0
         for dataset, _ in _find_datasets(access, patterns):
@@ -192,7 +193,7 @@ def pin(paths: tuple[str, ...], **flags: Any) -> None:
 @paths_argument
 @offline_database_options
 def unpin(paths: tuple[str, ...], **flags: Any) -> None:
-    """Undo `onefs cache pin`."""
+    """Allow the eviction of the datasets at PATH again, after `onefs cache pin`."""
     with _open_access(paths, flags, online=True) as (access, patterns):
         ids = {dataset.id for dataset, _ in _find_datasets(access, patterns)}
         for dataset_id in ids:
@@ -204,9 +205,9 @@ def unpin(paths: tuple[str, ...], **flags: Any) -> None:
 @paths_argument
 @offline_database_options
 def evict(paths: tuple[str, ...], **flags: Any) -> None:
-    """Remove what was downloaded of PATH. Pinned files and files being read stay.
+    """Remove the downloaded bytes of the files at PATH. Pinned files and files being read stay.
 
-    Exit code 1 when something could not be removed.
+    Exit code 1 when a file could not be removed.
     """
     from onefs.cli.cached_datasets import cached_files_at
 
@@ -230,9 +231,9 @@ def evict(paths: tuple[str, ...], **flags: Any) -> None:
 @cache.command()
 @offline_database_options
 def clear(**flags: Any) -> None:
-    """Remove all that was downloaded. Pinned files and files being read stay.
+    """Remove all downloaded files. Pinned files and files being read stay.
 
-    Exit code 1 when something could not be removed.
+    Exit code 1 when a file could not be removed.
     """
     failures: list[str] = []
     with _open_access((), flags) as (access, _):
@@ -250,9 +251,9 @@ def clear(**flags: Any) -> None:
 @paths_argument
 @offline_database_options
 def accept(paths: tuple[str, ...], **flags: Any) -> None:
-    """Serve bytes that contradict the database, until the database's record changes.
+    """Serve the rejected files at PATH, although their bytes contradict the database.
 
-    Prints the paths of these files.
+    The files are served until their records in the database change. Prints the paths of the files.
     """
     with _open_access(paths, flags, online=True) as (access, patterns):
         count = 0
@@ -271,9 +272,10 @@ def accept(paths: tuple[str, ...], **flags: Any) -> None:
 @json_option
 @offline_database_options
 def adopt(folder: str, trust: bool, link: bool, as_json: bool, **flags: Any) -> None:
-    """Take files that were downloaded before, from DIR, if they match the database.
+    """Take the files in the folder DIR into the cache, instead of downloading these files again.
 
-    DIR is a ONE cache folder, or has `lab/subject/...` below it; names may hold UUIDs.
+    A file is taken if it matches the database. DIR is a ONE cache folder, or has `lab/subject/...`
+    below it. File names may contain the UUIDs of the datasets.
     """
     from onefs.cache.adopt import adopt_folder
     from onefs.cli.dataset_finder import DatasetFinder
@@ -311,7 +313,7 @@ def adopt(folder: str, trust: bool, link: bool, as_json: bool, **flags: Any) -> 
 
 
 def _check_cache_dir_exists(flags: dict[str, Any]) -> None:
-    """Raise NotFound if a cache folder is named (option or variable) but does not exist."""
+    """Raise NotFound if ``--cache-dir`` or ONEFS_CACHE_DIR names a folder that does not exist."""
     named = flags.get("cache_dir") or os.environ.get("ONEFS_CACHE_DIR")
     if named and not os.path.isdir(os.path.expanduser(named)):
         raise NotFound(f"there is no cache folder {named}: check --cache-dir (ONEFS_CACHE_DIR)")
@@ -325,11 +327,11 @@ def _open_access(
     online: bool = False,
     may_create: bool = False,
 ) -> Iterator[tuple[Access, list[str]]]:
-    """Open the database that contains the arguments. Yield it, and the arguments as tree patterns.
+    """Open the database that the arguments are in. Yield the database and the tree patterns.
 
-    The server is asked only if ``online`` is true and ``--offline`` is not given. A named cache
-    folder must exist, unless ``may_create`` is true. Raises what ``resolve_arguments`` and
-    ``open_database`` raise, and NotFound if the named cache folder does not exist.
+    There is one tree pattern for each argument. The server is asked only if ``online`` is true and
+    ``--offline`` is not given. If ``may_create`` is false, raises NotFound if the named cache
+    folder does not exist. Raises what ``resolve_arguments`` and ``open_database`` raise.
     """
     from onefs.cli.open_database import closing_access, open_database
     from onefs.cli.targets import resolve_arguments

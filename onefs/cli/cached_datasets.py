@@ -1,4 +1,4 @@
-"""Search for the datasets that a command's paths name, and for their cached files."""
+"""Search for the datasets that a command's paths name, and for cached files of these datasets."""
 
 from __future__ import annotations
 
@@ -38,9 +38,10 @@ def cached_files_at(access: Access, patterns: Iterable[str]) -> list[CacheItem]:
 
 
 def find_dataset(access: Access, dataset_id: str) -> tuple[Dataset, Place] | None:
-    """Return a dataset and its place.
+    """Return the dataset with this id, and the place of the dataset in the tree.
 
-    Return None if the dataset is not in the catalogue, or if its session cannot be listed.
+    Return None if the catalogue does not have the dataset, or if the dataset's session cannot be
+    listed.
     """
     eid = access.catalogue.session_id_of_dataset(dataset_id)
     if eid is None:
@@ -67,9 +68,10 @@ def display_path(access: Access, item: CacheItem) -> str:
 
 
 def clear_rejections(access: Access, path: Place, variant: Variant = FULL_TREE) -> None:
-    """Clear the rejections and mismatches of the files at and below a path in a variant.
+    """Clear the rejections and mismatches of files, so that the next read fetches the files again.
 
-    The path () means all files. The files are fetched again when they are next read.
+    These are the files at and below ``path``, a path in the tree that ``variant`` describes. The
+    path () means all files.
     """
     is_full = variant.is_full_tree
     ids: set[str] = set()
@@ -98,7 +100,10 @@ def _is_at_or_below(path: str, pattern: str) -> bool:
 
 
 def _dataset_ids_at(access: Access, pattern: str) -> set[str]:
-    """Return the ids of the datasets at a pattern that the catalogue can list now."""
+    """Return the ids of the datasets at a pattern of the tree.
+
+    A dataset is omitted if a folder in its path has no cached listing and no server may be asked.
+    """
     ids: set[str] = set()
     with suppress(OnefsError):  # some folder has no cached listing, and no server is asked
         ids.update(dataset.id for dataset, _ in access.tree.find_datasets(pattern))

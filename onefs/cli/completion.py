@@ -18,9 +18,10 @@ Completer = Callable[[click.Context, click.Parameter, str], list[str]]
 
 
 def completer_of(names: NameReader) -> Completer:
-    """Return a completer that offers the names with the typed beginning, in any letter case.
+    """Return a completer that offers the names that begin with the typed text.
 
-    The completer offers no names if ``names`` raises OnefsError.
+    Upper and lower case count as equal. Names with unprintable characters are not offered. If
+    ``names`` raises OnefsError, the completer offers no names.
     """
 
     def complete(context: click.Context, _: click.Parameter, incomplete: str) -> list[str]:

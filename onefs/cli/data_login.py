@@ -1,6 +1,6 @@
 """Asking for, testing and saving the login for a database's file server.
 
-``onefs setup`` and ``onefs login`` do this.
+``onefs setup`` and ``onefs login`` use this module.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from onefs.http import Transport
 
 @dataclass(frozen=True, slots=True)
 class DataLogin:
-    """A login for file servers that is to be saved."""
+    """A tested login for file servers, and the origins that may get this login."""
 
     credentials: DataCredentials
     #: origin of the server that the login is for; '' if this server is not known
@@ -54,12 +54,13 @@ class DataLogin:
 def find_data_login(
     transport: Transport, settings: Settings, store: CredentialStore, token: Secret
 ) -> DataLogin | None:
-    """Return a login for the file server, after a test with this server where that is possible.
+    """Return a login for the file server. The login is tested with the file server if possible.
 
-    The login is asked for at a terminal. Without a terminal the known login is used. Return None
-    if the user declines, or if no login is known. Raises DataServerCredentials if the server
-    refuses the last try. Raises UsageError if several servers ask for a login, none of them is
-    named, and there is no terminal. Also raises the errors of requests.
+    At a terminal the user types the login. The user can try several times if the server refuses the
+    login. Without a terminal, the login from the environment or from the credential store is used.
+    Return None if the user declines, or if no login is known. Raises DataServerCredentials if the
+    server refuses the login. Without a terminal, raises UsageError if several servers ask for a
+    login and the settings name none of these servers. Also raises the errors of requests.
     """
     known = find_data_credentials(settings, store)
     if known is not None and settings.data_username not in ("", known.username):
@@ -86,9 +87,11 @@ def find_data_login(
 def prompt_missing_data_login(
     transport: Transport, settings: Settings, store: CredentialStore, token: Secret
 ) -> None:
-    """Ask for the login of a protected file server and save it, if a saved database has none.
+    """Ask for the login for a protected file server, and save this login.
 
-    Does nothing without a terminal. Raises what :func:`find_data_login` raises.
+    Does nothing in four cases: a login is saved or in the environment, the database is not saved,
+    no file server asks for a login, or there is no terminal. Raises what :func:`find_data_login`
+    raises.
     """
     profile = load_settings_file().profile_of_url(settings.url)
     if profile is None or not can_prompt() or find_data_credentials(settings, store) is not None:
@@ -115,10 +118,11 @@ def _test_login(
     servers: Sequence[FileServer],
     credentials: DataCredentials,
 ) -> DataLogin:
-    """Test a login with its server, and return the login to save.
+    """Test a login with its file server, and return the login to save.
 
-    Raises DataServerCredentials if the server refuses the login. If the login cannot be tested and
-    the user does not confirm, raises the server's error. Raises what :func:`_data_server` raises.
+    Raises DataServerCredentials if the server refuses the login. If the test fails with another
+    error, asks the user whether to save the login, and raises this error if the user declines. Also
+    raises what :func:`_data_server` raises.
     """
     main = _data_server(settings, servers)
     if main is None:
@@ -136,11 +140,12 @@ def _test_login(
 
 
 def _data_server(settings: Settings, servers: Sequence[FileServer]) -> FileServer | None:
-    """Return the server that the login is for.
+    """Return the file server that the login is for.
 
-    This is the server that the settings name, or else the only server that asks for a login. If
-    several servers ask, the user chooses at a terminal. Return None if no server asks or the user
-    chooses none. Raises UsageError if several servers ask and there is no terminal.
+    This is the server that the settings name. If the settings name no server, this is the only
+    server that asks for a login. If several servers ask for a login, the user chooses one of these
+    servers. Return None if no server asks for a login, or if the user chooses no server. Raises
+    UsageError if the user would have to choose but there is no terminal.
     """
     protected = [server for server in servers if server.is_protected]
     for urls, among in ((data_server_urls(settings), servers), (settings.data_hosts, protected)):
@@ -161,9 +166,10 @@ def _data_server(settings: Settings, servers: Sequence[FileServer]) -> FileServe
 
 
 def _prompt_other_hosts(settings: Settings, others: Sequence[str]) -> tuple[str, ...]:
-    """Ask which other origins may get the login, and return them.
+    """Ask which of the origins in ``others`` may get the login too. Return the chosen origins.
 
-    Without a terminal, or if there are no other origins, return the hosts of the settings.
+    Origins in the settings that are not in ``others`` are returned, too. Without a terminal, or if
+    ``others`` is empty, return the origins in the settings.
     """
     before = settings.data_hosts
     if not others or not can_prompt():
@@ -177,7 +183,8 @@ def _prompt_other_hosts(settings: Settings, others: Sequence[str]) -> tuple[str,
 def _prompt_hosts(question: str, default: str, among: Sequence[str]) -> tuple[str, ...]:
     """Ask the user to choose some of the origins in ``among``, and return the chosen origins.
 
-    The user types them with commas between them, each with or without its scheme.
+    The user types the origins with commas between them. The scheme of an origin may be left out.
+    ``default`` is the answer if the user types nothing.
     """
     while True:
         typed = prompt(f"{question} (separated by commas, - for none)", default or "-")
@@ -193,7 +200,9 @@ def _prompt_credentials(
 ) -> DataCredentials | None:
     """Ask for the file server's user and password. Return None if the user declines with ``-``.
 
-    A login from the environment is returned without a question.
+    If ``known`` is a login from the environment, return ``known`` without a question. If
+    ``is_needed`` is false and no user name is known, the user can also decline with an empty
+    answer.
     """
     if known is not None and known.source == "environment":
         return known

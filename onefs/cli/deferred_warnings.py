@@ -1,4 +1,4 @@
-"""Logged warnings, printed on standard error unless a printed error says the same."""
+"""Logged warnings, printed on standard error. A warning that repeats a printed error is dropped."""
 
 from __future__ import annotations
 
@@ -12,10 +12,11 @@ HOLD_SECONDS = 1.0
 
 
 class DeferredWarnings(logging.Handler):
-    """Prints each warning once, after a delay, unless a reported error says the same. Thread-safe.
+    """Prints each warning once, after a delay. Thread-safe.
 
-    Within ``with DeferredWarnings():`` this handler replaces ``logging.lastResort``, the handler
-    that Python uses if no log is set up.
+    If the command prints an error, delayed warnings that repeat the error are dropped. Within
+    ``with DeferredWarnings():`` this handler replaces ``logging.lastResort``, the handler that
+    Python uses if no log is set up.
     """
 
     def __init__(self) -> None:
@@ -46,7 +47,11 @@ class DeferredWarnings(logging.Handler):
                 self._timer.start()
 
     def suppress(self, error: str) -> None:
-        """Remove delayed warnings that say the same as ``error``. The caller prints ``error``."""
+        """Drop each delayed warning that repeats ``error``, because the caller prints ``error``.
+
+        A warning repeats ``error`` if the text of ``error`` contains the warning, or if the warning
+        contains the text of ``error``.
+        """
         with self._guard:
             self._seen_texts.add(error)
             self._pending_texts = [
@@ -65,9 +70,9 @@ class DeferredWarnings(logging.Handler):
 
 
 def suppress_warnings_about(error: object) -> None:
-    """Remove this command's delayed warnings that say the same as ``error``.
+    """Drop this command's delayed warnings that repeat ``error``.
 
-    The caller prints ``error``.
+    The caller prints ``error``. For "repeat" see :meth:`DeferredWarnings.suppress`.
     """
     if isinstance(logging.lastResort, DeferredWarnings):
         logging.lastResort.suppress(str(error))

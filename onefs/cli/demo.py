@@ -63,10 +63,10 @@ def demo() -> None:
 )
 @click.option("--until-stdin-closes", is_flag=True, hidden=True)
 def serve(**options: object) -> None:
-    """Serve until interrupted.
+    """Run the servers of the embedded laboratory until Ctrl-C.
 
-    Prints one JSON line when ready: alyx_url, data_url, username, password, data_username and
-    data_password.
+    Prints one JSON line when both servers are ready: alyx_url, data_url, username, password,
+    data_username and data_password.
     """
     from onefs.demo import missing_library
 

@@ -27,7 +27,7 @@ _MAX_ERROR_LINES = 20
 
 @dataclass(frozen=True, slots=True)
 class DemoOptions:
-    """Options for the embedded servers, the same as those of ``onefs demo serve``."""
+    """Options for the embedded servers, with the names and units of ``onefs demo serve``."""
 
     #: folder to serve; None means the synthetic laboratory
     data: str | None = None
@@ -87,9 +87,10 @@ class DemoProcess:
                 self._process.wait(3)
 
     def _copy_stderr_to_log(self) -> None:
-        """Read the servers' lines at once, because a full pipe would block the servers.
+        """Log each line that the servers write on standard error.
 
-        Log each line. Before the servers are ready, keep the line for later.
+        The lines are read at once, because a full pipe would block the servers. Lines that arrive
+        before the servers are ready are stored and logged later.
         """
         assert self._process.stderr is not None
         with self._process.stderr as pipe:
@@ -128,9 +129,9 @@ def _log(line: str) -> None:
 
 
 def _read_first_line(process: subprocess.Popen[bytes], timeout: float) -> bytes:
-    """Return the first line on standard output.
+    """Return the first line that ``process`` writes on standard output.
 
-    Return b'' if no line comes within ``timeout`` seconds, or if the output ends.
+    Return b'' if no complete line comes within ``timeout`` seconds, or if the output ends.
     """
     assert process.stdout is not None
     end = time.monotonic() + timeout

@@ -37,11 +37,11 @@ class FileServer:
 def find_file_servers(
     transport: Transport, url: str, token: str, known: Sequence[str]
 ) -> list[FileServer]:
-    """Find the file servers of the database ``url``, and send each a request without a login.
+    """Return the file servers of the database ``url``, each with its answer to a first request.
 
-    A server is asked by https if ``known`` or another repository has an https address with the
-    same host. Personal repositories and malformed addresses are ignored. Raises the errors of
-    listing the repositories.
+    The request has no login. It uses https if ``known`` or a repository of the database has an
+    https address with the same host. ``known`` are URLs from the settings. Personal repositories
+    and malformed addresses are ignored. Raises the errors of listing the repositories.
     """
     named: dict[str, str] = {}
     for repository in AlyxClient(transport, url, FixedToken(token)).repositories():
@@ -59,9 +59,10 @@ def find_file_servers(
 
 
 def try_login(transport: Transport, server: FileServer, credentials: DataCredentials) -> None:
-    """Send the user and password to ``server``.
+    """Check that ``server`` accepts the user and password.
 
-    Raises DataServerCredentials if the server refuses them, or another error of the request.
+    Raises DataServerCredentials if the server refuses the user and password. Raises another
+    OnefsError if the request fails for another reason.
     """
     error = _connection_error(transport, server.root, HostAuth(credentials, [server.origin]))
     if error is not None:

@@ -113,8 +113,8 @@ def _incomplete_sessions(
 ) -> list[Session]:
     """Return the sessions whose datasets are known only from cache tables.
 
-    Types and replicas of these datasets are not known. Cached datasets are ignored, unless
-    ``include_cached`` is true.
+    Types and replicas of these datasets are not known. If ``include_cached`` is false, cached
+    datasets are ignored.
     """
     eids = {
         dataset.eid
@@ -127,7 +127,10 @@ def _incomplete_sessions(
 def _complete_sessions(
     access: Access, sessions: Sequence[Session], progress: ProgressDisplay
 ) -> dict[str, OnefsError]:
-    """Fetch Alyx's listings of these sessions. Return the errors by the eids of failed sessions."""
+    """Fetch the listings of these sessions from Alyx.
+
+    Return the errors of the sessions that could not be fetched, by eid.
+    """
     if len(sessions) >= _ANNOUNCED_SESSIONS:
         with progress.erased():
             say(f"asking Alyx for {len(sessions)} sessions ...", err=True)
@@ -176,7 +179,7 @@ def _refuse_unserved(
     pattern: str,
     types: Sequence[str],
 ) -> None:
-    """Raise NotFound if Alyx has datasets of these types at a pattern, but on no file server.
+    """Raise NotFound if Alyx has datasets of these types at a pattern, but no file server has them.
 
     If ``types`` is empty, datasets of all types count.
     """
@@ -203,9 +206,9 @@ def _refuse_unserved(
 
 
 def _sessions_at(access: Access, folders: Sequence[str]) -> set[str]:
-    """Return the eids of the sessions at a path or pattern.
+    """Return the eids of the sessions at a path whose names may be patterns.
 
-    Sessions are omitted if they cannot be listed.
+    ``folders`` are the names in the path. Sessions are omitted if they cannot be listed.
     """
     from onefs.tree.path_patterns import expand_pattern
 
@@ -278,7 +281,7 @@ class _DownloadReport:
     errors: dict[str, OnefsError] = field(default_factory=dict)
 
     def add_error(self, name: str, error: OnefsError) -> None:
-        """Record the error for a file, and remove delayed warnings that say the same."""
+        """Record the error for a file, and drop delayed warnings that repeat this error."""
         self.errors[name] = error
         suppress_warnings_about(error)
 

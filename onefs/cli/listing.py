@@ -1,4 +1,4 @@
-"""``onefs list``, ``show`` and ``path``: session datasets, dataset headers and session folders."""
+"""``onefs list``, ``show`` and ``path``: print names, dataset properties and session folders."""
 
 from __future__ import annotations
 
@@ -49,7 +49,8 @@ def list_(
 ) -> None:
     """Print the dataset types of a session, or the names that the database knows.
 
-    A session is named by its eid, its ref, or a path of it or in it.
+    Name a session by its eid, by its ref, or by the path of the session or of a file in the
+    session.
     """
     if (session is None) == (what is None):
         raise UsageError("give a session, or one of --users, --subjects, --labs, --dataset-types")
@@ -72,9 +73,9 @@ def list_(
 @_format_option
 @one_options
 def show(database: DatabaseOptions, path: str, form: str) -> None:
-    """Print what the dataset at PATH is, without downloading it.
+    """Print the properties of the dataset at PATH, without downloading the dataset.
 
-    PATH is one in the cache or in a mount, or lab/subject/date/number/... of the tree.
+    PATH is in the cache folder or in a mount, or is lab/subject/date/number/... of the tree.
     """
     with database.open(path) as one:
         facts = one.describe(path_in_whole_tree(path))
@@ -97,7 +98,11 @@ def show(database: DatabaseOptions, path: str, form: str) -> None:
 @click.option("--cache", is_flag=True, help="The folder in the cache, also when it is mounted.")
 @one_options
 def path(database: DatabaseOptions, sessions: tuple[str, ...], cache: bool) -> None:
-    """Print the folder of each session: where the database is mounted, else in the cache."""
+    """Print the folder of each session.
+
+    The folder is in a mount of the database. If the database is not mounted, the folder is in the
+    cache folder.
+    """
     with database.open(*sessions) as one:
         if cache and one.mountpoint is not None:
             raise UsageError(f"the cache of {one.mountpoint} is another user's: leave --cache out")

@@ -1,4 +1,7 @@
-"""Loading of the server's cache tables, and export of them in ONE's format to the cache folder."""
+"""Loading of the server's cache tables, and export of these tables in ONE's format.
+
+The export writes to the cache folder.
+"""
 
 from __future__ import annotations
 
@@ -34,9 +37,9 @@ log = logging.getLogger(__name__)
 def load_from_server(
     access: Access, warn: Callable[[str], None], progress: SyncProgress | None = None
 ) -> BuildResult | None:
-    """Load the server's tables, labs, subjects and dataset types.
+    """Load the server's cache tables, labs, subjects and dataset types. Return what was loaded.
 
-    Return None if the loaded tables are already the server's tables. The tables are built in a
+    Return None if the catalogue already has the server's current tables. The tables are built in a
     child process. ``warn`` is called with a sentence if labs and subjects, or dataset types, cannot
     be listed. Raises what :func:`onefs.catalogue.sync.sync_from_server` raises.
     """
@@ -61,9 +64,9 @@ def publish(
 ) -> ExportResult | None:
     """Write the tables of the most recent sync to the cache folder in ONE's format.
 
-    Return None and write nothing in three cases. There are no tables. Or the tables belong to a
-    release tag, because ONE would treat them as the whole database. Or the cache folder has the
-    same tables already and ``overwrite`` is false. Raises what
+    Return None and write nothing in three cases: (1) There are no tables. (2) The tables belong to
+    a release tag, because ONE would treat these tables as the whole database. (3) The cache folder
+    already has the same tables and ``overwrite`` is false. Raises what
     :func:`onefs.cache.one_tables.write_tables` raises.
     """
     facts = _read_facts(state_dir)

@@ -1,4 +1,4 @@
-"""``onefs log``: prints the last lines in the log of a mount, or of all mounts of a database."""
+"""``onefs log``: prints the last lines of the log of one mount, or of all mounts of a database."""
 
 from __future__ import annotations
 
@@ -27,7 +27,10 @@ from onefs.errors import NotFound, UsageError, reason_of
 @database_options
 @folder_options
 def log(mountpoint: str | None, lines: int, only_name: bool, **flags: str | None) -> None:
-    """Print the end of the log of the mount at MOUNTPOINT, or of a database's mounts."""
+    """Print the end of the log of the mount at MOUNTPOINT.
+
+    Without MOUNTPOINT, print the end of the log that all mounts of the database share.
+    """
     path = (
         resolve_database(flags).settings.log_file
         if mountpoint is None

@@ -1,6 +1,7 @@
 """``onefs login`` and ``logout``: save and delete the secrets of a database.
 
-The user types passwords, or they come from the environment. They are never arguments.
+The user types the passwords, or the passwords come from the environment. No command has a password
+as an argument.
 """
 
 from __future__ import annotations
@@ -27,8 +28,8 @@ _SECRET_VARIABLES = ("ONEFS_TOKEN", "ONEFS_PASSWORD", "ONEFS_PASSWORD_FILE", "ON
 def login(**flags: str | None) -> None:
     """Get a new Alyx token and save it; running mounts use it without a restart.
 
-    The password comes from ONEFS_PASSWORD or ONEFS_PASSWORD_FILE, else it is asked for; a token
-    may be given instead, there or in ONEFS_TOKEN.
+    The password comes from ONEFS_PASSWORD or ONEFS_PASSWORD_FILE. If neither is set, the command
+    asks for the password. A token may be given in place of the password, or in ONEFS_TOKEN.
     """
     settings = resolve_settings(flags)
     if not settings.username:
@@ -47,7 +48,7 @@ def login(**flags: str | None) -> None:
 @click.command()
 @database_options
 def logout(**flags: str | None) -> None:
-    """Delete the saved Alyx token of a database and its file server's password."""
+    """Delete the saved Alyx token of a database, and the saved password for its file server."""
     settings = resolve_settings(flags)
     url, user = settings.url, settings.username
     store = CredentialStore()

@@ -137,9 +137,10 @@ def mount(
     log_level: str,
     **options: Any,
 ) -> None:
-    """Show a database as a directory at MOUNTPOINT, which is made if absent.
+    """Show a database as a directory at MOUNTPOINT, which is created if it does not exist.
 
-    Returns when the mount answers; it then runs in the background until `onefs umount`.
+    The command returns when the mount is ready. The mount runs in the background. To end the mount,
+    run `onefs umount MOUNTPOINT`.
     """
     from onefs.cli.open_database import log_in
     from onefs.cli.start_mount import MountRequest, start
@@ -182,7 +183,7 @@ def _check_can_sync(*, offline: bool) -> None:
 def _report_offline(mountpoint: str, settings: Settings) -> None:
     """Print a message if the mount's server is unreachable.
 
-    The message says when the names that the mount shows were fetched.
+    The message gives the time at which the catalogue was last filled by the server.
     """
     from onefs.catalogue.storage.database import CatalogueDatabase
     from onefs.mount.mount_registry import OFFLINE, find_record
@@ -206,7 +207,7 @@ def _report_offline(mountpoint: str, settings: Settings) -> None:
 @click.command()
 @click.argument("mountpoint", type=click.Path(), callback=require_value)
 def umount(mountpoint: str) -> None:
-    """Unmount MOUNTPOINT, and wait until that is done."""
+    """Unmount MOUNTPOINT. The command returns when the mount has ended."""
     from onefs.mount.daemon import stop
     from onefs.mount.mountpoints import resolve_mountpoint
 
@@ -252,7 +253,7 @@ def _pop_demo_options(options: dict[str, Any]) -> DemoOptions | None:
 def _resolve_settings(
     flags: dict[str, str | None], demo: DemoOptions | None
 ) -> tuple[Settings, str]:
-    """Return the settings for a mount, and the name of the database."""
+    """Return the settings for a mount, and the name of the database that the settings describe."""
     if demo is None:
         settings = resolve_settings(flags)
         return settings, host_key(settings.url)

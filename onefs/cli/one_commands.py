@@ -35,7 +35,7 @@ _one_options = all_of(database_options, offline_option, cache_dir_option, trust_
 
 @dataclass(frozen=True, slots=True)
 class DatabaseOptions:
-    """The database options that one command was called with. They are not saved."""
+    """The database options of one call of a command. These options are not saved."""
 
     url: str | None
     username: str | None
@@ -87,7 +87,7 @@ def print_lines(lines: Sequence[str]) -> None:
     """Print lines. At a terminal on which the lines do not fit, print them through a pager.
 
     Without a terminal the lines are printed unchanged, so that paths are exact. Therefore the
-    caller must make all other texts :func:`printable`.
+    caller must make all texts except paths :func:`printable`.
     """
     if not sys.stdout.isatty():
         if lines:
@@ -118,8 +118,8 @@ def format_table(rows: Sequence[Sequence[object]], header: Sequence[str]) -> lis
 def mountpoint_of(one: ONE) -> str | None:
     """Return a mount point of the database, or None if the database is not mounted.
 
-    Mounts of the whole tree are preferred. Mounts whose server is unreachable are included, because
-    they still show the catalogue.
+    Mounts that show the full tree are preferred to mounts with ``--as-of`` or ``--flat``. Mounts
+    whose server is unreachable are included, because they still show the catalogue.
     """
     from onefs.mount.mount_registry import STALE, list_mounts
 
@@ -131,7 +131,7 @@ def mountpoint_of(one: ONE) -> str | None:
 
 
 def path_in_whole_tree(name: str) -> str:
-    """Convert a path in a mount that shows a variant into the path in the whole tree.
+    """Convert a path in a mount with ``--as-of`` or ``--flat`` into a path in the full tree.
 
     Return other paths, eids and refs unchanged.
     """

@@ -15,16 +15,19 @@ from onefs.databases import ResolvedDatabase
 
 
 def log_in(settings: Settings, *, needs_server: bool = False) -> Secret:
-    """Log in. If a password is needed, ask for it at the terminal.
+    """Log in to the database. If a password is needed, ask for the password at the terminal.
 
-    Return the token if it could not be saved, else ''. Raises what
+    Return the token if the token could not be saved, or '' if it was saved. Raises what
     :func:`onefs.access.ensure_token` raises.
     """
     return ensure_token(settings, secret_prompt(), needs_server=needs_server)
 
 
 def open_database(database: ResolvedDatabase, *, offline: bool) -> Access:
-    """Log in and open a database. With ``offline``, do not log in and ask no server."""
+    """Log in to a database and open it. If ``offline`` is true, open it without a log-in.
+
+    If ``offline`` is true, no server is asked. Raises what :meth:`ResolvedDatabase.open` raises.
+    """
     return database.open(token=log_in, offline=offline)
 
 

@@ -35,7 +35,7 @@ def require_value(
 ) -> str | None:
     """Return the value of an argument or option. Raises UsageError if the value is empty.
 
-    Otherwise an empty value would mean the current folder, or the value in the settings.
+    Without this check, an empty value would mean the current folder, or the value in the settings.
     """
     if value is not None:
         refuse_empty(value)

@@ -16,13 +16,13 @@ _name_argument = click.argument(
 
 @click.group()
 def profile() -> None:
-    """List saved databases, choose the default one, or remove one."""
+    """List the saved databases, choose the default database, or remove a database."""
 
 
 @profile.command("list")
 @json_option
 def list_(as_json: bool) -> None:
-    """List the saved databases; the default one is marked with a star."""
+    """List the saved databases. A star marks the default database."""
     saved = settings.load_settings_file()
     fallback = saved.default_profile()
     default = fallback.name if fallback is not None else ""
@@ -43,7 +43,7 @@ def list_(as_json: bool) -> None:
 @profile.command()
 @_name_argument
 def use(name: str) -> None:
-    """Make NAME the database that is used when none is named."""
+    """Make NAME the default database. Commands that name no database use the default database."""
     settings.set_default_profile(name)
     say(f"{name} is the default now.")
 
@@ -53,7 +53,7 @@ def use(name: str) -> None:
 def remove(name: str) -> None:
     """Remove NAME from the saved databases. Files, logs and tokens stay.
 
-    `onefs logout --profile NAME`, before, forgets the token.
+    To delete the token too, run `onefs logout --profile NAME` first.
     """
     default = settings.remove_profile(name)
     after = f" {default} is the default now." if default else ""

@@ -49,12 +49,12 @@ _FAILURE_MESSAGES = {
 @database_options
 @folder_options
 def refresh(path: str | None, **flags: str | None) -> None:
-    """Invalidate the cached listings of PATH and below, or all of them.
+    """Invalidate the cached listings of PATH and below. Without PATH, invalidate all listings.
 
-    PATH is in a mount, where it need not exist yet, or any more. Running mounts and the kernel drop
-    the names and listings that they have cached. Each folder is listed anew by the server when it
-    is next looked at; while the server is unreachable, the old listing stays. Files that were
-    found bad are fetched again when they are next read.
+    PATH is in a mount. PATH may be a path that does not exist yet, or does not exist any more.
+    Running mounts and the kernel drop the names and listings that they have cached. When a program
+    next lists a folder, the server is asked again. While the server is unreachable, the old listing
+    is shown. Rejected files are fetched again at the next read.
     """
     from onefs.mount.mount_registry import list_mounts
 
@@ -101,7 +101,7 @@ class _Target:
 
 
 def _find_target(path: str, mounts: Iterable[MountInfo]) -> _Target:
-    """Return the mount that a path is in, and its place there.
+    """Return the mount that a path is in, and the place that the path names in this mount.
 
     Raises UsageError if the path is in no mount of this user.
     """
@@ -150,8 +150,8 @@ def _state_dirs_of(databases: Iterable[str], mounts: Iterable[MountInfo]) -> set
 def _selected_state_dirs(flags: dict[str, str | None], mounts: Iterable[MountInfo]) -> set[Path]:
     """Return the state folders of the database that the flags name.
 
-    If there are no flags, return those of all mounts and of the default database. Raises
-    NotConfigured if there is neither a mount nor a default database.
+    If there are no flags, return the state folders of all mounts and of the default database.
+    Raises NotConfigured if there is neither a mount nor a default database.
     """
     folders = set()
     if not any(flags.values()):
@@ -188,7 +188,11 @@ def _clear_rejections(
     flags: dict[str, str | None],
     variant: Variant | None = None,
 ) -> None:
-    """Clear the rejections of bad files at and below a place. The files are then fetched again."""
+    """Clear the rejections of files at and below a place. The next read fetches these files again.
+
+    ``folders`` are the state folders of the databases. ``variant`` is the variant of the tree that
+    contains the place; None means the full tree.
+    """
     from onefs.cli.cached_datasets import clear_rejections
     from onefs.cli.open_database import closing_access, open_database
     from onefs.cli.targets import known_databases
@@ -204,7 +208,7 @@ def _clear_rejections(
 
 
 def _refresh_mounts(mounts: Iterable[MountInfo], folders: set[Path], timeout: float) -> None:
-    """Make the mounts with these state folders drop their caches, and the kernel's caches for them.
+    """Drop the caches of the mounts with these state folders. The kernel drops its caches, too.
 
     Prints a message for each mount that did not refresh. Then ends the command with EXIT_FAILED if
     a mount did not respond within ``timeout`` seconds, or failed with an errno that is not in

@@ -176,7 +176,11 @@ def _detail_cells(row: dict[str, Any]) -> list[str]:
 def _json_object(
     eid: str, row: dict[str, Any], session: Session | None, path: Path | None, details: bool
 ) -> dict[str, Any]:
-    """Return a session as a JSON object. If it has no number, ``ref`` and ``path`` are None."""
+    """Return a session as a JSON object.
+
+    If the session has no number, ``session`` and ``path`` are None, and the JSON object has null
+    for ``ref`` and ``path``.
+    """
     shown: dict[str, Any] = {
         "eid": eid,
         "ref": session.ref if session else None,

@@ -90,9 +90,10 @@ def _settings_from_json(values: dict[str, Any]) -> Settings:
 
 
 def build_service(config: DaemonConfig) -> Service:
-    """Build the service for one mount. Raises OnefsError if there is nothing to serve.
+    """Build the service for one mount.
 
-    If the server is unreachable, the mount serves the catalogue, unless the catalogue is empty.
+    If the server is unreachable, the mount serves the catalogue. Raises OnefsError if there is
+    nothing to serve, for example if the server is unreachable and the catalogue is empty.
     """
     mount = MountSettings(**config.settings)
     settings = _settings_from_json(mount.settings)
@@ -139,7 +140,8 @@ def _open_access(
 ) -> Access:
     """Open the database that the settings name.
 
-    With ``connection_info``, open the embedded laboratory at its addresses instead.
+    If ``connection_info`` is not None, open the embedded laboratory whose addresses and logins are
+    in ``connection_info``.
     """
     login = GivenLogin(token=Secret(mount.token)) if mount.token else None
     if connection_info is not None:
@@ -168,7 +170,8 @@ def _check_server(access: Access, offline: bool) -> None:
     """Check that the mount has something to show.
 
     Raises UsageError if the mount is offline and the catalogue is empty. Raises Unreachable if the
-    server is unreachable and the catalogue is empty. Raises the error if Alyx refuses the request.
+    server is unreachable and the catalogue is empty. Also raises the error with which Alyx refuses
+    the request.
     """
     if offline:
         if access.catalogue.is_empty():

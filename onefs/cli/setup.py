@@ -1,8 +1,8 @@
 """``onefs setup``: tests and saves the URL, user, folders and secrets of a database.
 
 All values are tested with the servers before any value is saved. ONE's own settings are offered as
-defaults, and are never changed. The user types passwords, or they come from the environment. They
-are never arguments.
+defaults, and are never changed. The user types the passwords, or the passwords come from the
+environment. No command has a password as an argument.
 """
 
 from __future__ import annotations
@@ -96,7 +96,10 @@ def _make_profile(
     data: DataLogin | None,
     cache_dir: str,
 ) -> Profile:
-    """Return the profile to save: a saved profile with this URL or a new one, with new values."""
+    """Return the profile to save.
+
+    This is the saved profile with the same URL, or a new profile, with the values of this command.
+    """
     url = settings.url
     profile = saved.profile_of_url(url) or Profile(_profile_name(saved, url), url)
     profile = replace(

@@ -49,8 +49,8 @@ class SizeReport:
 def path_in_tree(path: str, settings: Settings) -> str:
     """Convert a path in a mount of this database into a path in the tree (lab/subject/...).
 
-    Return any other path that begins with a name without its outer slashes. Raises UsageError if
-    the path begins with /, ./ or ../ and is outside of these mounts.
+    A path in none of these mounts is returned without slashes at its ends. If such a path begins
+    with /, ./ or ../, UsageError is raised, because the path cannot be in the tree.
     """
     from onefs.mount.mount_registry import list_mounts
 
@@ -136,7 +136,10 @@ def _sessions_by_name(catalogue: Catalogue, parts: list[str]) -> list[Session] |
 
 
 def _sessions_below(catalogue: Catalogue, parts: list[str]) -> Iterator[Session]:
-    """Yield the sessions at and below a path with at most four folder names."""
+    """Yield the sessions at and below a path in the tree.
+
+    ``parts`` are the names in the path: at most lab, subject, date and number.
+    """
     names = [*parts, *[None] * (4 - len(parts))]
     for lab in _select(lab_folder_names(catalogue.labs().value), names[0]):
         for subject in _select(subject_folder_names(catalogue.subjects(lab).value), names[1]):

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 @click.command()
 @json_option
 def status(as_json: bool) -> None:
-    """Show the mounts of this user on this machine, and others' that this user may read."""
+    """Show this user's mounts on this machine, and the readable mounts of other users."""
     from onefs.mount.mount_registry import list_mounts, mounts_of_other_users, with_current_status
 
     others = mounts_of_other_users()
@@ -49,7 +49,7 @@ def _json_object(mount: MountInfo) -> dict[str, Any]:
 def _detail_lines(mount: MountInfo, *, is_other: bool) -> Iterator[str]:
     """Yield the lines of text about a mount, below its first line.
 
-    ``is_other`` is true if another user has mounted it.
+    ``is_other`` is true if another user has made the mount.
     """
     from onefs.mount.kernel_mounts import other_owner_of
     from onefs.mount.mount_registry import FOREIGN

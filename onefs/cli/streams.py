@@ -1,9 +1,9 @@
-"""Standard input, output and error of a command, made safe to use in any inherited state.
+"""Standard input, output and error of a command, which may be closed or unusable at the start.
 
 An error in writing to standard output, such as a full disk, is reported in one sentence, without a
 traceback. Text that cannot be written to standard error is dropped. If descriptor 0, 1 or 2 is
-closed, it is first opened on /dev/null, so that no file, socket or pipe gets its number. File names
-are read and written as UTF-8 in every locale.
+closed, /dev/null is first opened on this descriptor, so that no other file, socket or pipe gets the
+number. File names are read and written as UTF-8 in every locale.
 """
 
 from __future__ import annotations
@@ -49,8 +49,9 @@ def standard_streams() -> Iterator[None]:
 def start_in_utf8_mode() -> None:
     """Start the command again in Python's UTF-8 mode if the locale has another encoding.
 
-    UTF-8 mode is needed because many names in a database cannot be encoded in a Latin-1 locale.
-    Output keeps the locale's encoding, unless this is ASCII.
+    UTF-8 mode is needed because many names in a database cannot be encoded in a Latin-1 locale. The
+    output is still written in the locale's encoding. In an ASCII locale the output is written in
+    UTF-8.
     """
     encoding = sys.getfilesystemencoding()
     if encoding == "utf-8" or not sys.executable:
@@ -129,10 +130,10 @@ def _raise_output_errors() -> Iterator[None]:
 
 
 def _redirect_to_null(descriptor: int) -> None:
-    """Redirect a descriptor to /dev/null.
+    """Redirect a descriptor to /dev/null after a failed write.
 
-    This is needed because Python writes the rest of the buffer at exit. A second write error would
-    change the exit code.
+    Without this, Python would try at exit to write the bytes that are still in the buffer. This
+    second error would change the exit code.
     """
     with suppress(OSError):
         nothing = os.open(os.devnull, os.O_WRONLY)

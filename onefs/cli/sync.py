@@ -53,10 +53,11 @@ def sync(
     sizes: str | None,
     **flags: str | None,
 ) -> None:
-    """Fill the catalogue from ONE cache tables: two requests for a whole database.
+    """Fill the catalogue from ONE cache tables, with two requests for a whole database.
 
-    A mount may run meanwhile, and shows the new content when it is complete. The cache folder gets
-    sessions.pqt and datasets.pqt, with which it, and the mount, are a cache folder for ONE-api.
+    A mount may run meanwhile. The mount shows the new content when the sync is complete. The files
+    sessions.pqt and datasets.pqt are written to the cache folder, so that ONE-api can use the cache
+    folder and the mount as a cache folder.
     """
     database = resolve_database(flags)
     settings = database.settings
@@ -78,7 +79,10 @@ def sync(
 
 
 def _load_from_files(tables: Path, settings: Settings) -> bool:
-    """Load tables from files. Return True, because tables from files count as new."""
+    """Load cache tables from files into the catalogue.
+
+    Always return True, because the loaded tables replace the tables that were loaded before.
+    """
     began = time.monotonic()
     with ProgressDisplay() as progress:
         built = sync_from_files(
@@ -91,10 +95,10 @@ def _load_from_files(tables: Path, settings: Settings) -> bool:
 
 
 def _load_from_server(access: Access, *, needed: bool) -> bool:
-    """Load the server's tables. Return True if they are new.
+    """Load the server's cache tables into the catalogue.
 
-    If the server has no tables, raise NotFound if ``needed`` is true. Otherwise print a message and
-    return False.
+    Return True if the server's tables differ from the tables that were loaded before. If the server
+    has no tables, raise NotFound if ``needed`` is true. Otherwise print a message and return False.
     """
     began = time.monotonic()
     try:
@@ -120,7 +124,7 @@ def _warn(progress: ProgressDisplay, text: str) -> None:
 
 
 def _publish_tables(database: ResolvedDatabase, *, overwrite: bool) -> None:
-    """Write the tables in ONE's format to the cache folder.
+    """Write the tables in ONE's format to the cache folder, for ONE-api.
 
     If the cache folder has tables that onefs did not write, only print a message.
     """
@@ -137,9 +141,10 @@ def _publish_tables(database: ResolvedDatabase, *, overwrite: bool) -> None:
 
 
 def _fetch_sizes(access: Access, database: ResolvedDatabase, path: str, *, built: bool) -> None:
-    """Ask for the unknown sizes below a path. Then write the tables in ONE's format with the sizes.
+    """Ask the file servers for the unknown sizes below a path. Then write ONE's tables.
 
-    Raises OnefsError if a size could not be fetched, after the tables are written.
+    The written tables include the new sizes. If a size could not be fetched, raises OnefsError
+    after the tables are written. ``built`` is true if cache tables were loaded in this command.
     """
     from onefs.cli import sizes
 

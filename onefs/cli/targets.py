@@ -45,7 +45,7 @@ class DatabaseLocation:
     """A database and one of its mounts, or a database without a mount."""
 
     database: ResolvedDatabase
-    #: '' means no mount
+    #: the mount point; '' means no mount
     mountpoint: str = ""
     #: the variant of the tree that the mount shows
     variant: Variant = FULL_TREE
@@ -54,10 +54,10 @@ class DatabaseLocation:
 def resolve_arguments(arguments: Sequence[str], flags: Flags) -> tuple[ResolvedDatabase, list[str]]:
     """Return the database that the arguments are in, and each argument as a tree pattern.
 
-    If flags name a database, return this database. Otherwise return the database of the mount or
-    cache folder that an argument is in, else the database of the settings, else the only mounted
-    database. Raises UsageError if the arguments are in several databases, and NotConfigured if
-    there is no database.
+    If flags name a database, this database is returned. Otherwise the first of these databases is
+    returned: the database of the mount or cache folder that an argument is in, the database of the
+    settings, the only mounted database. Raises UsageError if the arguments are in several
+    databases, and NotConfigured if there is no database.
     """
     known = _known_locations(flags)
     patterns = []
@@ -87,7 +87,10 @@ def find_database(arguments: Sequence[str], flags: Flags) -> ResolvedDatabase | 
 
 
 def others_mount(arguments: Sequence[str]) -> MountInfo | None:
-    """Return another user's mount that contains one of the arguments, or None."""
+    """Return another user's mount that contains one of the arguments.
+
+    Return None if there is no such mount.
+    """
     paths = (each for each in arguments if "://" not in each and not _is_identifier(each))
     return next(filter(None, map(other_users_mount_at, paths)), None)
 
@@ -100,7 +103,7 @@ def _is_identifier(argument: str) -> bool:
 
 
 def known_databases(flags: Flags) -> list[ResolvedDatabase]:
-    """Return each database that is mounted or set up, once.
+    """Return each database that is mounted or set up. A database is returned only once.
 
     If flags name a database, return only this database.
     """
@@ -138,7 +141,8 @@ def _known_locations(flags: Flags) -> list[DatabaseLocation]:
 def _configured_database(flags: Flags) -> ResolvedDatabase:
     """Return the database that flags, environment variables or the settings file name.
 
-    Raises NotConfigured if they name no database, unless a named cache folder belongs to one.
+    If no database is named, return the database that owns the named cache folder. Raises
+    NotConfigured if no cache folder is named, or if the named cache folder has no owner.
     """
     folder = flags.get("cache_dir") or os.environ.get("ONEFS_CACHE_DIR")
     owner = cache_owner_of(Path(folder).expanduser()) if folder else ""
@@ -174,11 +178,12 @@ def _default_database(flags: Flags, known: list[DatabaseLocation]) -> ResolvedDa
 def _resolve_argument(
     argument: str, known: list[DatabaseLocation]
 ) -> tuple[ResolvedDatabase | None, str]:
-    """Return the database that an argument implies, and the argument as a tree pattern.
+    """Return the database that contains an argument, and the argument as a tree pattern.
 
-    The database is None if the argument implies none. Raises UsageError for a path outside of
-    mounts and cache folders. Also raises UsageError for an empty argument, because it would mean
-    the whole database.
+    The database is None if the argument is an eid, a ref, a URL or a path in the tree, because such
+    an argument does not show which database contains it. Raises UsageError for a path outside of
+    mounts and cache folders. Also raises UsageError for an empty argument, because an empty path
+    would mean the whole database.
     """
     refuse_empty(argument)
     if "://" in argument:
@@ -231,7 +236,8 @@ def _pattern_of_url(url: str) -> str:
 def _locate(path: str, known: list[DatabaseLocation]) -> tuple[ResolvedDatabase, str] | None:
     """Return the database whose mount or cache folder contains an absolute path.
 
-    Also return the path as a tree pattern. Return None if no mount or cache folder contains it.
+    Also return the path as a tree pattern. Return None if no mount or cache folder contains the
+    path.
     """
     # links in a mount (Subjects, 1 instead of 001) are resolved by the mount
     real = Path(os.path.realpath(path))
@@ -249,5 +255,5 @@ def _locate(path: str, known: list[DatabaseLocation]) -> tuple[ResolvedDatabase,
 
 
 def _remove_subjects_folder(parts: Sequence[str]) -> str:
-    """Convert a ONE path into a path in the tree: remove the folder ``Subjects`` after the lab."""
+    """Convert a ONE path into a path in the tree. Remove the folder ``Subjects`` after the lab."""
     return "/".join(part for index, part in enumerate(parts) if (index, part) != (1, alf.SUBJECTS))

@@ -60,8 +60,8 @@ def find_valid_token(
 def environment_token(transport: Transport, settings: Settings) -> Secret | None:
     """Return the token in ONEFS_TOKEN, or a new token for the password in the environment.
 
-    Return None if the environment has neither. Raises AlyxCredentials if Alyx refuses the token or
-    password. Also raises the errors of requests.
+    Return None if the environment has no token and no password. Raises AlyxCredentials if Alyx
+    refuses the token or password. Also raises the errors of requests.
     """
     token = os.environ.get("ONEFS_TOKEN") if is_environment_for(os.environ, settings.url) else None
     password = Secret(token.strip()) if token else find_alyx_password(settings)

@@ -1,4 +1,4 @@
-"""Errors in a command line, shown as one sentence after ``onefs:``, and the usage line below it."""
+"""Errors in a command line, shown as one sentence after ``onefs:``. The usage line follows."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class UsageGroup(click.Group):
 
 
 class CommandLineError(click.ClickException):
-    """An error in a command line, shown as one sentence and the usage line below it."""
+    """An error in a command line, shown as one sentence with the usage line below the sentence."""
 
     exit_code = 2
 

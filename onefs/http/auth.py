@@ -23,11 +23,12 @@ class HostAuth:
     """Holds one user name and password, and decides which origins get them. Thread-safe.
 
     An origin is a scheme, a host and a port. The origins in ``preemptive`` (the data server of the
-    profile) get the user name and password with the first request. The origins in ``confirmed``
-    get the credentials after a Basic challenge (RFC 7617). No other origin gets the credentials.
-    An http origin gets the credentials only if its URL is given with http. If ``loopback`` is
-    True, every port of this machine is a confirmed origin, because the file server of the embedded
-    laboratory has a new port at each start.
+    profile) get the user name and password with the first request. The origins in ``confirmed`` get
+    the credentials after a Basic challenge (RFC 7617). No other origin gets the credentials. If a
+    URL in these lists begins with http, its host gets the credentials by http and by https. If the
+    URL begins with https, its host gets them by https only. If ``loopback`` is True, every port of
+    this machine is a confirmed origin, because the file server of the embedded laboratory has a new
+    port at each start.
     """
 
     def __init__(
@@ -44,12 +45,12 @@ class HostAuth:
         self.set_trusted_origins(preemptive, confirmed)
 
     def replace_credentials(self, credentials: DataCredentials | None) -> None:
-        """Use these credentials from now on, after a new login."""
+        """Use these credentials for later requests, because the user has logged in again."""
         with self._lock:
             self._credentials = credentials
 
     def set_trusted_origins(self, preemptive: Iterable[str], confirmed: Iterable[str]) -> None:
-        """Send the credentials only to these origins from now on."""
+        """Replace the origins that get the credentials. For the two lists see :class:`HostAuth`."""
         preemptive_origins = _with_https_origins(preemptive)
         with self._lock:
             #: origins that get the credentials with the first request
@@ -57,7 +58,7 @@ class HostAuth:
             self._trusted_origins = preemptive_origins | _with_https_origins(confirmed)
 
     def secure_url(self, url: str) -> str:
-        """Return ``url``, changed to https if its host may get the credentials by https only."""
+        """Return ``url``, with https if its host may get the credentials by https only."""
         base = origin(url)
         if base.startswith("https:") or self._is_trusted(base):
             return url
@@ -127,7 +128,10 @@ class HostAuth:
 
 
 def _with_https_origins(urls: Iterable[str]) -> set[str]:
-    """Return the origins of ``urls`` with and without https: a server may have moved to https."""
+    """Return the origins of ``urls``, each as given and with https.
+
+    The origins with https are added because a server may have moved to https.
+    """
     origins = {origin(url) for url in urls}
     return origins | {with_https(base) for base in origins}
 

@@ -64,13 +64,13 @@ class CircuitBreaker:
         return self._probe is not None and time.monotonic() < self._probe_expires_at
 
     def open(self) -> bool:
-        """Open the circuit, so that requests fail. Return True if the circuit was closed before."""
+        """Open the circuit, so that requests fail. Return True if the circuit was closed."""
         with self._changed:
             was_closed, self._is_open = not self._is_open, True
             return was_closed
 
     def close(self) -> bool:
-        """Close the circuit, so that requests are sent. Return True if it was open before."""
+        """Close the circuit, so that requests are sent. Return True if the circuit was open."""
         with self._changed:
             was_open, self._is_open = self._is_open, False
             self._changed.notify_all()

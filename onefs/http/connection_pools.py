@@ -1,7 +1,8 @@
-"""Pools of open connections, with urllib3. Each connection attaches its socket to its exchange.
+"""Pools of open connections, with urllib3. Each request can be ended through its exchange.
 
-Requests through a proxy use ``onefs.http.proxy_adapter`` instead. That module imports the library
-requests only when needed, because its import takes longer than most servers take to answer.
+A connection gives a handle of its socket to the :class:`Exchange` of the current request. Requests
+through a proxy use ``onefs.http.proxy_adapter`` instead. That module imports the library requests
+only when needed, because this import takes longer than most servers take to answer.
 """
 
 from __future__ import annotations
@@ -94,7 +95,10 @@ class _Response(http.client.HTTPResponse):
 
 
 class _WatchedConnection(HTTPConnection, ForkAware):
-    """A connection that attaches its socket to the exchange of the thread that uses it."""
+    """A connection that gives the exchange of the current thread a handle of its socket.
+
+    With this handle the watchdog can shut the connection down.
+    """
 
     response_class = _Response
 
@@ -150,11 +154,11 @@ class _WatchedTLSConnection(_WatchedConnection, HTTPSConnection):
 
 
 class _ForkSafePool(HTTPConnectionPool, ForkAware):
-    """A pool that a child process can discard safely after a fork.
+    """A connection pool that a child process can discard safely after a fork.
 
-    When a pool is garbage-collected, urllib3 empties its queue and needs the lock of the queue.
-    Another thread may have held this lock during the fork. Therefore the child process gets an
-    empty queue with a new lock.
+    When a pool is garbage-collected, urllib3 empties the pool's queue of connections and needs the
+    queue's lock. Another thread may have held this lock during the fork. Therefore the child
+    process gets an empty queue with a new lock.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -179,9 +183,9 @@ WATCHED_POOL_CLASSES: dict[str, type] = {"http": _HttpPool, "https": _HttpsPool}
 
 
 def certificates_path() -> str | None:
-    """Return the file or folder of certificates that the environment names.
+    """Return the file or folder of certificates in REQUESTS_CA_BUNDLE or CURL_CA_BUNDLE.
 
-    Return None if the environment names none. Then certifi's certificates are used.
+    Return None if neither variable is set. Then certifi's certificates are used.
     """
     return os.environ.get("REQUESTS_CA_BUNDLE") or os.environ.get("CURL_CA_BUNDLE") or None
 
@@ -198,8 +202,8 @@ class ConnectionPools:
     def send_one(self, call: HttpRequest, exchange: Exchange) -> BaseHTTPResponse:
         """Send one request. Return the response when its headers have arrived.
 
-        No read timeout is set, because it costs a system call (poll) before each read. The
-        watchdog ends a request that takes too long. Raises what urllib3 raises.
+        No read timeout is set, because a read timeout costs a system call (poll) before each read.
+        The watchdog ends a request that takes too long. Raises what urllib3 raises.
         """
         manager = (
             self._https_manager() if call.url.lower().startswith("https:") else self._http_manager
@@ -218,7 +222,7 @@ class ConnectionPools:
             )
 
     def close(self) -> None:
-        """Close all kept connections."""
+        """Close all connections that are kept for later requests."""
         with self._lock:
             managers = [self._http_manager, *self._https_managers.values()]
         for manager in managers:

@@ -63,7 +63,7 @@ def is_permanent(error: OnefsError) -> bool:
 
 
 def causes_of(error: BaseException) -> Iterator[BaseException]:
-    """Yield the error and all errors that it wraps.
+    """Yield ``error`` and all errors that ``error`` wraps, at any depth.
 
     A wrapped error is in ``__cause__``, in urllib3's ``reason``, or in ``args``. ``__context__`` is
     ignored, because it may be an error that the caller was handling.
@@ -110,7 +110,7 @@ def _new_connection_error(error: BaseException, host: str) -> OnefsError:
 
 
 def _fixed(kind: type[OnefsError], message: str) -> _ErrorFactory:
-    """Return a factory of errors with a fixed message. ``{host}`` in the message is replaced."""
+    """Return a factory of errors with the text ``message``. ``{host}`` is replaced by the host."""
     return lambda error, host: kind(message.format(host=host))
 
 
@@ -132,9 +132,10 @@ _invalid_request_error = _fixed(
 
 
 def _mapping_rules() -> tuple[tuple[_ExceptionTypes, _ErrorFactory], ...]:
-    """Return pairs of exception types and the function that makes their error.
+    """Return the rules that convert exceptions: pairs of exception types and an error factory.
 
-    The first rule with a type that matches any of the causes is used.
+    The caller uses the first rule that has the type of the exception, or the type of an exception
+    that this exception wraps.
     """
     of_requests = _requests_exceptions
     invalid_urls = of_requests("InvalidURL", "InvalidSchema", "MissingSchema", "URLRequired")

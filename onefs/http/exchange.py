@@ -88,15 +88,16 @@ class Exchange:
         self.due: float | None = None
         #: whether the watchdog watches the exchange
         self.is_watched = False
-        #: why the watchdog or another thread ended the exchange; None if neither did
+        #: why the watchdog or another thread ended the exchange; None before the exchange is ended
         self.end_reason: EndReason | None = None
         #: whether the connection was used for another request before
         self.connection_reused = False
 
     def set_due(self, due: float | None) -> None:
-        """Let the watchdog end the exchange at ``due``, or never if ``due`` is None.
+        """Let the watchdog end the exchange at ``due``, in seconds of the watchdog's clock.
 
-        None is passed while no thread waits for bytes.
+        If ``due`` is None, the watchdog does not end the exchange. None is passed while no thread
+        waits for bytes.
         """
         self._watchdog.set_due(self, due)
 
@@ -117,7 +118,7 @@ class Exchange:
             raise ConnectionAbortedError("ended before it was connected")
 
     def stop(self, reason: EndReason) -> None:
-        """End the exchange and wake its waiting thread. A second call keeps the first reason."""
+        """End the exchange and wake its waiting thread. The reason of the first call is kept."""
         with self._lock:
             if self.end_reason is None:
                 self.end_reason = reason
@@ -131,7 +132,7 @@ class Exchange:
         self.detach()
 
     def detach(self) -> None:
-        """Release the handle of the connection."""
+        """Release the handle, so that the exchange can no longer shut the connection down."""
         with self._lock:
             handle, self._shutdown_handle = self._shutdown_handle, None
         if handle is not None:
@@ -140,10 +141,11 @@ class Exchange:
     def dial(
         self, host: str, port: int, timeout: float, options: Iterable[tuple[Any, ...]]
     ) -> tuple[socket.socket, ShutdownHandle]:
-        """Connect to a host. Return the socket and its handle, which the caller must close.
+        """Connect to a host. Return the socket and the shutdown handle of the connection.
 
-        ``timeout`` is in seconds, for all addresses of the host together. ``options`` are argument
-        tuples for ``setsockopt``. Raises socket.gaierror, TimeoutError or another OSError.
+        The caller must close the socket and release the handle. ``timeout`` is in seconds, for all
+        addresses of the host together. ``options`` are argument tuples for ``setsockopt``. Raises
+        socket.gaierror, TimeoutError or another OSError.
         """
         end = time.monotonic() + timeout
         addresses = self._resolve(host, port, timeout)
@@ -172,9 +174,11 @@ class Exchange:
         raise failure
 
     def _resolve(self, host: str, port: int, timeout: float) -> AddressInfos:
-        """Return the addresses of a host, or raise TimeoutError after ``timeout`` seconds.
+        """Return the addresses of a host.
 
-        ``getaddrinfo`` alone has no timeout, and waits 30 seconds for an unreachable name server.
+        Raises TimeoutError if there is no answer within ``timeout`` seconds. ``getaddrinfo`` alone
+        has no timeout, and waits 30 seconds for an unreachable name server. Also raises
+        ConnectionAbortedError if the exchange is ended meanwhile, and OSError if the look-up fails.
         """
         with suppress(socket.gaierror):  # ``host`` is a name; an IP address needs no look-up
             return socket.getaddrinfo(
@@ -205,7 +209,10 @@ class Watchdog:
         self._closed = False
 
     def set_due(self, exchange: Exchange, due: float | None) -> None:
-        """Watch ``exchange`` and end it at ``due``, or do not end it if ``due`` is None."""
+        """Watch ``exchange`` and end it at ``due``, in seconds of ``clock``.
+
+        If ``due`` is None, do not end ``exchange``.
+        """
         exchange.due = due
         # This check takes no lock, because every transfer would need the lock for each chunk. The
         # thread checks before ``due`` anyway. If the thread is just about to sleep, it checks
@@ -228,7 +235,7 @@ class Watchdog:
                 self._condition.notify()
 
     def unwatch(self, exchange: Exchange) -> None:
-        """Stop watching ``exchange``."""
+        """Stop watching ``exchange``, because it has finished."""
         with self._condition:
             exchange.is_watched = False
             self._watched.discard(exchange)

@@ -49,7 +49,8 @@ class Resolver:
         """Start a look-up, or join a running or queued look-up for the same host and port.
 
         ``wake`` is set when the answer arrives. After each call the caller must call
-        :meth:`leave_lookup`. Raises OSError if there is no thread and none can be started.
+        :meth:`leave_lookup`. Raises OSError if no look-up thread is running and no thread can be
+        started.
         """
         with self._lock:
             lookup = self._pending.get((host, port))
@@ -62,7 +63,10 @@ class Resolver:
             return lookup
 
     def leave_lookup(self, lookup: NameLookup, wake: threading.Event) -> None:
-        """Stop waiting for the answer. Drop a queued look-up for which no request waits."""
+        """Stop waiting for the answer of ``lookup``.
+
+        If no other request waits for a queued look-up, drop the look-up.
+        """
         with self._lock:
             if wake in lookup.waiters:
                 lookup.waiters.remove(wake)

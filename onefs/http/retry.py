@@ -15,7 +15,7 @@ MAX_ATTEMPTS = 4
 #: seconds before the second attempt; doubled before each later attempt
 FIRST_DELAY_SECONDS = 0.25
 MAX_DELAY_SECONDS = 8.0
-#: largest number of seconds in ``Retry-After``; a larger number is reduced to this one
+#: largest number of seconds in ``Retry-After``; a larger number is reduced to this number
 MAX_RETRY_AFTER_SECONDS = 86400.0
 #: number of characters of a ``Retry-After`` header that are read
 _MAX_HEADER_CHARACTERS = 100
@@ -34,8 +34,8 @@ def retry_delay(
     """Return the seconds to wait before attempt ``attempt + 1``, or None if a retry is useless.
 
     ``outcome`` is the error or the HTTP status of attempt number ``attempt`` (from 1).
-    ``retry_after`` is the number of seconds that the server asks to wait. The returned time is
-    never shorter. ``jitter`` returns a random number from 0 to 1.
+    ``retry_after`` is the number of seconds that the server asks to wait. The returned time is at
+    least ``retry_after``. ``jitter`` returns a random number from 0 to 1.
 
     A request is retried after a failed connection (except for an invalid certificate or an unknown
     host name), a truncated response, and the statuses 429, 502, 503 and 504. A request is also

@@ -52,7 +52,7 @@ class Sender:
         self._adapter: Lazy[ProxyAdapter] = Lazy(_load_adapter)
 
     def close(self) -> None:
-        """Close all kept connections."""
+        """Close all connections that are kept for later requests."""
         self._pools.close()
         if (adapter := self._adapter.close()) is not None:
             adapter.close()
@@ -93,7 +93,7 @@ class Sender:
     ) -> BaseHTTPResponse:
         """Send ``call`` with the credentials for its host. Answer a challenge once.
 
-        Raises DataServerCredentials if the host still refuses.
+        Raises DataServerCredentials if the host still answers 401.
         """
         if call.auth is None:
             return self._send_with_reconnect(call, exchange, seconds)
@@ -153,7 +153,7 @@ def _load_adapter() -> ProxyAdapter:
 
 
 def _redirect_of(response: BaseHTTPResponse, call: HttpRequest) -> str | None:
-    """Return the URL to which ``response`` redirects, or None if it is the final response."""
+    """Return the URL to which ``response`` redirects. Return None if it does not redirect."""
     location = response.headers.get("Location")
     if call.method != "GET" or response.status not in REDIRECT_STATUSES or not location:
         return None
@@ -176,7 +176,10 @@ def _is_https(url: str) -> bool:
 
 
 def redirect_target(url: str, location: str, status: int) -> str:
-    """Return the absolute URL of a redirect from ``url``. Raises ServerError if it is invalid."""
+    """Return the absolute URL of a redirect from ``url`` to ``location``.
+
+    Raises ServerError, with this HTTP status, if ``location`` is invalid.
+    """
     try:
         if len(location) > MAX_URL_LENGTH:
             raise ValueError
@@ -199,9 +202,10 @@ def _with_authorization(call: HttpRequest, header: str | None) -> HttpRequest:
 
 
 def _discard_body(response: BaseHTTPResponse, exchange: Exchange) -> None:
-    """Read a small body, so that its connection can be kept. Do not read a large body.
+    """Discard the body of a response, so that the next request can be sent.
 
-    The connection of a large body is closed. Afterwards no connection is attached to ``exchange``.
+    A small body is read, so that its connection can be kept. For a large body the connection is
+    closed. Afterwards no connection is attached to ``exchange``.
     """
     try:
         length = response.length_remaining

@@ -47,7 +47,7 @@ class Stream:
         self._response: BaseHTTPResponse | None = None
         #: whether the previous chunk arrived fast
         self._is_fast = False
-        #: an error that occurred after bytes which were still returned; raised by the next read
+        #: an error that the next read raises, after the bytes before the error are returned
         self._pending_error: OnefsError | None = None
         #: the requested URL; after entering, the final URL after all redirects
         self.url = url
@@ -99,7 +99,7 @@ class Stream:
             )
 
     def abort(self) -> None:
-        """End the response, from any thread. The thread that reads it gets Stopping at once."""
+        """End the response, from any thread. A thread that is reading gets Stopping at once."""
         self._exchange.stop(EndReason.STOPPED)
 
     def _bytes_left(self, received: int) -> int:
@@ -172,9 +172,10 @@ class Stream:
 
 
 def end_error(exchange: Exchange, url: str, seconds: float) -> OnefsError | None:
-    """Return the error of an exchange that the watchdog or another thread ended, else None.
+    """Return the error for an exchange that the watchdog or another thread ended.
 
-    ``seconds`` is the timeout that the error message states.
+    Return None if the exchange was not ended. ``seconds`` is the timeout that the error message
+    states.
     """
     if exchange.end_reason is EndReason.OVERDUE:
         return DeadlineExceeded(f"{safe_url(url)}: no answer within {seconds:g} s")

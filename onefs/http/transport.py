@@ -42,7 +42,7 @@ _WATCHDOG_MARGIN_SECONDS = 1.0
 
 
 class RequestPermit(Protocol):
-    """The permission of the rate limiter for one request and its retries."""
+    """The rate limiter's permission to send one request and to repeat this request."""
 
     def try_acquire(self) -> float:
         """Return 0 if the request may be sent now, or the seconds after which to try again."""
@@ -70,7 +70,11 @@ class Transport:
         self._fail_fast = False
 
     def set_fail_fast(self, fail_fast: bool) -> None:
-        """Set whether streams fail soon with Offline, because the network seems unavailable."""
+        """Set whether later streams fail fast, because the network seems unavailable.
+
+        If ``fail_fast`` is true, connecting may take at most FAIL_FAST_TIMEOUT_SECONDS, and an
+        unreachable server raises Offline.
+        """
         self._fail_fast = fail_fast
 
     def __enter__(self) -> Transport:
@@ -203,7 +207,9 @@ class Transport:
     ) -> tuple[JsonAnswer | None, OnefsError | None, float | None]:
         """Send the request once. Return the response, the error, and Retry-After in seconds.
 
-        Each of the three is None if there is none.
+        The response is None if the request failed without a response. The error is None if the
+        response needs no retry. Retry-After is None if the server sent no such header. Raises
+        DeadlineExceeded after ``end``.
         """
         left = end - self._clock()
         if left <= 0:
@@ -239,7 +245,10 @@ class Transport:
 
 
 def _retryable_error(answer: JsonAnswer, url: str, retry_after: float | None) -> OnefsError | None:
-    """Return the error for a response with status 429, 500, 502, 503 or 504, else None."""
+    """Return the error for a response with status 429, 500, 502, 503 or 504.
+
+    Return None for all other statuses.
+    """
     if answer.status == 429:
         wait = f" for {retry_after:g} s" if retry_after else ""
         return Throttled(f"{host_of(url)} asks to wait{wait}: too many requests", retry_after or 0)
