@@ -1,7 +1,7 @@
 """Options of the cache folder: its limits, and what a mount may fetch.
 
-As for all of ``onefs.config.settings``, flags override variables (``ONEFS_CACHE_SIZE`` ...), and
-variables override profiles.
+Flags override variables (``ONEFS_CACHE_SIZE`` ...), and variables override profiles. The same is
+true for all settings in ``onefs.config.settings``.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from onefs.errors import UsageError
 
 T = TypeVar("T")
 
-#: names of the settings in a profile; variables have ``ONEFS_`` before them
+#: names of the settings in a profile. The variable for ``min_free`` is ``ONEFS_MIN_FREE``
 OPTION_NAMES = (
     *("cache_size", "min_free", "small_file", "strict", "max_fetch", "indexers", "copies"),
     *("trust_cache_dir", "writable"),
@@ -23,7 +23,8 @@ OPTION_NAMES = (
 
 #: bytes of the largest file that is fetched as a whole
 SMALL_FILE_BYTES = 16 << 20
-#: programs that read every file they find; their reads must not cause downloads
+#: programs that read every file that they find. The reads of these programs must not cause
+#: downloads
 INDEXER_PROGRAMS = (
     "updatedb",
     "updatedb.mlocate",
@@ -45,8 +46,8 @@ INDEXER_PROGRAMS = (
 )
 
 #: names in the root of a mount that lead to writable folders of the user. IBL's code writes to
-#: folders with these names below ONE's cache folder. The last name is the tag of ONE's tables that
-#: has no date
+#: folders with these names below ONE's cache folder. ``Brainwidemap`` is a tag of
+#: ONE's cache tables whose name has no date
 WRITABLE_FOLDERS = (
     "histology",
     "cache",
@@ -70,22 +71,22 @@ _BOOLEANS = {"1": True, "yes": True, "true": True, "0": False, "no": False, "fal
 class CacheOptions:
     """Limits of a cache folder, and of what a mount fetches. All sizes are in bytes."""
 
-    #: most bytes of all downloaded files together; None for no limit
+    #: the most bytes that all downloaded files take together. None means no limit
     cache_size: int | None = None
     #: bytes that onefs leaves free on the disk
     min_free: int = 0
-    #: a file of at most this size is fetched as a whole, and verified before its first byte is
-    #: served
+    #: a file of at most this many bytes is fetched as a whole, and verified before its first byte
+    #: is served
     small_file: int = SMALL_FILE_BYTES
     #: whether every file is verified as a whole before its first byte is served
     strict: bool = False
-    #: most bytes that a mount fetches in any hour; None for no limit
+    #: the most bytes that a mount fetches in an hour. None means no limit
     max_fetch: int | None = None
     #: names of programs whose reads never cause a download
     indexers: tuple[str, ...] = INDEXER_PROGRAMS
     #: names or patterns of repositories whose replicas are tried first, in this order
     copies: tuple[str, ...] = ()
-    #: whether the folders are used even if other users can write to them (see
+    #: whether the cache folder is used even if other users can write to it (see
     #: ``onefs.cache.permissions``)
     trust_cache_dir: bool = False
     #: names in the root of a mount that lead to writable folders of the user
@@ -93,9 +94,9 @@ class CacheOptions:
 
 
 def parse_size(text: str) -> int:
-    """Return the bytes of a size like ``20G``, ``500M``, ``1.5 TiB`` or ``1000``. K is 1024 bytes.
+    """Return the number of bytes for a size like ``20G``, ``500M``, ``1.5 TiB`` or ``1000``.
 
-    Raises UsageError for other texts.
+    K is 1024 bytes. Raises UsageError for other texts.
     """
     match = _SIZE_PATTERN.fullmatch(text.strip())
     if match is None:
@@ -104,7 +105,10 @@ def parse_size(text: str) -> int:
 
 
 def parse_rate(text: str) -> int:
-    """Return the bytes per hour of a rate like ``5G/h`` or ``5G``. Raises UsageError."""
+    """Return the bytes per hour for a rate like ``5G/h`` or ``5G``.
+
+    Raises UsageError for other texts.
+    """
     amount, slash, unit = text.partition("/")
     if slash and unit.strip().lower() not in ("h", "hour"):
         raise UsageError(f"{text!r} is not a rate: write it like 5G/h")
@@ -127,9 +131,10 @@ def first_given(
     environ: Mapping[str, str],
     profile: Mapping[str, str],
 ) -> dict[str, tuple[str, str]]:
-    """Return the value and the source of each setting in ``names`` that is given.
+    """Return ``{name: (value, source)}`` for each setting in ``names`` that has a value.
 
-    A flag overrides a variable, and a variable overrides the profile.
+    A flag overrides a variable, and a variable overrides the profile. ``source`` is a text for
+    messages, such as ``--cache-size``.
     """
     given: dict[str, tuple[str, str]] = {}
     for name in names:
@@ -148,7 +153,7 @@ def first_given(
 def parse_given(
     given: Mapping[str, tuple[str, str]], name: str, parse: Callable[[str], T], default: T
 ) -> T:
-    """Return the parsed value of the setting ``name``, or ``default`` if it is not given.
+    """Return the parsed value of the setting ``name``, or ``default`` if no value is given.
 
     ``given`` is what :func:`first_given` returns. If ``parse`` raises UsageError, the error that is
     raised also names the source of the value.
@@ -165,11 +170,12 @@ def parse_given(
 def resolve_cache_options(
     flags: Mapping[str, str | None], environ: Mapping[str, str], profile: Mapping[str, str]
 ) -> CacheOptions:
-    """Return the options that flags, variables and a profile give, and defaults for the rest.
+    """Return the cache options from flags, variables and a profile.
 
-    The text ``none`` means no limit for a limit, no programs for ``indexers`` and no preference for
-    ``copies``. For ``writable``, it means that no name is added to :data:`WRITABLE_FOLDERS`. Raises
-    UsageError that names the source of an invalid value.
+    An option that is set nowhere has its default value. The text ``none`` means no limit for a
+    limit, no programs for ``indexers`` and no preference for ``copies``. For ``writable``, ``none``
+    means that no name is added to :data:`WRITABLE_FOLDERS`. Raises UsageError that names the source
+    of an invalid value.
     """
     given = first_given(OPTION_NAMES, flags, environ, profile)
     no_names: tuple[str, ...] = ()

@@ -1,6 +1,6 @@
 """The owner of a cache folder: the only database whose files the folder holds.
 
-A file in the cache folder has the name of the owner.
+The name of the owner is stored in a file in the cache folder.
 """
 
 from __future__ import annotations
@@ -16,9 +16,10 @@ PRIVATE_FOLDER = ".onefs"
 
 
 def read_owner(root: Path) -> str | None:
-    """Return the name of the database that owns a cache folder. Return None for a new folder.
+    """Return the name of the database that owns a cache folder.
 
-    Raises CacheError if the file with the name cannot be read or is damaged.
+    Return None if the folder has no owner yet. Raises CacheError if the file that holds the name
+    cannot be read or is damaged.
     """
     label = _owner_file(root)
     try:
@@ -36,7 +37,8 @@ def read_owner(root: Path) -> str | None:
 def check_owner(root: Path, database: str) -> bool:
     """Return True if ``database`` owns a cache folder, and False if the folder has no owner yet.
 
-    Raises UsageError if another database owns the folder, and as :func:`read_owner`.
+    Raises UsageError if another database owns the folder. Raises CacheError if the owner cannot be
+    read.
     """
     owner = read_owner(root)
     if owner not in (None, database):
@@ -50,7 +52,8 @@ def check_owner(root: Path, database: str) -> bool:
 def claim_cache_folder(root: Path, database: str) -> None:
     """Make ``database`` the owner of a cache folder, if the folder has no owner yet.
 
-    Raises as :func:`check_owner`, and OSError.
+    Raises UsageError if another database owns the folder. Raises CacheError if the owner cannot be
+    read, and OSError if the owner cannot be written.
     """
     if check_owner(root, database):
         return

@@ -1,9 +1,9 @@
-"""Tokens and passwords: where they are stored, and which of them are used.
+"""Tokens and passwords: where they are stored, and which of them a command uses.
 
 The Alyx token is stored. The Alyx password is never stored. If there is a system keyring, secrets
-are stored in the keyring. Otherwise they are stored in ``<user config>/onefs/credentials.json``
-(mode 0600 in a folder of mode 0700). This file also has the names of the secrets in the keyring, so
-that the names are known when the keyring is unavailable, for example over SSH.
+are stored in the keyring. Otherwise secrets are stored in ``<user config>/onefs/credentials.json``
+(mode 0600 in a folder of mode 0700). This file also lists the names of the secrets in the keyring,
+so that these names are known when the keyring is unavailable, for example over SSH.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class DataCredentials:
 
 @dataclass(frozen=True, slots=True)
 class Removal:
-    """The outcome of removing a secret."""
+    """The outcome of :meth:`CredentialStore.delete_token` or ``delete_data_login``."""
 
     #: whether there was a secret to remove
     removed: bool
@@ -56,7 +56,7 @@ class CredentialStore:
         self._keyring = keyring or Keyring()
 
     def token(self, url: str, username: str) -> Secret | None:
-        """Return the stored Alyx token of a user. Return None if there is none."""
+        """Return the stored Alyx token of a user. Return None if no token is stored."""
         token = self._get(_token_key(url, username))
         return Secret(token) if token else None
 
@@ -65,13 +65,13 @@ class CredentialStore:
         self._set(_token_key(url, username), token)
 
     def delete_token(self, url: str, username: str) -> Removal:
-        """Remove a user's Alyx token."""
+        """Remove a user's Alyx token. The returned Removal tells whether there was a token."""
         return self._delete(_token_key(url, username))
 
     def data_login(self, url: str) -> tuple[str, Secret] | None:
         """Return the stored user and password for the file server of the database at ``url``.
 
-        Returns None if they are not stored.
+        Return None if no user and password are stored.
         """
         stored = self._get(_data_key(url))
         with suppress(ValueError):
@@ -85,11 +85,17 @@ class CredentialStore:
         self._set(_data_key(url), json.dumps([username, password]))
 
     def delete_data_login(self, url: str) -> Removal:
-        """Remove user and password for the file server of the database at ``url``."""
+        """Remove the user and password for the file server of the database at ``url``.
+
+        The returned Removal tells whether a user and a password were stored.
+        """
         return self._delete(_data_key(url))
 
     def stamp(self) -> tuple[int, ...]:
-        """Return a value that changes when any process writes a secret (one call of ``stat``)."""
+        """Return a value that changes when any process writes or removes a secret.
+
+        The value comes from one call of ``stat`` on the file.
+        """
         try:
             status = self._path.stat()
         except OSError:
@@ -97,14 +103,20 @@ class CredentialStore:
         return (status.st_mtime_ns, status.st_ino, status.st_size)
 
     def describe_location(self) -> str:
-        """Return the name of the place where secrets are stored, for messages."""
+        """Return ``the system keyring`` or the path of the file: where secrets are stored now.
+
+        The text is for messages.
+        """
         with suppress(KeyringUnavailable):
             self._keyring.get("probe")
             return "the system keyring"
         return str(self._path)
 
     def is_keyring_unavailable(self) -> bool:
-        """Whether a keyring is installed but unavailable now, so its secrets cannot be read."""
+        """Whether a keyring is installed but unavailable now.
+
+        While the keyring is unavailable, the secrets in the keyring cannot be read.
+        """
         try:
             self._keyring.get("probe")
         except NoKeyringInstalled:
@@ -114,9 +126,9 @@ class CredentialStore:
         return False
 
     def _get(self, key: str) -> str | None:
-        # The file is read first, because a secret in it is newer: a secret that the keyring accepts
-        # is removed from the file. Besides, to load and ask a keyring takes as long as the whole
-        # rest of a search.
+        # The file is read first, because a secret in the file is newer than one in the keyring. (A
+        # secret that the keyring accepts is removed from the file.) A keyring is also slow: to load
+        # and ask it takes as long as all other work of a search.
         secret = self._read()[0].get(key)
         if isinstance(secret, str):
             return secret
@@ -150,11 +162,12 @@ class CredentialStore:
         return entries, {str(name) for name in in_keyring}
 
     def _write(self, key: str, secret: str | None, in_keyring: bool | None = None) -> bool:
-        """Write a secret to the file, or remove it from the file if ``secret`` is None.
+        """Write a secret to the file. If ``secret`` is None, remove the secret from the file.
 
-        ``in_keyring`` tells whether the keyring has the secret now; None if the keyring is
-        unavailable. The file is written in each case, so that :meth:`stamp` changes. Returns True
-        if the keyring has the secret, as far as is known.
+        ``in_keyring`` is True if the keyring has the secret now, and False if the keyring does not
+        have it. None means that the keyring is unavailable. The file is written even if no secret
+        in it changes, so that :meth:`stamp` changes. Returns True if the file says that the keyring
+        has the secret.
         """
         with file_lock(self._path):
             entries, names = self._read()
@@ -173,9 +186,10 @@ class CredentialStore:
 def find_token(
     settings: Settings, store: CredentialStore, environ: Mapping[str, str] | None = None
 ) -> Secret | None:
-    """Return ONEFS_TOKEN if it is set for this database, otherwise the stored Alyx token.
+    """Return the Alyx token, or None if there is no token.
 
-    Returns None if there is neither.
+    The variable ONEFS_TOKEN is used if it is set and is for this database. Otherwise the stored
+    token of the user is used.
     """
     environ = os.environ if environ is None else environ
     if environ.get("ONEFS_TOKEN") and is_environment_for(environ, settings.url):
@@ -188,12 +202,13 @@ def find_alyx_password(
     environ: Mapping[str, str] | None = None,
     ask: Callable[[str], str] | None = None,
 ) -> Secret | None:
-    """Return the Alyx password. Return None if it is unknown.
+    """Return the Alyx password, or None if the password is unknown.
 
-    It is ONEFS_PASSWORD, else the content of ONEFS_PASSWORD_FILE, else the answer of ``ask``. The
-    variables are ignored if they are for another database. ``ask`` shows its argument on the
-    terminal and returns what the user types; it is None if there is no terminal. Raises UsageError
-    if the password file cannot be read.
+    The password is the value of ONEFS_PASSWORD. If ONEFS_PASSWORD is not set, the password is the
+    text of the file that ONEFS_PASSWORD_FILE names. If neither variable is set, ``ask`` asks the
+    user for the password. Variables that are for another database are ignored. ``ask`` shows its
+    argument on the terminal and returns what the user types. ``ask`` is None if there is no
+    terminal. Raises UsageError if the password file cannot be read.
     """
     environ = os.environ if environ is None else environ
     if is_environment_for(environ, settings.url):
@@ -215,11 +230,11 @@ def find_data_credentials(
     password: str | None = None,
     home: Path | None = None,
 ) -> DataCredentials | None:
-    """Return user and password for the file server. Return None if they are unknown.
+    """Return the user and password for the file server, or None if they are unknown.
 
-    The first of these is used: the arguments; the environment; user and password that are stored
-    for the database's URL; user and password that ONE has saved for this URL. The Alyx password is
-    never used.
+    There are four sources, and the first source that has a password is used. The sources are, in
+    this order: the arguments, the environment, the secrets stored for the database's URL, and the
+    settings that ONE has saved for this URL. The Alyx password is never used.
     """
     environ = os.environ if environ is None else environ
     if password is not None:
@@ -238,9 +253,10 @@ def find_data_credentials(
 
 
 def data_server_urls(settings: Settings, home: Path | None = None) -> list[str]:
-    """Return a list with the URL of the file server, or an empty list if no URL is known.
+    """Return a list that holds the URL of the file server. The list is empty if the URL is unknown.
 
-    The URL is the profile's. If the profile has no URL, it is the URL that ONE has saved.
+    The URL is read from the profile. If the profile does not set this URL, the URL that ONE has
+    saved is used.
     """
     if settings.data_url:
         return [settings.data_url]
@@ -252,7 +268,10 @@ def data_server_urls(settings: Settings, home: Path | None = None) -> list[str]:
 
 
 def _read_password_file(path: Path) -> Secret:
-    """Return the text of a file, without a newline at its end. Raises UsageError."""
+    """Return the text of a file, without a newline at the end of the text.
+
+    Raises UsageError if the file cannot be read or is not text.
+    """
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeError) as error:

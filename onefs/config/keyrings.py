@@ -12,18 +12,18 @@ from collections.abc import Callable
 from typing import Any
 
 SERVICE_NAME = "onefs"
-#: longest wait for an answer; during this time the user may be asked to unlock the keyring
+#: the longest time to wait for an answer. In this time the user may have to unlock the keyring
 ANSWER_TIMEOUT_SECONDS = 20.0
 
 _log = logging.getLogger(__name__)
 
 
 class KeyringUnavailable(Exception):
-    """The keyring is missing, fails or does not answer. The file is used instead."""
+    """The keyring is missing, fails or does not answer. Secrets are then stored in the file."""
 
 
 class NoKeyringInstalled(KeyringUnavailable):
-    """No keyring is installed, or the user has turned it off."""
+    """No keyring library is installed, or the user has turned the keyring off."""
 
 
 class Keyring:
@@ -35,7 +35,10 @@ class Keyring:
         self._unavailable_error: type[KeyringUnavailable] | None = None
 
     def get(self, key: str) -> str | None:
-        """Return the secret for ``key``, or None if there is none. Raises KeyringUnavailable."""
+        """Return the secret for ``key``, or None if the keyring has no such secret.
+
+        Raises KeyringUnavailable.
+        """
         answer = self._call(lambda backend: backend.get_password(SERVICE_NAME, key))
         return answer if isinstance(answer, str) else None
 
@@ -44,7 +47,7 @@ class Keyring:
         self._call(lambda backend: backend.set_password(SERVICE_NAME, key, secret))
 
     def delete(self, key: str) -> bool:
-        """Remove the secret for ``key``, and return True if there was one.
+        """Remove the secret for ``key``. Return False if the keyring had no such secret, else True.
 
         Raises KeyringUnavailable.
         """

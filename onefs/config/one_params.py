@@ -24,7 +24,7 @@ _NO_SECRET = Secret("")
 _HTTP_SCHEME = re.compile(r"^https?://", re.IGNORECASE)
 _UNSAFE_CHARACTERS = re.compile(r"[^.\w\s-]")
 _DASHES = re.compile(r"[-\s]+")
-#: characters of the longest URL of a database
+#: the number of characters of the longest URL that a database may have
 _MAX_URL_LENGTH = 2000
 
 
@@ -46,10 +46,10 @@ class OneSettings:
 
 
 def find_by_url(url: str, home: Path | None = None) -> OneSettings | None:
-    """Return the settings that ONE has saved for ``url``. Return None if there are none.
+    """Return the settings that ONE has saved for ``url``, or None if there are no settings.
 
-    Only the scheme may differ. The files of ONE-api 2 and 3 are used if they exist, otherwise
-    ``~/.one_params``.
+    ``http`` and ``https`` are equal here. If ONE-api 2 or 3 has a file for ``url``, this file is
+    used. Otherwise ``~/.one_params`` is used, if that file is for ``url``.
     """
     key, home = one_key(url), home or Path.home()
     saved = _read_by_key(key, home) or _read_one_params(home)
@@ -57,7 +57,10 @@ def find_by_url(url: str, home: Path | None = None) -> OneSettings | None:
 
 
 def find_default(home: Path | None = None) -> OneSettings | None:
-    """Return the settings that ONE uses if no database is named. Return None if there are none."""
+    """Return the settings that ONE uses for its default database.
+
+    Return None if ONE has saved no settings.
+    """
     home = home or Path.home()
     key = _read_caches(home).get("DEFAULT")
     saved = _read_by_key(key, home) if isinstance(key, str) else None
@@ -67,7 +70,7 @@ def find_default(home: Path | None = None) -> OneSettings | None:
 def one_key(url: str) -> str:
     """Return the name that ONE uses for a database in file names (``one/params.py``).
 
-    It is the URL without scheme, in lower case and without special characters.
+    The name is the URL without scheme, in lower case and without special characters.
     """
     # the URL is cut, because the time for this call grows as the square of the length
     text = unicodedata.normalize("NFKC", url[:_MAX_URL_LENGTH])

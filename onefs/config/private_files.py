@@ -16,16 +16,16 @@ from onefs.lowlevel.files import open_private, replace_file
 from onefs.lowlevel.forking import close_lock_file, open_lock_file
 from onefs.lowlevel.locks import lock_file
 
-#: longest wait for another process that writes the same file
+#: the longest time to wait for another process that writes the same file
 LOCK_TIMEOUT_SECONDS = 10.0
 
 _log = logging.getLogger(__name__)
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """Return the JSON object in the file ``path``. Return {} if there is no such file.
+    """Return the JSON object in the file ``path``. Return {} if the file does not exist.
 
-    If other users have access to the file, its mode becomes 0600 and a warning is logged. Raises
+    If other users have access to the file, the mode becomes 0600 and a warning is logged. Raises
     UsageError if the file cannot be read, belongs to another user, or does not hold a JSON object.
     """
     try:
@@ -61,11 +61,11 @@ def write_json(path: Path, data: Any) -> None:
 
 @contextmanager
 def file_lock(path: Path) -> Iterator[None]:
-    """Keep other processes from changing the file ``path`` during the block.
+    """Keep other processes from changing the file ``path`` during the ``with`` block.
 
-    The caller reads the file and writes it inside the block, so that no change is lost.
-
-    Raises UsageError if another process holds the lock for LOCK_TIMEOUT_SECONDS.
+    The caller reads the file and writes it inside the block, so that no change is lost. Raises
+    UsageError if another process holds the lock for LOCK_TIMEOUT_SECONDS, or if the lock cannot be
+    made.
     """
     try:
         _make_private_folder(path.parent)
@@ -94,7 +94,10 @@ def _make_private_folder(folder: Path) -> None:
 
 
 def _restrict_mode(descriptor: int, path: Path) -> None:
-    """Remove other users' permissions. Raises UsageError if the file belongs to another user."""
+    """Remove other users' permissions for an open file, and log a warning if there were any.
+
+    Raises UsageError if the file belongs to another user.
+    """
     status = os.fstat(descriptor)
     if status.st_uid != os.geteuid():
         raise UsageError(f"{path} belongs to another user: move it away")

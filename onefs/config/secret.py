@@ -7,9 +7,9 @@ import re
 
 from onefs.printable import printable
 
-#: most characters of a text that is redacted; a longer text is cut, but a traceback is far shorter
+#: the most characters of a text that is redacted. A longer text is cut. No traceback is so long
 _MAX_REDACTED_CHARACTERS = 100_000
-#: most characters of a server's text in a message
+#: the most characters of a server's text in a message
 _MAX_EXCERPT_CHARACTERS = 500
 #: characters that are removed at the end of a cut text, because they may be a part of a secret
 _CUT_MARGIN_CHARACTERS = 256
@@ -29,7 +29,8 @@ _URL_USERINFO = re.compile(r"(://)[^/\s]+@")
 class Secret(str):
     """A token or a password, as a ``str`` whose ``repr`` is ``Secret('***')``.
 
-    It can be sent in a header. Dataclasses, tracebacks and debug output do not show its text.
+    A Secret can be sent in a header like any other text. Dataclasses, tracebacks and debug output
+    do not show the text.
     """
 
     __slots__ = ()
@@ -58,7 +59,10 @@ def excerpt(text: str) -> str:
 
 
 def _redact_and_cut(text: str, max_characters: int) -> str:
-    """Return ``text`` cut to ``max_characters`` and redacted. Patterns see only the cut text."""
+    """Return ``text`` with secrets replaced by ``***``, and cut to about ``max_characters``.
+
+    A cut text ends with ``...``.
+    """
     if len(text) <= max_characters:
         return _replace_secrets(text)
     redacted = _replace_secrets(text[: max_characters + _CUT_MARGIN_CHARACTERS])
@@ -75,9 +79,10 @@ def _replace_secrets(text: str) -> str:
 
 
 class RedactedFormatter(logging.Formatter):
-    """Formats log records on one line each, without secrets and control characters.
+    """Formats log records without secrets and without control characters.
 
-    Further lines, as of a traceback, are indented, so that no line looks like another record.
+    A record has one line, unless it holds a traceback. The lines after the first line are indented,
+    so that no line looks like the start of another record.
     """
 
     def formatMessage(self, record: logging.LogRecord) -> str:

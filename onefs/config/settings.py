@@ -35,7 +35,7 @@ from onefs.config.urls import host_key, is_loopback, normalise, origin
 from onefs.errors import NotConfigured, UsageError
 from onefs.lowlevel.paths import absolute
 
-#: the variables that all commands read; ``onefs.config.credentials`` reads the ones with secrets
+#: the variables that all commands read. ``onefs.config.credentials`` reads those with secrets
 ENVIRONMENT_VARIABLES = (
     "ONEFS_URL",
     "ONEFS_USERNAME",
@@ -73,7 +73,7 @@ class Profile:
     #: other file servers, separated by commas, that get the data user and password when they ask
     #: for a login (see :func:`parse_data_hosts`)
     data_hosts: str = ""
-    #: options of :mod:`onefs.config.cache_options`, each written as for its flag
+    #: options of :mod:`onefs.config.cache_options`, in the same format as for the flags
     cache_size: str = ""
     min_free: str = ""
     small_file: str = ""
@@ -83,7 +83,7 @@ class Profile:
     copies: str = ""
     trust_cache_dir: str = ""
     writable: str = ""
-    #: attributes of :mod:`onefs.config.file_attributes`, each written as for its flag
+    #: attributes of :mod:`onefs.config.file_attributes`, in the same format as for the flags
     umask: str = ""
     uid: str = ""
     gid: str = ""
@@ -98,16 +98,20 @@ class SettingsFile:
     default: str = ""
 
     def profile_named(self, name: str) -> Profile:
-        """Return the profile ``name``. Raises UsageError that lists the existing profiles."""
+        """Return the profile with the name ``name``.
+
+        Raises UsageError, with a list of the existing profiles, if there is no such profile.
+        """
         if name not in self.profiles:
             known = ", ".join(sorted(self.profiles)) or "none yet; run `onefs setup`"
             raise UsageError(f"there is no profile {name!r} (known: {known})")
         return self.profiles[name]
 
     def profile_of_url(self, url: str) -> Profile | None:
-        """Return the profile that has the URL ``url``. Return None if there is none.
+        """Return the profile that has the URL ``url``, or None if no profile has this URL.
 
-        If several profiles have this URL, return the default profile, else the first by name.
+        If several profiles have this URL, return the default profile. If the default profile has
+        another URL, return the profile whose name is the first in alphabetical order.
         """
         profiles = [self.profiles[name] for name in sorted(self.profiles)]
         profiles.sort(key=lambda profile: profile.name != self.default)
@@ -116,8 +120,8 @@ class SettingsFile:
     def default_profile(self) -> Profile | None:
         """Return the profile for commands that name no profile.
 
-        This is the default profile. If no default is set, it is the only profile. Return None if
-        there is no profile, or if there are several profiles without a default.
+        This is the default profile. If no default is set and there is only one profile, return this
+        profile. If no default is set and there are no profiles or several profiles, return None.
         """
         if self.default:
             return self.profile_named(self.default)
@@ -129,9 +133,9 @@ class Settings:
     """The settings of one command."""
 
     url: str
-    #: '' if it is not set
+    #: '' if no user name is set
     username: str
-    #: the name of the profile that other values come from; '' if no profile is used
+    #: the name of the profile from which other values come. '' if no profile is used
     profile: str
     #: the ONE cache folder, in which each lab is a folder
     cache_dir: Path
@@ -163,17 +167,20 @@ def settings_path() -> Path:
 
 
 def default_cache_dir(url: str) -> Path:
-    """Return the cache folder of the database at ``url`` that is used if no other one is set."""
+    """Return the cache folder for the database at ``url`` if no setting names a cache folder."""
     return Path(platformdirs.user_cache_dir("onefs")) / host_key(url)
 
 
 def default_state_dir(url: str) -> Path:
-    """Return the state folder of the database at ``url`` that is used if no other one is set."""
+    """Return the state folder for the database at ``url`` if no setting names a state folder."""
     return Path(platformdirs.user_state_dir("onefs")) / host_key(url)
 
 
 def load_settings_file(path: Path | None = None) -> SettingsFile:
-    """Read the settings file. A missing file has no profiles. Raises UsageError if it is broken."""
+    """Return the content of the settings file. A missing file has no profiles.
+
+    Raises UsageError if the file is broken.
+    """
     path = path or settings_path()
     data = read_json(path)
     default, profiles = data.get("default", ""), data.get("profiles", {})
@@ -187,9 +194,10 @@ def load_settings_file(path: Path | None = None) -> SettingsFile:
 
 
 def save_profile(profile: Profile, *, default: bool, path: Path | None = None) -> None:
-    """Add or replace a profile. Make it the default if ``default`` is True or there is no default.
+    """Add a profile to the settings file, or replace the profile with the same name.
 
-    The rest of the file is kept. Raises UsageError if the file is broken or cannot be written.
+    If ``default`` is True, or if the file has no default profile, the profile becomes the default.
+    Other profiles are kept. Raises UsageError if the file is broken or cannot be written.
     """
     with _edited_file(path or settings_path()) as (settings_file, data):
         row = {
@@ -203,9 +211,10 @@ def save_profile(profile: Profile, *, default: bool, path: Path | None = None) -
 
 
 def set_default_profile(name: str, path: Path | None = None) -> None:
-    """Make a saved profile the default.
+    """Make a saved profile the default profile.
 
-    Raises UsageError as :func:`save_profile`, and if no profile has the name ``name``.
+    Raises UsageError if no profile has the name ``name``, or if the settings file is broken or
+    cannot be written.
     """
     with _edited_file(path or settings_path()) as (settings_file, data):
         settings_file.profile_named(name)
@@ -213,9 +222,10 @@ def set_default_profile(name: str, path: Path | None = None) -> None:
 
 
 def remove_profile(name: str, path: Path | None = None) -> str:
-    """Remove a saved profile. Return the name of the default profile after the removal, or ''.
+    """Remove a saved profile, and return the name of the default profile after the removal.
 
-    Raises UsageError as :func:`set_default_profile`.
+    Return '' if there is no default profile after the removal. Raises UsageError if no profile has
+    the name ``name``, or if the settings file is broken or cannot be written.
     """
     path = path or settings_path()
     with _edited_file(path) as (settings_file, data):
@@ -229,7 +239,11 @@ def remove_profile(name: str, path: Path | None = None) -> str:
 
 @contextmanager
 def _edited_file(path: Path) -> Iterator[tuple[SettingsFile, dict[str, Any]]]:
-    """Yield the settings file, parsed and as JSON data. Write the JSON data after the block."""
+    """Yield the content of the settings file, parsed and as JSON data.
+
+    The caller changes the JSON data. At the end of the ``with`` block the JSON data are written to
+    the file. The file is locked during the block.
+    """
     with file_lock(path):
         data = read_json(path)
         yield load_settings_file(path), data
@@ -244,14 +258,14 @@ def resolve_settings(
     """Return the settings of one command.
 
     ``flags`` may hold url, username, profile, data_username, data_url, data_hosts, cache_dir,
-    state_dir, and the names of ``onefs.config.cache_options`` and ``onefs.config.file_attributes``.
+    state_dir, and the names in ``onefs.config.cache_options`` and ``onefs.config.file_attributes``.
 
-    The first of these that is given decides on the URL: the URL flag, the profile flag, ONEFS_URL,
-    ONEFS_PROFILE, the default profile. The profile of this URL gives values that no flag and no
-    variable gives. If the URL is not that of ONEFS_URL, the only variables used are those for
-    folders, cache options and file attributes. Raises NotConfigured if no URL is known. Raises
-    UsageError for an unknown profile, a URL flag that contradicts the profile flag, and a broken
-    settings file.
+    Five sources can give the URL, and the first source that is set is used: the URL flag, the
+    profile flag, ONEFS_URL, ONEFS_PROFILE, and the default profile. For every other setting, a flag
+    comes first, then a variable, then the profile with this URL. If ONEFS_URL names another URL,
+    only the variables for folders, cache options and file attributes are used. Raises NotConfigured
+    if no URL is known. Raises UsageError for an unknown profile, for a URL flag that contradicts
+    the profile flag, and for a broken settings file.
     """
     environ = os.environ if environ is None else environ
     url, url_source, chosen = _choose_url(flags, environ, load_settings_file(path))
@@ -284,10 +298,11 @@ def resolve_settings(
 
 
 def is_environment_for(environ: Mapping[str, str], url: str) -> bool:
-    """Whether the environment's user, password and token are for ``url``.
+    """Whether the user, the password and the token in the environment are for ``url``.
 
-    If ``ONEFS_URL`` is set, they are for this URL only, so that secrets for one server are not sent
-    to another.
+    If ``ONEFS_URL`` is set, these three values are only for the URL in ``ONEFS_URL``, so that
+    secrets for one server are not sent to another server. If ``ONEFS_URL`` is not set, these values
+    are for every URL.
     """
     named_url = environ.get("ONEFS_URL")
     return not named_url or normalise(named_url) == url
@@ -296,9 +311,10 @@ def is_environment_for(environ: Mapping[str, str], url: str) -> bool:
 def parse_data_hosts(text: str, source: str) -> tuple[str, ...]:
     """Return the origins in ``text``, which are separated by commas. ``none`` means no origin.
 
-    An origin is scheme, host and port. Without a scheme it is https, and on the loopback interface
-    also http. Raises UsageError that names ``source``, also for patterns, because each host must be
-    named.
+    An origin is scheme, host and port. If no scheme is given, the scheme is https. For a host on
+    the loopback interface without scheme, the origin with http is returned too. Raises UsageError
+    that names ``source`` for an invalid origin. A pattern such as ``*.org`` is invalid, because
+    each host must be named.
     """
     origins: list[str] = []
     for word in filter(None, (word.strip() for word in text.split(","))):
@@ -323,7 +339,10 @@ def _pick_value(
     profile: Profile,
     default: str,
 ) -> tuple[str, str]:
-    """Return the value of a setting, and the source of the value."""
+    """Return ``(value, source)`` of a setting.
+
+    A flag comes first, then a variable, then the profile, then ``default``.
+    """
     variable = f"ONEFS_{name.upper()}"
     candidates: tuple[tuple[str | None, str], ...] = (
         (flags.get(name), "flag --" + name.replace("_", "-")),
@@ -337,9 +356,10 @@ def _pick_value(
 def _choose_url(
     flags: Mapping[str, str | None], environ: Mapping[str, str], settings_file: SettingsFile
 ) -> tuple[str, str, Profile | None]:
-    """Return the URL, its source, and the profile that gives other values (None if there is none).
+    """Return the URL, the source of the URL, and the profile for other values.
 
-    Raises UsageError and NotConfigured as :func:`resolve_settings`.
+    The profile is None if no profile is used. Raises UsageError and NotConfigured as
+    :func:`resolve_settings`.
     """
     ranks = (
         (flags.get("url"), flags.get("profile"), "flag --url"),

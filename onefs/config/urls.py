@@ -10,10 +10,10 @@ from urllib.parse import SplitResult, urlsplit, urlunsplit
 from onefs.errors import UsageError
 
 _DEFAULT_PORTS = {"http": 80, "https": 443}
-#: a URL whose authority (user, host and port) has characters that Python's parser and urllib3 read
-#: differently
+#: matches a URL whose authority (user, host and port) has characters that Python's parser and
+#: urllib3 read differently
 _AMBIGUOUS_AUTHORITY = re.compile(r"[^:/?#]*://[^/?#]*[\\\s\x00-\x20\x7f]")
-#: parameters of signed URLs and URLs with tokens; other parameters are shown in messages
+#: matches a parameter that may hold a secret. Other parameters are shown in messages
 _SECRET_PARAMETER = re.compile(
     # takes linear time, because a name ends at the next "?", and is searched only if "=" follows
     r"([?&;](?=[^?=&;]*=)[^?=&;]*?"
@@ -25,10 +25,10 @@ _UNSAFE_IN_FOLDER_NAME = re.compile(r"[^\w.-]")
 #: an origin over http on the default port
 _HTTP_ORIGIN = re.compile(r"^http://([^:\[]+)$")
 _MALFORMED_TEXT = "(a malformed URL)"
-#: most characters of a URL in a message
+#: the most characters of a URL in a message
 _MAX_SHOWN_CHARACTERS = 1000
-#: characters of the longest URL that is accepted; the time for ``urlsplit`` can grow as the square
-#: of the length
+#: the number of characters of the longest URL that is accepted. The time for ``urlsplit`` can grow
+#: as the square of the length
 MAX_URL_LENGTH = 16 * 1024
 
 
@@ -36,7 +36,7 @@ def normalise(text: str) -> str:
     """Return a server's URL in normal form: lower-case host, no default port, no final slash.
 
     ``https://`` is added if the scheme is missing. Raises UsageError if ``text`` is not an http or
-    https address, or if it has a user, a query or a fragment.
+    https address. Also raises UsageError if ``text`` has a user, a query or a fragment.
     """
     text = text.strip()
     url = text if "://" in text else f"https://{text}"
@@ -50,7 +50,10 @@ def normalise(text: str) -> str:
 
 
 def host_key(url: str) -> str:
-    """Return ``host`` or ``host_port`` of a URL, for names of folders. Raises as :func:`origin`."""
+    """Return ``host`` or ``host_port`` of a URL, for names of folders.
+
+    Raises UsageError for a URL that is not http or https, or has no host.
+    """
     return _UNSAFE_IN_FOLDER_NAME.sub("_", origin(url).partition("://")[2])
 
 
@@ -79,9 +82,10 @@ def host_of(url: str) -> str:
 
 
 def safe_url(url: str) -> str:
-    """Return the URL on one line without user, password, fragment and values of secret parameters.
+    """Return the URL on one line, without user, password and fragment.
 
-    A URL of more than 1,000 characters is cut. Never raises.
+    The values of secret parameters become ``***``. A URL of more than 1,000 characters is cut.
+    Never raises.
     """
     try:
         parts = split_url(url)
@@ -96,7 +100,10 @@ def _shorten(text: str) -> str:
 
 
 def is_loopback(url: str) -> bool:
-    """Whether the host of ``url`` is this machine (no proxy is used then). Raises UsageError."""
+    """Whether the host of ``url`` is this machine. For such a URL no proxy is used.
+
+    Raises UsageError for an invalid URL.
+    """
     host = _split_checked(url).hostname or ""
     if host == "localhost" or host.endswith(".localhost"):
         return True
@@ -107,9 +114,10 @@ def is_loopback(url: str) -> bool:
 
 
 def with_https(url: str) -> str:
-    """Return ``url`` with the scheme https. Keep the host, the path and a port that is given.
+    """Return ``url`` with the scheme https, and with the same host, path and port.
 
-    The default port of http becomes the default port of https. Raises UsageError.
+    Only the default port of http is replaced, by the default port of https. Raises UsageError for a
+    URL that is not http or https.
     """
     server = origin(url).partition("://")[2]
     return urlunsplit(_split_checked(url)._replace(scheme="https", netloc=server))
@@ -118,15 +126,18 @@ def with_https(url: str) -> str:
 def can_keep_authorization(source: str, target: str) -> bool:
     """Whether a redirect from ``source`` to ``target`` may carry the Authorization header.
 
-    The redirect may carry the header to the same origin. It may also carry the header from http to
-    https on the same host, if both use the default ports.
+    A redirect to the same origin may carry the header. A redirect from http to https may also carry
+    the header if the host is the same and both URLs use the default ports.
     """
     before, after = origin(source), origin(target)
     return after in (before, _HTTP_ORIGIN.sub(r"https://\1", before))
 
 
 def split_url(url: str) -> SplitResult:
-    """Return the parts of a URL (``urlsplit``). Raises ValueError if it is invalid or too long."""
+    """Return the parts of a URL, as ``urlsplit`` does.
+
+    Raises ValueError if the URL is invalid or longer than MAX_URL_LENGTH.
+    """
     if len(url) > MAX_URL_LENGTH:
         raise ValueError(f"it is longer than {MAX_URL_LENGTH} characters")
     return urlsplit(url)

@@ -1,4 +1,7 @@
-"""The embedded laboratory: an Alyx and a FlatIron to try onefs without an account, and to test."""
+"""The embedded laboratory: an Alyx and a file server, for tests and for trying onefs.
+
+No account is needed.
+"""
 
 from __future__ import annotations
 
@@ -17,9 +20,9 @@ GENERATION = 2
 def demo_identity(data: Path | None) -> str:
     """Return a name for the laboratory that stays the same across restarts and ports.
 
-    The name is ``demo-<digits>-<GENERATION>``. The digits are the first 12 hex digits of the sha1
-    of the data folder's real path, or of ``made`` if ``data`` is None. Caches and databases of
-    the demo have this name.
+    The name is ``demo-<digits>-<GENERATION>``. The digits are the first 12 hex digits of a sha1
+    hash. The hash is that of the data folder's real path. If ``data`` is None, the hash is that of
+    the word ``made``. Caches and databases of the demo have this name.
     """
     source = b"made" if data is None else os.fsencode(os.path.realpath(data))
     return f"demo-{hashlib.sha1(source).hexdigest()[:12]}-{GENERATION}"
@@ -41,7 +44,11 @@ def check_not_inside_lab(data: Path) -> None:
 
 
 def missing_library(error: ModuleNotFoundError) -> Exception:
-    """Return the error to raise for a missing module. For Flask it says how to install Flask."""
+    """Return the error to raise for a missing module.
+
+    For Flask and Werkzeug, this is an OnefsError that says how to install Flask. For any other
+    module, it is ``error`` without change.
+    """
     if error.name in ("flask", "werkzeug"):
         return OnefsError('the demo needs Flask: pip install "onefs[demo]"')
     return error

@@ -11,7 +11,10 @@ from onefs.errors import OnefsError, UsageError
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Serve the laboratory. Return the exit code: 0 stopped, 1 failed, 2 wrong options."""
+    """Serve the laboratory until it is stopped, and return the exit code of the process.
+
+    The exit code is 0 after a normal stop, 1 after an error, and 2 for wrong options.
+    """
     parser = argparse.ArgumentParser(prog="python -m onefs.demo", description=__doc__)
     parser.add_argument("--data", type=Path)
     parser.add_argument("--port", type=int, default=0)

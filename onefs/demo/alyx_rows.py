@@ -1,7 +1,7 @@
-"""Ids, names on the file server, and rows for Alyx's tables, for all laboratories of the demo.
+"""Ids, names on the file server, and rows of Alyx's tables, for all laboratories of the demo.
 
-Rows have the same columns, and names follow the same rules, as in a recorded Alyx 3.6.1
-(``tests/data/recorded``).
+The rows have the same columns as in a recorded Alyx 3.6.1 (``tests/data/recorded``). The names
+follow the same rules as in the recorded Alyx.
 """
 
 from __future__ import annotations
@@ -35,31 +35,39 @@ Row = dict[str, Any]
 
 
 def make_id(*parts: str) -> str:
-    """Return a UUID for ``parts``, which is the same at each start. Names need not be UTF-8.
+    """Return a UUID for ``parts``. Equal parts give the same UUID after each restart.
 
-    The UUID is a hash that is marked as version 4, because ONE-api accepts no other version.
+    The parts need not be UTF-8. The UUID is a hash that is marked as version 4, because ONE-api
+    accepts no other version.
     """
     name = os.fsencode("/".join(parts))
     return str(UUID(bytes=hashlib.sha1(NAMESPACE.bytes + name).digest()[:16], version=4))
 
 
 def format_timestamp(nanoseconds: int) -> str:
-    """Return a time since the epoch as Alyx writes times: microseconds, UTC, no zone."""
+    """Return a time as Alyx writes times: in UTC, with microseconds and without zone.
+
+    ``nanoseconds`` is the time since the epoch. A time before the epoch becomes the epoch.
+    """
     microseconds = min(max(nanoseconds // 1000, 0), _LATEST_MICROSECONDS)
     moment = datetime(1970, 1, 1) + timedelta(microseconds=microseconds)
     return moment.isoformat(timespec="microseconds")
 
 
 def with_uuid(path: str, uuid: str) -> str:
-    """Return a path as the file server names it, such as ``alf/spikes.times.<uuid>.npy``."""
+    """Return ``path`` with the UUID before the extension, as the file server names files.
+
+    For example, ``alf/spikes.times.npy`` becomes ``alf/spikes.times.<uuid>.npy``.
+    """
     stem, extension = posixpath.splitext(path)
     return f"{stem}.{uuid}{extension}"
 
 
 def without_uuid(path: str) -> Iterable[tuple[str, str]]:
-    """Yield each possible ``(path without UUID, uuid)`` of a path, the more likely one first.
+    """Yield each possible pair ``(path without UUID, uuid)`` for a path on the file server.
 
-    There may be two possibilities, because the original name may hold a UUID of its own.
+    The more likely pair comes first. There may be two pairs, because the original name may also
+    hold a UUID. For a path without UUID there is no pair.
     """
     folder, slash, name = path.rpartition("/")
     parts = name.split(".")
@@ -72,7 +80,8 @@ def without_uuid(path: str) -> Iterable[tuple[str, str]]:
 def split_path(path: str) -> tuple[str, str, str]:
     """Return ``(collection, revision, name)`` of a path inside a session.
 
-    Only the last folder can be a revision, and only in the form ``#name#``.
+    Only the last folder can be a revision, and only in the form ``#name#``. A collection or
+    revision that the path does not have is ''.
     """
     folder, _, name = path.rpartition("/")
     collection, _, last = folder.rpartition("/")
@@ -97,7 +106,10 @@ def public_path(lab: str) -> str:
 
 
 def file_records_of(dataset_id: str, lab: str, relative_path: str) -> tuple[FileRecord, FileRecord]:
-    """Return two replicas of a dataset, as in a real laboratory: on FlatIron and on the rig."""
+    """Return two replicas of a dataset: on FlatIron, and on the lab's own computer.
+
+    A dataset of a real laboratory also has these two replicas.
+    """
     return (
         FileRecord(make_id(dataset_id, "flatiron"), flatiron_repository(lab), relative_path),
         FileRecord(make_id(dataset_id, "rig"), f"{lab}_SR", relative_path),
@@ -105,10 +117,11 @@ def file_records_of(dataset_id: str, lab: str, relative_path: str) -> tuple[File
 
 
 def dataset_record(identity: str, lab: str, relative_path: str, **columns: Any) -> DatasetRecord:
-    """Return the record for a dataset. ``columns`` add to the values read from its path.
+    """Return the record for a dataset, with the values that are read from ``relative_path``.
 
-    A column that is also read from the path is replaced. ``relative_path`` is
-    ``subject/date/number/...``, as in the file records.
+    ``columns`` gives further columns. If a column is read from the path and is also in ``columns``,
+    the value in ``columns`` is used. ``relative_path`` is ``subject/date/number/...``, as in the
+    file records.
     """
     collection, revision, name = split_path(relative_path.split("/", 3)[3])
     from_path = {
@@ -123,7 +136,11 @@ def dataset_record(identity: str, lab: str, relative_path: str, **columns: Any) 
 
 
 def repository_rows(labs: Iterable[str], timezones: Mapping[str, str]) -> list[Row]:
-    """Return ``/data-repository``: for each lab one row on FlatIron and one personal row."""
+    """Return the rows of ``/data-repository``: two rows for each lab.
+
+    The first row is the lab's repository on FlatIron. The second row is the repository on the lab's
+    own computer.
+    """
     return [
         _repository(lab, timezones.get(lab, "UTC"), personal=personal)
         for lab in labs
@@ -209,7 +226,11 @@ def dataset_type_rows(types: Iterable[str], descriptions: Mapping[str, str]) -> 
 
 
 def insertion_row(eid: str, name: str, datasets: Sequence[str]) -> Row:
-    """Return one row of ``/insertions``. Only the probe's session, name and datasets are known."""
+    """Return one row of ``/insertions`` for a probe.
+
+    The row has the session, the probe's name and the ids of the datasets. All other columns are
+    empty.
+    """
     return {
         "id": make_id("insertion", eid, name),
         "session": eid,

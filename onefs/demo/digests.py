@@ -20,15 +20,16 @@ log = logging.getLogger(__name__)
 #: files larger than this many bytes are hashed in the background
 LARGE_FILE_BYTES = 64 * 2**20
 _BLOCK_BYTES = 2**20
-#: a file that changed less than this time ago may change again and keep the same change time
+#: the shortest time in ns after which a second change gives another change time. The md5 of a file
+#: that changed less than this time ago is not stored
 _TIMESTAMP_TICK_NANOSECONDS = 50_000_000
 #: identifies the version of a file that was hashed: path, size in bytes, mtime and ctime in ns,
-#: inode. The ctime also changes when a file is written to and its mtime is set back.
+#: inode. If a program writes to a file and sets the mtime back, the ctime changes all the same
 FileKey = tuple[bytes, int, int, int, int]
 
 # A row says that a file with this path, size, mtime and ctime (ns) and inode had this md5 in hex
 # digits, or '' if the file was not hashed yet. The path is bytes, because names need not be UTF-8.
-# One version of each path is stored. onefs 0.1 used a table ``md5`` without change times.
+# Only one version of a file is stored. onefs 0.1 used a table ``md5`` without change times.
 _SCHEMA = """CREATE TABLE IF NOT EXISTS digests (
     path BLOB PRIMARY KEY, size INTEGER, mtime_ns INTEGER, ctime_ns INTEGER, inode INTEGER,
     md5 TEXT NOT NULL
@@ -36,7 +37,11 @@ _SCHEMA = """CREATE TABLE IF NOT EXISTS digests (
 
 
 class Digests:
-    """md5 sums by (path, size, times, inode), in memory and in ``database`` if it is given."""
+    """The md5 sums of files, in memory and, if ``database`` is given, also on disk.
+
+    An md5 is stored together with the file's path, size, times of change, and inode. The md5 is
+    used only while these values stay the same.
+    """
 
     def __init__(self, database: Path | None = None, large: int = LARGE_FILE_BYTES) -> None:
         self._large = large
@@ -51,7 +56,8 @@ class Digests:
         """Return the md5 of a file, in hex digits. ``stat`` is the file's current status.
 
         Return '' while a large file is being hashed in the background. Also return '' for a file
-        that cannot be read or changes while it is read. The next call then tries again.
+        that cannot be read or that changes while it is read. After each '', the next call tries
+        again.
         """
         key = _key(path, stat)
         with self._lock:
@@ -64,14 +70,22 @@ class Digests:
         return self._compute(key, path)
 
     def has_changed(self, path: Path, stat: os.stat_result) -> bool:
-        """Whether a file has changed since it was last hashed, or first seen if not hashed yet."""
+        """Whether a file has changed since its md5 was stored.
+
+        For a file that was seen but not hashed yet, whether the file has changed since it was first
+        seen. False for a file that was never seen.
+        """
         key = _key(path, stat)
         with self._lock:
             known = self._last_known(key[0])
         return known is not None and known[0] != key
 
     def _last_known(self, path: bytes) -> tuple[FileKey, str] | None:
-        """Return the stored key and md5 for a path: None if unknown, md5 '' if not hashed yet."""
+        """Return the stored key and the stored md5 for a path.
+
+        The md5 is '' if the file was seen but not hashed yet. Return None if nothing is stored for
+        the path.
+        """
         if path not in self._known and self._database is not None:
             with _ignore_database_errors("read"):
                 row = self._database.execute(
@@ -126,7 +140,10 @@ def md5_of(content: bytes) -> str:
 
 
 def _hash(key: FileKey, path: Path) -> str:
-    """Return the md5 of the file if its version is still ``key``. Return '' if not."""
+    """Return the md5 of a file, in hex digits.
+
+    Return '' if the file cannot be read, or if the file's version after the read is not ``key``.
+    """
     digest = hashlib.md5(usedforsecurity=False)
     try:
         with path.open("rb") as file:
@@ -157,7 +174,10 @@ def _connect(path: Path | None) -> sqlite3.Connection | None:
 
 @contextlib.contextmanager
 def _ignore_database_errors(action: str) -> Iterator[None]:
-    """Log an error and continue, because without the database only time is lost."""
+    """Log an error of the database and continue, because the md5 sums can be computed again.
+
+    ``action`` is a word for the log message, such as ``read``.
+    """
     try:
         yield
     except (sqlite3.Error, OSError) as error:

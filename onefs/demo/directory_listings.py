@@ -16,7 +16,10 @@ DATA = "{data}"
 
 
 def entries_of(source: Source, path: str) -> list[str] | None:
-    """Return the names in the folder ``path``, folders with a slash at the end. None if empty."""
+    """Return the sorted names of the entries in the folder ``path``.
+
+    A name of a folder has a slash at the end. Return None if the folder is empty or does not exist.
+    """
     folder = [part for part in path.split("/") if part]
     names: set[str] = set()
     for repository, root in _roots(source):
@@ -51,7 +54,10 @@ def _roots(source: Source) -> Iterable[tuple[str, list[str]]]:
 
 
 def _children(source: Source, repository: str, folder: list[str]) -> Iterable[str]:
-    """Yield the names in the folder ``subject/date/number/...`` of one repository."""
+    """Yield the names of the entries in a folder of one repository. A name may be repeated.
+
+    ``folder`` holds the parts of the folder's path, which starts with the subject.
+    """
     lab = repository.partition("_")[2]
     for session in source.sessions():
         if session.lab != lab or not _leads_to(session, folder):

@@ -1,9 +1,10 @@
 """The file server of the embedded laboratory, which answers as FlatIron's nginx does.
 
-It has Basic auth with its own credentials (paths below ``/aws/`` need none), one or several
-ranges, conditional requests, and folder listings. As on FlatIron, a client that does not escape
-the ``#`` of a revision requests the folder above and gets 200 and HTML. The responses are like
-those of a recorded nginx 1.22 (``tests/data/recorded``).
+The server supports Basic auth, requests for one or several ranges, conditional requests, and folder
+listings. The user and password are not those of Alyx. Paths below ``/aws/`` need no password. In a
+request, ``#`` must be escaped. As on FlatIron, a client that does not escape the ``#`` of a
+revision requests the folder above the revision, and gets status 200 and HTML. The responses are
+like those of a recorded nginx 1.22 (``tests/data/recorded``).
 """
 
 from __future__ import annotations
@@ -61,7 +62,10 @@ class _AnyPath(PathConverter):
 
 @dataclass(frozen=True, slots=True)
 class _File:
-    """One opened file: its bytes or its descriptor, and the values of its headers."""
+    """An opened file, with the values of its headers.
+
+    ``content`` is the bytes of the file, or the descriptor of a file on disk.
+    """
 
     content: bytes | int
     size: int
@@ -226,7 +230,11 @@ def _content_range(span: ByteRange, file: _File) -> str:
 
 
 def _requested_ranges(file: _File) -> list[ByteRange] | None:
-    """Return the requested ranges. None means the whole file, [] that all are past its end."""
+    """Return the byte ranges that the request asks for.
+
+    Return None if the whole file must be sent. Return [] if the status must be 416, because no
+    range starts inside the file or because the Range header is malformed.
+    """
     header = request.headers.get("Range", "")
     if not header.lower().startswith("bytes=") or file.size == 0 or not _same_version(file):
         return None
@@ -242,7 +250,11 @@ def _requested_ranges(file: _File) -> list[ByteRange] | None:
 
 
 def _same_version(file: _File) -> bool:
-    """Whether the If-Range header is absent or names this version by its ETag or date."""
+    """Whether the client's ranges are for the current version of the file.
+
+    This is True if the request has no If-Range header. Otherwise the ETag or the date in the
+    If-Range header must be that of the file.
+    """
     value = request.headers.get("If-Range")
     if value is None:
         return True

@@ -1,7 +1,8 @@
 """A folder of sessions as a laboratory: ``<lab>/Subjects/<subject>/<yyyy-mm-dd>/<number>/...``.
 
 A lab without Alyx can try onefs with its own folder. The ``Subjects`` folder may be left out. The
-folder is never written to. Files and sessions that are added, removed or changed later are found.
+folder is never written to. Files and sessions may be added, removed or changed while the laboratory
+runs, and these changes are found.
 """
 
 from __future__ import annotations
@@ -36,17 +37,19 @@ Tables = Mapping[str, Sequence[Mapping[str, Any]]]
 
 
 class FolderLaboratory(Source):
-    """A Source that serves a folder. Sizes, dates and md5 sums are those of the files.
+    """A Source that serves a folder. Sizes, dates and md5 sums are read from the files on disk.
 
     Ids are computed from the path relative to the folder, so that a restart serves the same
-    laboratory. md5 sums are computed when a session's datasets are first listed, and stored in
-    ``state_dir`` if it is given. The md5 of a large file is computed in the background and is ''
-    until then. A large file that has changed has another dataset id until its md5 is known, so
-    that a client does not use cached bytes of the old version. ``clock`` returns seconds.
+    laboratory. md5 sums are computed when a session's datasets are first listed. They are stored in
+    ``state_dir`` if it is given. The md5 of a large file is computed in the background, and Alyx
+    shows '' until the computation ends. While the md5 of a changed large file is being computed,
+    the file has another dataset id, so that a client does not use cached bytes of the old version.
+    ``clock`` returns seconds.
 
-    A folder may be large and its disk slow, but no request waits long for a scan. While the
-    folder is scanned again, the sessions of the last scan are served. Dataset types and revisions
-    are found by listing every file, so that their tables are complete later than the others.
+    A folder may be large and its disk slow, but no request waits long for a scan. While the folder
+    is scanned again, the sessions of the last scan are served. The tables of dataset types,
+    revisions and insertions need a list of every file, so that these tables are complete later than
+    the other tables.
     """
 
     def __init__(
@@ -56,7 +59,11 @@ class FolderLaboratory(Source):
         *,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """Scan ``path``. Raises UsageError if ``path`` is no folder or holds no session."""
+        """Scan ``path``.
+
+        Raises UsageError if ``path`` is no folder, is the folder of only one lab, or holds no
+        session.
+        """
         if not path.is_dir():
             raise UsageError(f"there is no folder {path}: name one that holds lab folders")
         check_not_inside_lab(path)
@@ -102,7 +109,11 @@ class FolderLaboratory(Source):
         return [self._row(eid, place, file, newest) for file in files]
 
     def dataset(self, dataset_id: str) -> DatasetRecord | None:
-        """See :class:`onefs.demo.records.Source`. Scans sessions and hashes the files of one."""
+        """See :class:`onefs.demo.records.Source`.
+
+        Lists the files of one session after another until the dataset is found. Only the files of
+        the session that has the dataset are hashed.
+        """
         for eid, place in self._current_scan().places.items():
             files = files_below(place.path, self._root)
             if any(dataset_id in self._ids(file.path, file.stat) for file in files):
@@ -119,7 +130,11 @@ class FolderLaboratory(Source):
         return None
 
     def _locate(self, labs: Mapping[str, str], parts: Sequence[str]) -> str | None:
-        """Return the file for the parts of ``/public/<lab>/Subjects/...``, None if not served."""
+        """Return the path on disk of a file that is on the file server.
+
+        ``parts`` is the path on the file server, split at the slashes. Return None if this path
+        does not start with ``/public/<lab>/Subjects/``, or if the served folder has no such file.
+        """
         if len(parts) < 8 or parts[:2] != ["", "public"] or parts[3] != alf.SUBJECTS:
             return None
         if parts[2] not in labs or any(part in ("", ".", "..") for part in parts[4:]):
@@ -128,7 +143,11 @@ class FolderLaboratory(Source):
         return path if os.path.isfile(path) and is_inside(path, self._root) else None
 
     def _current_scan(self) -> Scan:
-        """Return the last scan. If it is old, first start a new scan and wait briefly."""
+        """Return the last scan.
+
+        If the time of the next scan has come, first start the next scan in the background, and wait
+        at most SCAN_WAIT_SECONDS for the end of the scan.
+        """
         with self._lock:
             due = not self._scanning and self._clock() >= self._scan_at
             self._scanning = self._scanning or due
@@ -160,7 +179,7 @@ class FolderLaboratory(Source):
 
     @staticmethod
     def _run_in_thread(work: Callable[[], None]) -> None:
-        """Run ``work`` in a new thread. Wait for its end for at most SCAN_WAIT_SECONDS."""
+        """Run ``work`` in a new thread. Wait at most SCAN_WAIT_SECONDS until ``work`` ends."""
         thread = threading.Thread(target=work, name="demo-folder", daemon=True)
         thread.start()
         thread.join(SCAN_WAIT_SECONDS)
@@ -171,7 +190,10 @@ class FolderLaboratory(Source):
         self._tables: Tables = self._make_tables()
 
     def _index_session(self, eid: str, files: Sequence[ScannedFile]) -> None:
-        """Add the types, revisions and probes of a session's files. Publish them if any is new."""
+        """Add the dataset types, revisions and probes of a session's files to the tables.
+
+        Publish new rows if this changes the tables.
+        """
         split = [alyx_rows.split_path(file.inside) for file in files]
         types = {alf.dataset_type(name) for _, _, name in split}
         revisions = {revision for _, revision, _ in split if revision}
@@ -223,7 +245,10 @@ class FolderLaboratory(Source):
         return dict(probes)
 
     def _ids(self, path: str, stat: os.stat_result) -> tuple[str, str]:
-        """Return (normal id, id that a changed file has until its md5 is known)."""
+        """Return the normal id of a file's dataset, and an id for the file's current version.
+
+        The second id is used for a changed large file until the md5 of the file is known.
+        """
         relative = os.path.relpath(path, self._root)
         version = (stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino)
         return alyx_rows.make_id(relative), alyx_rows.make_id(relative, *map(str, version))
@@ -254,13 +279,17 @@ class FolderLaboratory(Source):
             created_datetime=modified,
             auto_datetime=modified,
             experiment_number=int(place.number),
-            # only the replica on FlatIron, because a folder has no rig
+            # only the replica on FlatIron, because the lab's own computer does not exist here
             file_records=alyx_rows.file_records_of(identity, place.lab, relative)[:1],
         )
 
 
 def _newest_revisions(files: Iterable[ScannedFile]) -> dict[tuple[str, str], str]:
-    """Return the default revision for each (collection, name): the last by name, as in ONE."""
+    """Return the default revision for each pair (collection, name) of a session's files.
+
+    As in ONE, the default is the revision whose name is the last in alphabetical order. The default
+    is '' if there are no revisions.
+    """
     newest: dict[tuple[str, str], str] = {}
     for file in files:
         collection, revision, name = alyx_rows.split_path(file.inside)

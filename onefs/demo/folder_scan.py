@@ -1,6 +1,6 @@
-"""The contents of a folder of sessions. Names that are not UTF-8 are as ``os.fsdecode`` reads them.
+"""The contents of a folder of sessions. Names that are not UTF-8 are decoded by ``os.fsdecode``.
 
-Symbolic links are followed only if they lead to a place inside the folder that is served.
+A symbolic link is followed only if its target is inside the folder that is served.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ def _log_skipped(path: str, reason: str | None) -> None:
 
 @dataclass(frozen=True, slots=True)
 class ScannedSession:
-    """A session folder."""
+    """A session folder that a scan found."""
 
     lab: str
     subject: str
@@ -41,7 +41,7 @@ class ScannedSession:
 
 @dataclass(frozen=True, slots=True)
 class ScannedFile:
-    """A file in a session folder."""
+    """A file that was found in a session folder."""
 
     #: the path inside the session folder, with ``/``
     inside: str
@@ -133,7 +133,10 @@ def _walk(folder: str, prefix: str, root: str, above: tuple[str, ...]) -> Iterat
 
 
 def _registered(place: ScannedSession) -> str:
-    """Return the ctime of a session's folder, or the session's date if it cannot be read."""
+    """Return the change time (ctime) of a session's folder, in Alyx's format.
+
+    If the folder cannot be read, return the start of the session's day.
+    """
     try:
         return alyx_rows.format_timestamp(os.stat(place.path).st_ctime_ns)
     except OSError:

@@ -35,7 +35,7 @@ HOST = "127.0.0.1"
 
 @dataclass(frozen=True, slots=True)
 class AccessRecord:
-    """One request and how it ended."""
+    """One request, with the status of the response and the number of bytes that were sent."""
 
     #: ``alyx`` or ``data``
     server: str
@@ -60,7 +60,7 @@ class RequestLog:
         self._kept: deque[AccessRecord] = deque(maxlen=keep)
 
     def add(self, access: AccessRecord) -> None:
-        """Record one more request. It is written to the file at once, as one line of JSON."""
+        """Record one more request, and write it at once to the file, as one line of JSON."""
         with self._lock:
             self._kept.append(access)
             if self._file is not None:
@@ -90,10 +90,11 @@ def observed(
     report: Callable[[AccessRecord], None],
     latency_seconds: float,
 ) -> WSGIApplication:
-    """Return ``app``, but with each request delayed by the latency and reported at its end.
+    """Return an application that delays each request and reports each request to ``report``.
 
-    ``report`` is called before the last bytes of the body are sent, so that a client that has the
-    whole response finds its record. If the transfer breaks, ``report`` is called at that time.
+    The delay is ``latency_seconds`` before ``app`` starts. ``report`` is called before the last
+    bytes of the body are sent, so that a client that has the whole response can already find the
+    record of the request. If the transfer breaks, ``report`` is called at once.
     """
 
     def observed_app(environ: WSGIEnvironment, start_response: StartResponse) -> Iterator[bytes]:
@@ -148,7 +149,8 @@ class _WsgiResponse(SimpleHandler):
     def finish_content(self) -> None:
         """Send the headers of a response without body, and set ``complete``.
 
-        wsgiref itself would send ``Content-Length: 0`` for HEAD and 304.
+        This replaces wsgiref's own method, because that method would send ``Content-Length: 0`` for
+        HEAD and for status 304.
         """
         if not self.headers_sent:
             self.send_headers()
@@ -233,7 +235,10 @@ class Listener:
     same port again."""
 
     def __init__(self, port: int) -> None:
-        """Bind ``port``, or any free port for 0. Raises OnefsError if the port cannot be used."""
+        """Bind ``port``. If ``port`` is 0, bind any free port.
+
+        Raises OnefsError if the port cannot be used.
+        """
         self._server: _Server | None = _bound_server(port)
         self._serving = False
         self.port: int = self._server.server_address[1]
@@ -241,7 +246,10 @@ class Listener:
         self._app: WSGIApplication | None = None
 
     def start(self, app: WSGIApplication | None = None) -> None:
-        """Serve ``app``, or for None the last application. Do nothing if already serving."""
+        """Serve ``app``. If ``app`` is None, serve the same application as at the last start.
+
+        Do nothing if the server already serves, or if there is no application.
+        """
         self._app = app or self._app
         if self._app is None or self._serving:
             return

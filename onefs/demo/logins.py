@@ -1,9 +1,9 @@
 """The accounts of embedded laboratories.
 
-A laboratory listens on the loopback interface, so that every user of the machine can connect to
-it. The synthetic laboratory holds no private data, and its passwords are published. A folder may
-hold private data, so that its passwords are random. Mounts and commands read the passwords from a
-file that only this user can read.
+A laboratory listens on the loopback interface, so that every user of the machine can connect to it.
+The synthetic laboratory holds no private data, and its passwords are published. The passwords for a
+laboratory from a folder are random, because the folder may hold private data. Mounts and commands
+read these passwords from a file that only this user can read.
 """
 
 from __future__ import annotations
@@ -20,11 +20,12 @@ _PASSWORD_BYTES = 24
 
 
 def make_login(data: Path | None, state_dir: Path | None) -> Login:
-    """Return the login for servers of the folder ``data``, or for None of synthetic data.
+    """Return the login for the servers of the folder ``data``.
 
-    If ``state_dir`` is given, the login of a folder is stored there and stays the same, so that
-    all mounts use the same login. Raises UsageError if the login cannot be stored, or if its file
-    belongs to another user.
+    If ``data`` is None, return the published login of the synthetic laboratory. If ``state_dir`` is
+    given, the login of a folder is stored there, so that all mounts use the same login. Otherwise
+    each call makes a new login. Raises UsageError if the login cannot be stored, or if the file
+    with the login belongs to another user.
     """
     if data is None:
         return Login()

@@ -14,7 +14,10 @@ from typing import Any, Protocol
 
 @dataclass(frozen=True, slots=True)
 class FileRecord:
-    """One replica of a dataset in a repository, which may be missing (Alyx: ``/files``)."""
+    """One replica of a dataset in a repository (Alyx: ``/files``).
+
+    ``exists`` is False if the repository does not have the bytes.
+    """
 
     id: str
     #: the repository's name
@@ -29,7 +32,7 @@ class DatasetRecord:
     """One dataset (Alyx: ``/datasets``)."""
 
     id: str
-    #: None for an aggregate
+    #: None for an aggregate, a dataset that belongs to no session
     eid: str | None
     name: str
     dataset_type: str
@@ -86,20 +89,26 @@ class Source(Protocol):
     """A laboratory: its small tables, its sessions, the datasets of each session, and its files.
 
     Thread-safe. ``sessions`` and ``tables`` are fast. ``datasets`` may be slow the first time that
-    a session is listed, because it computes arrays or hashes files. It caches their sizes and
-    md5 sums. A dataset type or revision may be missing in ``tables`` until a dataset with that
-    type or revision is listed.
+    a session is listed, because arrays are computed or files are hashed. After that, the sizes and
+    md5 sums are cached. A dataset type or revision may be missing in ``tables`` until a dataset
+    with that type or revision is listed.
     """
 
     def tables(self) -> Mapping[str, Sequence[Mapping[str, Any]]]:
-        """Return rows in Alyx's format by endpoint name: ``labs``, ``subjects``, ``users``,
-        ``projects``, ``data-repository``, ``dataset-types``, ``data-formats``, ``revisions``,
-        ``tags``, ``notes``, ``insertions``, ``trajectories``, ``channels``, ``brain-regions``. A
-        missing key means an empty table. ``{data}`` at the start of a repository's ``data_url``
-        is the placeholder for the address of the file server."""
+        """Return the rows of each small table, in Alyx's format, by the name of the endpoint.
+
+        The names are ``labs``, ``subjects``, ``users``, ``projects``, ``data-repository``,
+        ``dataset-types``, ``data-formats``, ``revisions``, ``tags``, ``notes``, ``insertions``,
+        ``trajectories``, ``channels`` and ``brain-regions``. A missing name means an empty table.
+        In a repository's ``data_url``, ``{data}`` at the start stands for the address of the file
+        server.
+        """
 
     def sessions(self) -> Sequence[SessionRecord]:
-        """Return all sessions, latest first, in a new object if sessions or tables have changed."""
+        """Return all sessions, latest first.
+
+        The same object is returned until the sessions or the tables change.
+        """
 
     def datasets(self, eid: str) -> Sequence[DatasetRecord]:
         """Return the datasets of one session, or an empty sequence for an unknown eid."""

@@ -28,7 +28,7 @@ from onefs.errors import UsageError
 #: the number of sessions per lab, and per subject
 SESSIONS_PER_LAB = 1000
 SESSIONS_PER_SUBJECT = 50
-#: the number of sessions in the pool. Each has about 45 files
+#: the number of sessions in the pool. Each session has about 45 files
 _POOL_SESSIONS = 10
 _PROBE = "alf/probe00/"
 _USERS = ("anne", "ines", "nate", "valeria")
@@ -38,17 +38,18 @@ _FIRST_DAY = date(2021, 1, 4)
 
 @dataclass(frozen=True, slots=True)
 class _PooledFile:
-    """A file in the pool."""
+    """A file in the pool, with its md5 in hex digits."""
 
     content: bytes
     md5: str
 
 
 class ScaledLaboratory:
-    """The synthetic laboratory with more sessions, so that it has ``sessions`` sessions in total.
+    """The synthetic laboratory with added sessions, so that it has ``sessions`` sessions in total.
 
-    Each added session has ``datasets`` datasets. Each added lab has up to 1,000 sessions, and each
-    of its subjects up to 50. Raises UsageError if a number is out of range.
+    Each added session has ``datasets`` datasets. An added lab has at most 1,000 sessions. An added
+    subject has at most 50 sessions. Raises UsageError if ``sessions`` or ``datasets`` is out of
+    range.
     """
 
     def __init__(self, sessions: int, datasets: int) -> None:
@@ -103,7 +104,10 @@ class ScaledLaboratory:
         return self._synthetic.file(path)
 
     def _find(self, dataset_id: str) -> tuple[int, int] | None:
-        """Return (session index, dataset index) for an id, or None if no added session has it."""
+        """Return (session index, dataset index) for the id of a dataset.
+
+        Return None if no added session has the dataset.
+        """
         if not alf.is_uuid(dataset_id):
             return None
         index, position = int(dataset_id[24:32], 16), int(dataset_id[32:], 16)
@@ -151,7 +155,10 @@ class ScaledLaboratory:
 
 
 def _make_pool() -> list[dict[str, _PooledFile]]:
-    """Return the files of each session in the pool, by path. The sessions have one probe."""
+    """Return the sessions of the pool. A session is a dictionary of its files, by path.
+
+    Each session has one probe.
+    """
     pool = []
     for variant in range(_POOL_SESSIONS):
         plan = SessionPlan(
@@ -166,9 +173,10 @@ def _make_pool() -> list[dict[str, _PooledFile]]:
 def _dataset_paths(
     pool: Sequence[Mapping[str, _PooledFile]], datasets: int
 ) -> list[tuple[str, str]]:
-    """Return (path in the session, path in the pool) of each dataset that a session has.
+    """Return (path in the session, path in the pool) for each dataset of an added session.
 
-    Files outside probe folders are first, then the files of probe00, probe01 and so on."""
+    Files outside probe folders come first, then the files of probe00, probe01 and so on.
+    """
     own = [path for path in pool[0] if not path.startswith(_PROBE)]
     probe = [path for path in pool[0] if path.startswith(_PROBE)]
     more = (

@@ -24,13 +24,13 @@ _EXIT_INTERRUPTED = 130
 
 
 class Servers:
-    """Both servers of a laboratory. Used as a context manager, they run inside the ``with`` block.
+    """The two servers of a laboratory. In a ``with`` block, they run until the end of the block.
 
-    ``alyx`` and ``data`` are the two listeners. Each can be stopped and started again on the same
-    port. ``rate`` is in bytes per second for each connection to the file server. ``latency_ms``
-    is the delay of each request in milliseconds. ``throttle`` is the number of requests that each
-    user may send per minute before Alyx returns 429. ``requests`` has the last ``keep`` requests.
-    All requests are appended to ``access_log``.
+    ``alyx`` and ``data`` are the two listeners. Each listener can be stopped, and started again on
+    the same port. ``rate`` is the limit in bytes per second for each connection to the file server.
+    ``latency_ms`` is the delay of each request in milliseconds. ``throttle`` is the number of
+    requests that each user may send per minute before Alyx returns 429. ``requests`` has the last
+    ``keep`` requests. All requests are appended to ``access_log``.
     """
 
     def __init__(
@@ -77,7 +77,7 @@ class Servers:
         return self._request_log.snapshot()
 
     def clear_requests(self) -> None:
-        """Remove the requests from memory, but not from the access log."""
+        """Remove the requests from memory. They stay in the access log."""
         self._request_log.clear()
 
     def connection_info(self) -> dict[str, str]:
@@ -127,9 +127,11 @@ class ServeOptions:
 
 
 def make_source(options: ServeOptions) -> Source:
-    """Return the laboratory for the options.
+    """Return the laboratory that the options select.
 
-    Raises UsageError if ``data`` is given together with ``sessions`` or ``datasets``.
+    If ``data`` is given, this is a folder laboratory. If ``sessions`` or ``datasets`` is given,
+    this is a scaled laboratory. Otherwise it is the synthetic laboratory. Raises UsageError if
+    ``data`` is given together with ``sessions`` or ``datasets``.
     """
     grown = options.sessions is not None or options.datasets is not None
     if options.data is not None:
@@ -150,10 +152,11 @@ def make_source(options: ServeOptions) -> Source:
 
 
 def run(options: ServeOptions) -> None:
-    """Serve until SIGINT or SIGTERM, or with ``until_stdin_closes`` until stdin closes.
+    """Serve a laboratory until SIGINT or SIGTERM arrives.
 
-    One line of JSON is printed to stdout as soon as both servers answer. Raises OnefsError if the
-    servers cannot be started.
+    If ``until_stdin_closes`` is set, the end of stdin also stops the servers. One line of JSON is
+    printed to stdout as soon as both servers answer. Raises OnefsError if the servers cannot be
+    started.
     """
     stop, begun = threading.Event(), threading.Event()
 
@@ -187,7 +190,7 @@ def run(options: ServeOptions) -> None:
 
 
 def _watch_stdin(end: Callable[[], None]) -> None:
-    """Call ``end`` at the end of stdin, which is closed when the parent process ends."""
+    """Wait for the end of stdin, then call ``end``. Stdin ends when the parent process ends."""
     with contextlib.suppress(OSError):
         while os.read(sys.stdin.fileno(), 4096):
             pass

@@ -17,7 +17,10 @@ _WINDOW_SECONDS = 60.0
 
 
 class Accounts:
-    """Alyx's users. Tokens are computed from name and password, so that they survive a restart."""
+    """Alyx's users and their tokens.
+
+    A token is computed from name and password, so that a restarted server accepts the same token.
+    """
 
     def __init__(self, login: Login, public_users: Collection[str]) -> None:
         self._passwords = {login.username: login.password, **login.others}
@@ -25,13 +28,20 @@ class Accounts:
         self._public = frozenset(public_users)
 
     def token(self, username: str, password: str) -> str | None:
-        """Return the token of a user, always the same. None if name or password is wrong."""
+        """Return the token of a user, which is always the same.
+
+        Return None if the name or the password is wrong.
+        """
         known = self._passwords.get(username, "")
         right = hmac.compare_digest(known.encode(), password.encode())
         return _token(username, password) if right and username in self._passwords else None
 
     def user(self, authorization: str | None) -> str:
-        """Return the user for an ``Authorization`` header. Raises ApiError 403 as Alyx does."""
+        """Return the name of the user whose token is in an ``Authorization`` header.
+
+        Raises ApiError 403, as Alyx does, if the header is missing or malformed, or if the token is
+        unknown.
+        """
         scheme, _, rest = (authorization or "").strip().partition(" ")
         credentials = rest.split()
         if scheme.lower() != "token":

@@ -40,7 +40,7 @@ class _LowerUuid(BaseConverter):
 
 
 class _Word(BaseConverter):
-    r"""A URL converter for a tag: ``\w+``."""
+    r"""A URL converter for a tag (``\w+``): letters, digits and underscores."""
 
     regex = r"\w+"
 
@@ -96,7 +96,10 @@ class _RestServer:
         return handle
 
     def _admit(self) -> None:
-        """Check authentication, permission and throttle, in this order. Raises ApiError."""
+        """Check authentication, permission and throttle, in this order.
+
+        Raises ApiError if a check fails.
+        """
         user = self._accounts.user(request.headers.get("Authorization"))
         if request.method != "GET" and self._accounts.is_public(user):
             raise forbidden("You do not have permission to perform this action.")
@@ -185,13 +188,16 @@ def _options(view: View) -> dict[str, Any]:
 
 
 def _query() -> dict[str, list[str]]:
-    """Return the query. Bytes that are not UTF-8 are decoded as by ``os.fsdecode``."""
+    """Return the query's parameters. Bytes that are not UTF-8 are decoded by ``os.fsdecode``."""
     text = request.query_string.decode(errors="surrogateescape")
     return parse_qs(text, keep_blank_values=True, errors="surrogateescape")
 
 
 def _base() -> str:
-    """Return the server's address as in the Host header, with the scheme that a proxy names."""
+    """Return the server's address, with the host in the Host header.
+
+    The scheme is https if a proxy has set ``X-Forwarded-Proto`` to https.
+    """
     scheme = "https" if request.headers.get("X-Forwarded-Proto") == "https" else request.scheme
     return f"{scheme}://{request.host}"
 
@@ -203,7 +209,10 @@ def _route(app: flask.Flask, rule: str, handle: Callable[..., Response]) -> None
 
 
 def _add_pages(app: flask.Flask) -> None:
-    """Add pages outside REST: the root, the documentation, paths without the last slash."""
+    """Add the pages outside REST: the root, the documentation, and redirects.
+
+    The redirects add a missing slash at the end of a path.
+    """
 
     def redirect(target: str, status: int) -> Callable[[], Response]:
         return lambda: Response(
@@ -236,7 +245,7 @@ def _html_error(error: HTTPException) -> Response:
 
 
 def _limit_line(app: WSGIApplication) -> WSGIApplication:
-    """Return ``app``, but with status 414 for a request line over gunicorn's limit."""
+    """Return ``app``, but with status 414 for a request line longer than MAX_LINE_BYTES."""
 
     def limited(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         target = environ.get("REQUEST_URI") or environ.get("RAW_URI") or ""

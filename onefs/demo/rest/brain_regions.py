@@ -38,7 +38,7 @@ def insertions_in(db: DemoDatabase, name: str, value: str) -> frozenset[str]:
 
 
 def sessions_in(db: DemoDatabase, name: str, value: str) -> frozenset[str]:
-    """Return the eids for the insertions that :func:`insertions_in` returns."""
+    """Return the eids of the sessions to which the insertions of :func:`insertions_in` belong."""
     insertions = (db.row("insertions", probe) or {} for probe in insertions_in(db, name, value))
     return frozenset(str(row.get("session")) for row in insertions)
 
@@ -69,7 +69,10 @@ def _one(db: DemoDatabase, text: str) -> Row:
 
 
 def _named(db: DemoDatabase, name: str, value: str) -> list[int]:
-    """Return the ids of the regions of an ``atlas_`` filter, without the regions below."""
+    """Return the ids of the regions that match an ``atlas_`` filter.
+
+    Regions below these regions are not included.
+    """
     rows = db.table("brain-regions")
     if name == "atlas_id":
         wanted = query_values.number(name, value)

@@ -43,15 +43,16 @@ _SERVERS = ("flatiron", "aws")
 
 @dataclass(frozen=True, slots=True)
 class _BuiltTables:
-    """The tables of all sessions, or of the datasets that have one tag."""
+    """The cache tables of all sessions, or the cache tables of one tag."""
 
     info: dict[str, Any]
     files: dict[str, bytes]
 
 
 class CacheTables:
-    """The cache tables. They are built at the first request for each tag, for each database.
+    """The cache tables of the laboratory, for all sessions and for each tag.
 
+    The tables are built at the first request. They are built again after the database has changed.
     Thread-safe.
     """
 
@@ -62,7 +63,10 @@ class CacheTables:
         self._lock = threading.Lock()
 
     def get(self, db: DemoDatabase, tag: str | None = None) -> _BuiltTables:
-        """Return the tables of ``tag`` (None: of all). Raises ApiError 404 without pyarrow."""
+        """Return the cache tables for ``tag``, or the tables of all sessions if ``tag`` is None.
+
+        Raises ApiError 404 if pyarrow is not installed.
+        """
         with self._lock:
             if db is not self._db:
                 self._db = db

@@ -11,7 +11,7 @@ from onefs.demo.records import DatasetRecord, FileRecord, SessionRecord, Source
 
 Row = Mapping[str, Any]
 
-#: table -> the column by which Alyx finds a row of the table. For all other tables it is ``name``
+#: table -> the column by which Alyx finds a row. For tables that are not here, it is ``name``
 _KEYS = {
     "subjects": "nickname",
     "users": "username",
@@ -52,7 +52,10 @@ class DemoDatabase:
         )
 
     def refreshed(self) -> DemoDatabase:
-        """Return this database, or a new one if the source has a new object of sessions."""
+        """Return this database if the source has not changed. Otherwise return a new database.
+
+        The source has changed if its method ``sessions`` returns another object than before.
+        """
         if self._source.sessions() is self._seen:
             return self
         return DemoDatabase(self._source, self._data_url)
@@ -61,7 +64,7 @@ class DemoDatabase:
 
     @staticmethod
     def key_of(table: str) -> str:
-        """Return the column by which Alyx finds a row of a small table."""
+        """Return the name of the column by which Alyx finds a row of the small table ``table``."""
         return _KEYS.get(table, "name")
 
     def table(self, name: str) -> Sequence[Row]:
@@ -69,7 +72,10 @@ class DemoDatabase:
         return self._tables.get(name, ())
 
     def row(self, table: str, key: str | int | None) -> Row | None:
-        """Return the row of a small table with a key (see :meth:`key_of`), or None."""
+        """Return the row whose key is ``key`` in the small table ``table``, or None.
+
+        :meth:`key_of` gives the column of the key.
+        """
         return None if key is None else self._rows.get(table, {}).get(key)
 
     def revision(self, name: str) -> Row:
@@ -95,7 +101,7 @@ class DemoDatabase:
         return self._by_subject.get(nickname.casefold(), ())
 
     def sessions_of_lab(self, lab: str) -> Sequence[SessionRecord]:
-        """Return the sessions of a lab. Upper and lower case of its name are equal."""
+        """Return the sessions of a lab. In the lab's name, upper and lower case are equal."""
         return self._by_lab.get(lab.casefold(), ())
 
     # -- datasets ----------------------------------------------------------------------------
@@ -127,28 +133,29 @@ class DemoDatabase:
         return self.repository(record).get("globus_is_personal") is False
 
     def is_on_server(self, dataset: DatasetRecord) -> bool:
-        """Whether a dataset exists on a server, according to its file records."""
+        """Whether a replica of the dataset exists on a server, according to the file records."""
         return any(record.exists and self.on_server(record) for record in dataset.file_records)
 
     def reachable(self, dataset: DatasetRecord) -> bool:
         """Whether Alyx shows ``dataset`` in the detail of its session.
 
-        The dataset must exist on a server, unless no repository of the database is on a server.
+        Alyx shows a dataset that exists on a server. If the database has no repository on a server,
+        Alyx shows every dataset.
         """
         return not self._has_servers or self.is_on_server(dataset)
 
     def file_url(self, dataset: DatasetRecord, record: FileRecord) -> str | None:
-        """Return the address of a file, or None if its repository has no address."""
+        """Return the address of a replica. Return None if the repository has no address."""
         base = self.repository(record).get("data_url")
         if not base:
             return None
         return f"{base}{with_uuid(record.relative_path, dataset.id)}"
 
     def best_url(self, dataset: DatasetRecord) -> str | None:
-        """Return the address that Alyx chooses, or None if the dataset has no address.
+        """Return the address that Alyx chooses for a dataset. Return None if there is no address.
 
-        A replica on a server is preferred. Of several replicas, the last by repository name is
-        chosen.
+        Replicas on servers come before other replicas. If there are several such replicas, Alyx
+        chooses the replica whose repository name is the last in alphabetical order.
         """
         candidates = [
             (not self.on_server(record), record.repository, url)

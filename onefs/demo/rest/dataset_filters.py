@@ -51,17 +51,18 @@ def select_datasets(db: DemoDatabase, args: Mapping[str, str]) -> list[DatasetRe
 
 
 def _if_any(test: Test, *, excluded: bool = False) -> Test:
-    """Return ``test`` for a session that may be None. None does not fulfil ``test``.
+    """Return ``test`` as a test of a session or of None. The test is False for None.
 
-    With ``excluded`` the test is inverted, so that None fulfils it.
+    If ``excluded`` is True, the test is inverted. The inverted test is True for None.
     """
     return lambda session: (session is not None and test(session)) is not excluded
 
 
 def _lookup_of_session(lookup: DjangoLookup) -> DjangoLookup | None:
-    """Return a look-up through ``session`` as a look-up on the session, which lists no datasets.
+    """Convert a look-up of datasets that starts with ``session`` to a look-up of sessions.
 
-    Return None for any other look-up.
+    The look-up of sessions is faster, because it lists no datasets. Return None for any other
+    look-up of datasets.
     """
     head, _, rest = lookup.path.partition("__")
     if head != "session" or rest == "isnull":
@@ -97,7 +98,11 @@ def _candidates(
 def _sessions(
     db: DemoDatabase, args: Mapping[str, str], lookups: Sequence[DjangoLookup]
 ) -> Sequence[SessionRecord]:
-    """Return the sessions that an index gives for ``args``, or all sessions without an index."""
+    """Return the sessions in which the datasets for ``args`` can be found.
+
+    If ``args`` names a session, subject or lab, an index gives these sessions. Otherwise return all
+    sessions. Raises ApiError for an unknown session.
+    """
     if "session" in args:
         session = db.session(query_values.key("session", args["session"]))
         if session is None:
@@ -114,7 +119,10 @@ def _sessions(
 
 
 def _keys_of(lookups: Sequence[DjangoLookup], paths: Sequence[str]) -> list[str] | None:
-    """Return the distinct keys in the first look-up by one of ``paths``, None if there is none."""
+    """Return the distinct keys in the first look-up whose path is in ``paths``.
+
+    Return None if no look-up has a path in ``paths``. Look-ups that start with ``~`` are ignored.
+    """
     for lookup in lookups:
         if lookup.excluded or lookup.path.removesuffix("__in") not in paths:
             continue
@@ -127,15 +135,19 @@ def _keys_of(lookups: Sequence[DjangoLookup], paths: Sequence[str]) -> list[str]
 
 
 def _flag(db: DemoDatabase, name: str, value: str) -> Test:
-    """Return the test that a number of the dataset is not 0 (True) or is 0 (False)."""
+    """Return the test for a filter that is true or false, such as ``public``.
+
+    With true, the dataset's number ``name`` must not be 0. With false, the number must be 0.
+    """
     flag = query_values.boolean(name, value)
     return accept_all if flag is None else lambda dataset: bool(getattr(dataset, name)) is flag
 
 
 def _exists(db: DemoDatabase, name: str, value: str) -> Test:
-    """Return the test that a replica on a server exists (True) or that one is missing (False).
+    """Return the test for the filter ``exists``, which only considers replicas on servers.
 
-    A dataset without a replica on a server fulfils neither test.
+    With true, at least one of these replicas must exist. With false, at least one of these replicas
+    must be missing. A dataset without a replica on a server fulfils neither test.
     """
     flag = query_values.boolean(name, value)
     if flag is None:
@@ -146,13 +158,17 @@ def _exists(db: DemoDatabase, name: str, value: str) -> Test:
 
 
 def _legacy_md5(db: DemoDatabase, name: str, value: str) -> Test:
-    # Alyx has a column ``md5`` that is always null. It uses ``hash`` instead
+    # Alyx has a column ``md5`` that is always null, because the md5 is in the column ``hash``
     query_values.key(name, value)
     return never(db, name, value)
 
 
 def _probe_insertion(db: DemoDatabase, value: str) -> tuple[Test, Test]:
-    """Return the test of a session and the test of a dataset's collection for an insertion."""
+    """Return two tests for the filter ``probe_insertion``: of a session, and of a dataset.
+
+    The session must be that of the insertion. The dataset's collection must contain the name of the
+    probe. Raises ApiError 500 for an unknown insertion.
+    """
     row = db.row("insertions", value)
     if row is None:
         raise failure("ProbeInsertion matching query does not exist.")
@@ -216,14 +232,17 @@ FILE_FILTERS = (*_FILE_FILTERS, "dataset", "lab", "django")
 
 
 def select_files(db: DemoDatabase, args: Mapping[str, str]) -> list[File]:
-    """Return (dataset, file record) of each file record that matches ``args``."""
+    """Return a pair (dataset, file record) for each file record that matches ``args``."""
     tests = filter_tests(db, _FILE_FILTERS, args) + django_tests(db, "file", args)
     files = ((d, record) for d in _datasets_of_files(db, args) for record in d.file_records)
     return [file for file in files if all(test(file) for test in tests)]
 
 
 def find_file(db: DemoDatabase, file_id: str) -> File | None:
-    """Return (dataset, file record) by the file's UUID, or None. Searches all datasets."""
+    """Return the pair (dataset, file record) for the file record with the id ``file_id``.
+
+    Return None if no dataset has this file record. Searches all datasets.
+    """
     files = ((d, record) for d in db.all_datasets() for record in d.file_records)
     return next((file for file in files if file[1].id == file_id), None)
 

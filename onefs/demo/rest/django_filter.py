@@ -1,9 +1,10 @@
 """The syntax of ``django=``, ``extended_qc=`` and ``json=``: pairs joined by commas.
 
-A filter is ``lookup,value[,lookup,value...]``. A row must fulfil all pairs; with ``~lookup`` it
-must not fulfil the pair. A value is None, ``true`` or ``false`` in upper or lower case, a number
-(read as a float), ``[..]`` or ``(..)`` (a Python list or tuple), or any other text. The real
-server evaluates brackets as Python code. This server accepts only literals.
+A filter is ``lookup,value[,lookup,value...]``. A row must fulfil all pairs. A pair that starts with
+``~`` is inverted: a row must not fulfil the pair without ``~``. A value is None, ``true`` or
+``false`` in upper or lower case, a number (read as a float), ``[..]`` or ``(..)`` (a Python list or
+tuple), or any other text. The real server evaluates brackets as Python code. This server accepts
+only literals.
 """
 
 from __future__ import annotations
@@ -24,7 +25,10 @@ _CLOSING = {"[": "]", "(": ")"}
 
 @dataclass(frozen=True, slots=True)
 class DjangoLookup:
-    """One pair of a look-up and a value."""
+    """A look-up with its value.
+
+    If ``excluded`` is True, a row must not fulfil the look-up.
+    """
 
     path: str
     value: Any
@@ -37,7 +41,10 @@ class DjangoLookup:
 
 
 def read_lookups(text: str) -> list[DjangoLookup]:
-    """Return the pairs in the text of a filter. Raises ApiError 500 as Alyx does if invalid."""
+    """Return the look-ups in the text of a filter.
+
+    Raises ApiError 500, as Alyx does, if the text is invalid.
+    """
     parts = list(_split(text))
     if len(parts) % 2:
         raise failure("list index out of range")
@@ -51,13 +58,16 @@ def read_lookups(text: str) -> list[DjangoLookup]:
 
 
 def django_test(db: DemoDatabase, model: str, lookup: DjangoLookup) -> Test:
-    """Return the test that a row of ``model`` fulfils one pair."""
+    """Return the test that a row of ``model`` fulfils ``lookup``."""
     test = lookup_test(db, model, lookup.path, lookup.value)
     return (lambda row: not test(row)) if lookup.excluded else test
 
 
 def json_test(db: DemoDatabase, model: str, field: str, text: str) -> Test:
-    """Return the test for ``extended_qc=`` or ``json=``, with look-ups inside that field."""
+    """Return the test for a filter of a JSON field, ``extended_qc=`` or ``json=``.
+
+    The look-ups in ``text`` are paths inside the field ``field``.
+    """
     lookups = [replace(each, path=f"{field}__{each.path}") for each in read_lookups(text)]
     tests = [django_test(db, model, lookup) for lookup in lookups]
     return lambda row: all(test(row) for test in tests)

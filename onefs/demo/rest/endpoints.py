@@ -50,7 +50,7 @@ class Endpoint:
     #: returns the row for a key, or None for an unknown key. If this field is None, the row is
     #: read from the table ``name``
     find: Callable[[DemoDatabase, Any], Any] | None = None
-    #: the name of a row in the error for an unknown key. If it is '', the title without blanks
+    #: the name of a row in the error for an unknown key. '' stands for the title without blanks
     model: str = ""
     #: the variable in the path of the detail, with its URL converter
     key: str = "key:row_id"
@@ -58,7 +58,7 @@ class Endpoint:
     cut: Callable[..., Sequence[Any]] = pagination.unordered
     list_methods: tuple[str, ...] = LIST_METHODS
     detail_methods: tuple[str, ...] = DETAIL_METHODS
-    #: see :class:`View`: for the list, for the detail
+    #: ``options_fail`` of :class:`View` for the list, and for the detail
     options_fail: tuple[bool, bool] = (False, False)
     head_fails: bool = False
 

@@ -9,8 +9,8 @@ from typing import Any
 class ApiError(Exception):
     """A response with an error status.
 
-    The argument ``body`` is the JSON body without ``status_code``, which is added. ``headers`` are
-    added to the response.
+    ``body`` is the JSON body, to which ``status_code`` is added. ``headers`` are added to the
+    response.
     """
 
     def __init__(
@@ -43,5 +43,5 @@ def not_found(model: str) -> ApiError:
 
 
 def method_not_allowed(method: str) -> ApiError:
-    """Return ApiError 405."""
+    """Return ApiError 405 for a method that a view does not accept."""
     return ApiError(405, {"detail": f'Method "{method}" not allowed.'})

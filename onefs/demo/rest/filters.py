@@ -10,14 +10,15 @@ from onefs.demo.rest.database import DemoDatabase, Row
 from onefs.demo.rest.django_filter import django_test, read_lookups
 from onefs.demo.rest.lookups import Test, lookup_test
 
-#: (database, parameter, its text) -> the test of one row. Raises ApiError for a refused text
+#: (database, parameter's name, parameter's text) -> the test of one row. Raises ApiError if Alyx
+#: refuses the text
 Filter = Callable[[DemoDatabase, str, str], Test]
 
 
 def lookup_filter(
     model: str, path: str, read: Callable[[str, str], Any] = query_values.text
 ) -> Filter:
-    """Return the filter of rows of ``model`` that does the same as the look-up ``path``.
+    """Return a filter that accepts the rows of ``model`` that fulfil the look-up ``path``.
 
     ``read`` computes the value to look up from the parameter's name and text. If ``read`` returns
     None, the filter accepts every row.
@@ -31,7 +32,11 @@ def lookup_filter(
 
 
 def choice_filter(model: str, path: str, table: str, column: str = "id") -> Filter:
-    """Return the filter by the key of a related row, in ``column`` of ``table``. 400 if unknown."""
+    """Return a filter of rows of ``model`` by the UUID of a related row.
+
+    The related row is in ``table``, with the UUID in ``column``. The filter raises ApiError 400 if
+    no row has the UUID.
+    """
 
     def make(db: DemoDatabase, name: str, value: str) -> Test:
         key = query_values.key(name, value)
@@ -55,7 +60,7 @@ def never(db: DemoDatabase, name: str, value: str) -> Test:
 def filter_tests(
     db: DemoDatabase, filters: Mapping[str, Filter], args: Mapping[str, str]
 ) -> list[Test]:
-    """Return the tests of the ``filters`` whose parameters are in ``args``."""
+    """Return a test for each filter in ``filters`` whose parameter is in ``args``."""
     return [make(db, name, args[name]) for name, make in filters.items() if name in args]
 
 

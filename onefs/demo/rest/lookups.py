@@ -38,11 +38,11 @@ _NO_KIND = Leaf("text", lambda row: None)
 
 
 def lookup_test(db: DemoDatabase, model: str, path: str, value: Any) -> Test:
-    """Return the test that a row of ``model`` fulfils one look-up.
+    """Return the test that a row of ``model`` fulfils the look-up ``path`` with ``value``.
 
-    A row fulfils a look-up through a relation if any related row does. Other look-ups may be
-    fulfilled by other related rows, because Alyx filters separately for each look-up. Raises
-    ApiError 500 for an invalid field or value.
+    If the look-up goes through a relation, one related row that fulfils the look-up is enough. Two
+    look-ups may be fulfilled by two different related rows, because Alyx tests each look-up
+    separately. Raises ApiError 500 for an invalid field or value.
     """
     steps, transforms = _walk(model, path.split("__"))
     name = transforms.pop() if transforms and transforms[-1] in _LOOKUPS else "exact"
@@ -59,7 +59,11 @@ def lookup_test(db: DemoDatabase, model: str, path: str, value: Any) -> Test:
 
 
 def _walk(model: str, parts: Sequence[str]) -> tuple[list[Field], list[str]]:
-    """Return the fields that the first parts of a path name, and the remaining parts."""
+    """Split the parts of a look-up's path, and return ``(fields, remaining parts)``.
+
+    The first parts name the fields. The remaining parts are transforms, such as ``date``, and the
+    kind of comparison, such as ``gte``. Raises ApiError 500 if a part is unknown.
+    """
     steps: list[Field] = []
     for index, part in enumerate(parts):
         fields = MODELS[model]
@@ -81,7 +85,11 @@ def _walk(model: str, parts: Sequence[str]) -> tuple[list[Field], list[str]]:
 def _transformed(
     steps: Sequence[Field], transforms: Sequence[str]
 ) -> tuple[Leaf, Callable[[Any], Any]]:
-    """Return the leaf to compare, and a function that converts a stored value for it."""
+    """Return the column to compare, and a function that converts a stored value before the test.
+
+    ``transforms`` are parts of the path after the fields, such as ``date``. Raises ApiError 500 for
+    an unknown transform.
+    """
     last = steps[-1]
     if isinstance(last, Relation):
         last = _key_leaf(last.model)
@@ -181,7 +189,10 @@ def _compared(compare: Callable[[Any, Any], bool], found: Any, wanted: Any) -> b
 
 
 def _coerced(leaf: Leaf, value: Any) -> Any:
-    """Return ``value`` in the type of the column. Raises ApiError 500 with Django's text."""
+    """Return ``value`` converted to the type of the column.
+
+    Raises ApiError 500 with Django's text if ``value`` cannot be converted.
+    """
     if value is None or leaf.kind == "json":
         return value
     if leaf.kind == "text":
@@ -215,7 +226,10 @@ def _number(value: Any) -> float:
 
 
 def _moment(value: str | None, part: str = "") -> Any:
-    """Return a stored time, or one part of the time. Return None if no time is stored."""
+    """Return a stored time. If ``part`` is given, return only this part, such as ``date``.
+
+    Return None if no time is stored.
+    """
     if not value:
         return None
     moment = timestamp(value)

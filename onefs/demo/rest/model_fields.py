@@ -37,7 +37,10 @@ def _value(record: Any, name: str) -> Any:
 
 
 def _columns(**names: str) -> dict[str, Field]:
-    """Return columns for ``kind="name name ..."``, named as in the record or row."""
+    """Return a column for each name. Each argument is a kind of column: ``kind="name name ..."``.
+
+    The name of a column is also the name of the attribute or key that holds the value.
+    """
     return {
         name: Leaf(kind, partial(_value, name=name))
         for kind, joined in names.items()
@@ -48,7 +51,7 @@ def _columns(**names: str) -> dict[str, Field]:
 def _named(table: str, field: str) -> Relation:
     """Return the relation to the rows of ``table`` whose names are in ``field``.
 
-    For a name that is not in ``table``, a row with the name only is made.
+    If ``table`` has no row with a name, the relation leads to a new row that has only the name.
     """
 
     def get(db: DemoDatabase, record: Any) -> Sequence[Any]:

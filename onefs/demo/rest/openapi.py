@@ -49,7 +49,10 @@ def path_of(view: View) -> str:
 
 
 def _operations(view: View) -> dict[str, Any]:
-    """Return the operations of a path, by method. POST, PUT and PATCH have a body of any fields."""
+    """Return the operations of a path, by method.
+
+    POST, PUT and PATCH have a body in which any field is allowed.
+    """
     read = _operation(view)
     reference = {"$ref": f"#/components/schemas/{_ANY_ROW}"}
     body = {"requestBody": {"content": {"application/json": {"schema": reference}}}}

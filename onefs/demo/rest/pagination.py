@@ -1,4 +1,7 @@
-"""Pages of a list: their JSON, their largest size, and the order of rows, incomplete in Alyx."""
+"""Pages of a list: their JSON, their size, and the order of rows, which may change between pages.
+
+In Alyx some lists have no fixed order, and this module does the same.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,8 @@ from typing import Any, TypeVar
 from urllib.parse import urlencode
 
 DEFAULT_LIMIT = 250
-#: the largest page in rows, since July 2026. A larger limit is reduced to it without an error
+#: the number of rows in the largest page, as in Alyx since July 2026. For a larger limit, Alyx
+#: returns a page of this size and no error
 MAX_LIMIT = 1000
 
 T = TypeVar("T")
@@ -16,7 +20,10 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class PageRequest:
-    """The requested page: at most ``limit`` rows from the row ``offset``, as the server allows."""
+    """The page that a request asks for: at most ``limit`` rows, starting at row ``offset``.
+
+    ``limit`` is already reduced to the largest page that the server allows.
+    """
 
     limit: int
     offset: int
@@ -28,7 +35,11 @@ class PageRequest:
 
 
 def page_of(args: Mapping[str, str]) -> PageRequest:
-    """Return the requested page. Texts, negative numbers and a limit of 0 count as not given."""
+    """Return the page that ``limit`` and ``offset`` in ``args`` ask for.
+
+    A value that is not a whole number above 0 is ignored. A ``limit`` above MAX_LIMIT becomes
+    MAX_LIMIT.
+    """
     limit = _parse_whole_number(args.get("limit"), 0)
     return PageRequest(
         min(limit, MAX_LIMIT) or DEFAULT_LIMIT, _parse_whole_number(args.get("offset"), 0)
@@ -38,7 +49,11 @@ def page_of(args: Mapping[str, str]) -> PageRequest:
 def envelope(
     page: PageRequest, count: int, rows: Sequence[Any], url: str, args: Mapping[str, Sequence[str]]
 ) -> dict[str, Any]:
-    """Return ``count, next, previous, results``. Links are absolute and include the query."""
+    """Return the JSON of a page: ``count``, ``next``, ``previous`` and ``results``.
+
+    ``count`` is the number of rows in all pages. ``next`` and ``previous`` are absolute URLs with
+    the query in ``args``, or None if there is no such page.
+    """
     after, before = page.offset + page.limit, page.offset - page.limit
     return {
         "count": count,
@@ -54,10 +69,10 @@ def ordered(rows: Sequence[T], page: PageRequest) -> Sequence[T]:
 
 
 def partly_ordered(rows: Sequence[T], page: PageRequest, key: Callable[[T], Any]) -> Sequence[T]:
-    """Return a page of a list that is sorted by ``key`` only, in descending order.
+    """Return a page of a list that is sorted only by ``key``, in descending order.
 
-    Every second page has rows with equal keys in reverse order, so that a client that reads all
-    pages may miss some of these rows and get others twice.
+    In every second page, rows with equal keys are in reverse order. A client that reads all pages
+    may therefore miss some of these rows and get other rows twice.
     """
     if page.is_odd:
         backwards = list(reversed(rows))
@@ -66,11 +81,12 @@ def partly_ordered(rows: Sequence[T], page: PageRequest, key: Callable[[T], Any]
 
 
 def unordered(rows: Sequence[T], page: PageRequest) -> Sequence[T]:
-    """Return a page of a list that has no order.
+    """Return a page of a list that has no fixed order.
 
-    Every second page starts two fifths of a page too early. A client that follows ``next`` gets
-    these rows twice and misses the same number of other rows, a fifth of all rows. Alyx does the
-    same (measured: 812 to 841 distinct rows of 1022). A first page that holds all rows is complete.
+    Every second page starts two fifths of a page too early. A client that follows ``next``
+    therefore gets the last rows of the page before twice, and never gets as many other rows. In
+    total the client misses a fifth of all rows. Alyx does the same (measured: 812 to 841 distinct
+    rows of 1022). A first page that holds all rows is complete.
     """
     shift = 2 * page.limit // 5 if page.is_odd else 0
     size = max(0, min(page.limit, len(rows) - page.offset))

@@ -12,12 +12,15 @@ from onefs.demo.rest.filters import Filter, choice_filter, lookup_filter, never,
 from onefs.demo.rest.lookups import Test
 from onefs.demo.rest.session_filters import select_sessions
 
-#: filters of /insertions that select by the insertion's session. They do the same as in /sessions
+#: filters of /insertions that test the insertion's session, as the same filters of /sessions do
 _OF_SESSION = ("lab", "project", "task_protocol", "tag", "datasets", "dataset_types")
 
 
 def select_insertions(db: DemoDatabase, args: Mapping[str, str]) -> list[Row]:
-    """Return the insertions that match ``args``, latest session first, then by name."""
+    """Return the insertions that match ``args``.
+
+    Insertions of the latest session come first. Insertions of one session are sorted by name.
+    """
     rows = select_rows("insertions", _INSERTION, db, args)
     session_args = {name: args[name] for name in _OF_SESSION if name in args}
     if session_args:

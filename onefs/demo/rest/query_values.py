@@ -31,19 +31,22 @@ _DATE = re.compile(r"(\d{4})-(\d{1,2})-(\d{1,2})", re.ASCII)
 
 
 def unchecked(_: str, value: str) -> str:
-    """Return a text without any check."""
+    """Return the text of a parameter without any check."""
     return value
 
 
 def text(field: str, value: str) -> str:
-    """Return a text. Raises ApiError 400 if it contains a NUL."""
+    """Return the text of a parameter. Raises ApiError 400 if the text contains a NUL."""
     if "\x00" in value:
         raise invalid(field, "Null characters are not allowed.")
     return value
 
 
 def number(field: str, value: str) -> int | float:
-    """Return a number, 2 for ``002``. Raises ApiError 400 for any other text."""
+    """Return the number in the text of a parameter. For example, ``002`` gives 2.
+
+    Raises ApiError 400 if the text is not a number.
+    """
     try:
         parsed = Decimal(value)
     except InvalidOperation:
@@ -54,7 +57,10 @@ def number(field: str, value: str) -> int | float:
 
 
 def session_number(_: str, value: str) -> int:
-    """Return the number of a session. Raises ApiError 500 for any other text."""
+    """Return the number in the text of a parameter, which is the number of a session.
+
+    Raises ApiError 500 if the text is not a whole number.
+    """
     try:
         return int(value)
     except ValueError:
@@ -69,12 +75,18 @@ def _parsed(parse: Callable[[str], T], field: str, value: str, message: str) -> 
 
 
 def uuid_text(field: str, value: str) -> str:
-    """Return a UUID in lower case with dashes. Raises ApiError 400 for any other text."""
+    """Return the UUID in the text of a parameter, in lower case with dashes.
+
+    Raises ApiError 400 if the text is not a UUID.
+    """
     return str(_parsed(uuid.UUID, field, value, "Enter a valid UUID."))
 
 
 def key(field: str, value: str) -> str:
-    """Return the UUID of a related row. Raises ApiError 400 for any other text."""
+    """Return the UUID in the text of a parameter, which is the id of a related row.
+
+    The UUID is in lower case with dashes. Raises ApiError 400 if the text is not a UUID.
+    """
     return str(_parsed(uuid.UUID, field, value, f"“{value}” is not a valid UUID."))
 
 
@@ -85,21 +97,24 @@ def unknown_choice(field: str) -> Exception:
 
 
 def timestamp(value: str) -> datetime:
-    """Return an ISO date and time without its zone. For a date alone the time is midnight.
+    """Return the ISO date and time in a text, without the time zone.
 
-    Raises ValueError for any other text.
+    If the text is only a date, the time is midnight. Raises ValueError for an invalid text.
     """
     parsed = datetime.fromisoformat(value.strip().replace("Z", "+00:00"))
     return parsed.replace(tzinfo=None)
 
 
 def moment(field: str, value: str) -> datetime:
-    """Return a date and time. Raises ApiError 400 for any other text."""
+    """Return the date and time in the text of a parameter.
+
+    Raises ApiError 400 if the text is not a date and time.
+    """
     return _parsed(timestamp, field, value, "Enter a valid date/time.")
 
 
 def day(_: str, value: str) -> date:
-    """Return a date. Raises ApiError 500 for any other text."""
+    """Return the date in the text of a parameter. Raises ApiError 500 if the text is not a date."""
     match = _DATE.fullmatch(value)
     if match is None:
         raise failure(
@@ -114,7 +129,10 @@ def day(_: str, value: str) -> date:
 
 
 def outcome(_: str, value: str) -> int:
-    """Return the number of a QC outcome, given by name. Raises ApiError 500 if unknown."""
+    """Return the number of the QC outcome with the name ``value``, in upper or lower case.
+
+    Raises ApiError 500 if no QC outcome has this name.
+    """
     number = QC.get(value.upper())
     if number is None:
         raise failure("Invalidqc, choices are: CRITICAL, FAIL, WARNING, NOT_SET, PASS")
@@ -122,7 +140,10 @@ def outcome(_: str, value: str) -> int:
 
 
 def worst_outcome(value: str) -> int:
-    """Return the number of a QC outcome, given by name or number. ApiError 500 if unknown."""
+    """Return the number of the QC outcome with the name or the number ``value``.
+
+    Raises ApiError 500 if there is no such QC outcome.
+    """
     if value.isascii() and value.isdigit() and int(value) in QC.values():
         return int(value)
     if value.upper() not in QC:

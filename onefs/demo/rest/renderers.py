@@ -38,7 +38,8 @@ _ERROR_PAGE = """
 def negotiate(accept: str | None, wanted: str | None, renderers: Sequence[tuple[str, str]]) -> str:
     """Return the media type of the response, chosen by ``Accept`` and ``?format=``.
 
-    Raises ApiError 406 if ``accept`` includes no type of ``renderers``, 404 for an unknown format.
+    Raises ApiError 406 if ``accept`` includes no type of ``renderers``. Raises ApiError 404 if
+    ``wanted``, the value of ``?format=``, is an unknown format.
     """
     if wanted:
         renderers = [offered for offered in renderers if offered[0] == wanted]
@@ -63,10 +64,10 @@ def _matches(media_type: str, media_range: str) -> bool:
 
 
 def dumps(body: Any) -> str:
-    """Return JSON without blanks. Characters that are not ASCII are not escaped.
+    """Return ``body`` as JSON without blanks. Characters that are not ASCII stay as they are.
 
-    If a file name is not UTF-8, ``body`` cannot be encoded (it contains a single surrogate). Then
-    all characters that are not ASCII are escaped.
+    If ``body`` contains a file name that is not UTF-8, all characters that are not ASCII are
+    escaped, because such a name cannot be encoded.
     """
     text = json.dumps(body, ensure_ascii=False, separators=(",", ":"))
     try:

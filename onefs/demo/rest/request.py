@@ -30,7 +30,11 @@ class ApiRequest:
         return {name: text for name, text in last.items() if text}
 
     def link(self, path: str) -> str:
-        """Return the address of a path. As in DRF, ``?format=`` of the request is added."""
+        """Return the address of a path on the server.
+
+        As in Django REST framework, the parameter ``format`` of the request is added to the
+        address.
+        """
         form = self.query.get("format")
         return f"{self.base}{path}?format={form[-1]}" if form else f"{self.base}{path}"
 
@@ -45,7 +49,10 @@ class ApiRequest:
         row: Callable[[T], Any],
         cut: Callable[[Sequence[T], PageRequest], Sequence[T]],
     ) -> dict[str, Any]:
-        """Return the JSON of one page of ``rows``. ``cut`` selects rows, ``row`` converts each."""
+        """Return the JSON of the requested page of ``rows``.
+
+        ``cut`` selects the rows of the page. ``row`` converts each of these rows to JSON.
+        """
         page = self.page
         shown = [row(each) for each in cut(rows, page)]
         return envelope(page, len(rows), shown, self.base + self.path, self.query)

@@ -52,7 +52,11 @@ def _columns(record: SessionRecord | DatasetRecord, *names: str) -> dict[str, An
 
 
 def _dataset_of_session(db: DemoDatabase, dataset: DatasetRecord, link: Link) -> dict[str, Any]:
-    """Return a dataset with its revision's UUID and its default as text, unlike ``/datasets``."""
+    """Return the JSON of a dataset in the detail of a session.
+
+    Unlike in ``/datasets``, ``revision`` is the UUID of the revision, and ``default_revision`` is
+    the text ``True`` or ``False``.
+    """
     columns = ("id", "name", "dataset_type", "file_size", "hash", "version", "collection", "qc")
     return {
         **_columns(dataset, *columns),
@@ -79,7 +83,7 @@ def dataset_row(db: DemoDatabase, dataset: DatasetRecord, link: Link) -> dict[st
 
 
 def dataset_detail(db: DemoDatabase, dataset: DatasetRecord, link: Link) -> dict[str, Any]:
-    """Return ``/datasets/{id}``: the row of the list without ``protected`` and ``public``."""
+    """Return ``/datasets/{id}``: a row of ``/datasets`` without ``protected`` and ``public``."""
     row = dataset_row(db, dataset, link)
     return {name: value for name, value in row.items() if name not in ("protected", "public")}
 
@@ -112,7 +116,7 @@ def file_row(_: DemoDatabase, file: File, link: Link) -> dict[str, Any]:
 
 
 def insertion_row(db: DemoDatabase, insertion: Row, link: Link) -> dict[str, Any]:
-    """Return a row of ``/insertions``. ``session_info`` is the session's row without url."""
+    """Return a row of ``/insertions``. ``session_info`` is the session's row without ``url``."""
     session = db.session(insertion.get("session"))
     info = {} if session is None else _session_info(db, session, link)
     defaults: dict[str, Any] = {
@@ -127,7 +131,10 @@ def insertion_row(db: DemoDatabase, insertion: Row, link: Link) -> dict[str, Any
 
 
 def insertion_detail(db: DemoDatabase, insertion: Row, link: Link) -> dict[str, Any]:
-    """Return ``/insertions/{pid}``, with a row for each dataset. The qc is a number."""
+    """Return ``/insertions/{pid}``, with a row for each dataset.
+
+    In these rows ``qc`` is a number, not a name.
+    """
     row = insertion_row(db, insertion, link)
     datasets = map(db.dataset, row["datasets"])
     shown = [_dataset_of_insertion(db, d, link) for d in datasets if d is not None]

@@ -22,9 +22,10 @@ _DATASETS = "data_dataset_session_related"
 
 
 def select_sessions(db: DemoDatabase, args: Mapping[str, str]) -> list[SessionRecord]:
-    """Return the sessions that match ``args``, latest first. Some are repeated, as in Alyx.
+    """Return the sessions that match ``args``, latest first.
 
-    Tests that list no datasets run first. Raises ApiError for a value that Alyx refuses.
+    As in Alyx, a session may be repeated. Tests that list no datasets run first. Raises ApiError
+    for a value that Alyx refuses.
     """
     fast = filter_tests(db, _FAST_FILTERS, args)
     slow = filter_tests(db, _SLOW_FILTERS, args)
@@ -45,7 +46,11 @@ def select_sessions(db: DemoDatabase, args: Mapping[str, str]) -> list[SessionRe
 
 
 def _candidates(db: DemoDatabase, args: Mapping[str, str]) -> Sequence[SessionRecord]:
-    """Return the sessions that an index gives for ``args``, or all sessions without an index."""
+    """Return the sessions among which the sessions that match ``args`` can be found.
+
+    If ``args`` names a session, subject or lab, an index gives these sessions. Otherwise return all
+    sessions.
+    """
     if "id" in args:
         session = db.session(query_values.uuid_text("id", args["id"]))
         return [session] if session is not None else []
@@ -58,10 +63,11 @@ def _candidates(db: DemoDatabase, args: Mapping[str, str]) -> Sequence[SessionRe
 
 
 def _joined(rows: Sequence[SessionRecord], args: Mapping[str, str]) -> list[SessionRecord]:
-    """Return each session as often as Alyx does without DISTINCT: once per matching project.
+    """Return ``rows``, with each session repeated as in Alyx: once for each project that matches.
 
-    With ``users``, return a session once if the number of its requested users, times the number of
-    its matching projects, is the number of requested names. Alyx counts users in this way.
+    Without a filter for projects, each session is returned once. With the filter ``users``, Alyx
+    counts the session's requested users and multiplies this count by the number of matching
+    projects. The session is returned, once, if the product is the number of requested names.
     """
     patterns = [args[name].casefold() for name in ("project", "projects") if name in args]
 
@@ -117,9 +123,10 @@ def _atlas(db: DemoDatabase, name: str, value: str) -> Test:
 
 
 def _has_all(value: str, names_of: Callable[[SessionRecord], set[str]]) -> Test:
-    """Return the test that a session has every name in ``value``, a list with commas.
+    """Return the test that a session has every name in ``value``.
 
-    A list that contains a name twice is never fulfilled, as in Alyx.
+    The names in ``value`` are separated by commas. As in Alyx, no session fulfils the test if a
+    name occurs twice in ``value``.
     """
     names = value.split(",")
     return lambda session: len(names_of(session).intersection(names)) == len(names)
@@ -130,9 +137,10 @@ def _dataset_types(db: DemoDatabase, name: str, value: str) -> Test:
 
 
 def _datasets(db: DemoDatabase, value: str, worst: int | None) -> Test:
-    """Return the test that a session has all files that ``value`` names.
+    """Return the test that a session has all the files that ``value`` names.
 
-    A file must exist on a server, and its dataset's QC must not be worse than ``worst``.
+    A file counts only if it exists on a server and the QC of its dataset is not worse than
+    ``worst``. If ``worst`` is None, the QC does not matter.
     """
     limit = max(query_values.QC.values()) if worst is None else worst
     return _has_all(
@@ -146,7 +154,10 @@ def _datasets(db: DemoDatabase, value: str, worst: int | None) -> Test:
 
 
 def _joined_later(db: DemoDatabase, name: str, value: str) -> Test:
-    """Check the text of a filter that :func:`_joined` applies later. Accept every row."""
+    """Return a test that accepts every row, because :func:`_joined` applies this filter later.
+
+    Raises ApiError if the filter's text is invalid.
+    """
     query_values.text(name, value)
     return accept_all
 

@@ -27,7 +27,10 @@ def _table(
     django: bool = False,
     **more: Any,
 ) -> Endpoint:
-    """Return the endpoint of a table, sorted by the column ``order`` ('': not sorted)."""
+    """Return the endpoint of a small table.
+
+    The rows are sorted by the column ``order``. If ``order`` is '', the rows have no fixed order.
+    """
 
     def select(db: DemoDatabase, args: Mapping[str, str]) -> list[Row]:
         rows = select_rows(name, filters, db, args, django=django)
@@ -46,7 +49,10 @@ def _table(
 
 
 def _find(table: str, title: str, db: DemoDatabase, name: str) -> Row | None:
-    """Return the row with a name, or None. Raises ApiError if several rows have the name."""
+    """Return the row with the name ``name``, or None if no row has the name.
+
+    Raises ApiError 500 if several rows have the name.
+    """
     rows = [row for row in db.table(table) if row.get(db.key_of(table)) == name]
     if len(rows) > 1:
         raise failure(f"get() returned more than one {title} -- it returned {len(rows)}!")

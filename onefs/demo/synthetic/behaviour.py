@@ -48,7 +48,11 @@ class Trials:
 
 
 def make_trials(random: np.random.Generator, count: int, skill: float, blocks: bool) -> Trials:
-    """Return trials. ``skill`` is 0 to 1. With ``blocks`` the more likely side alternates."""
+    """Return ``count`` simulated trials.
+
+    ``skill`` is a number from 0 to 1. If ``blocks`` is True, the more likely side of the stimulus
+    changes from block to block. If ``blocks`` is False, both sides are equally likely.
+    """
     probability = _blocks(random, count) if blocks else np.full(count, 0.5)
     left = random.random(count) < probability
     contrast = random.choice(_CONTRASTS, count)
@@ -89,7 +93,8 @@ def make_trials(random: np.random.Generator, count: int, skill: float, blocks: b
 def _blocks(random: np.random.Generator, count: int) -> Array:
     """Return for each trial the probability that the stimulus is on the left.
 
-    The probability is 0.5 in 90 trials, then 0.2 and 0.8 in turn in blocks of 20 to 100 trials.
+    The probability is 0.5 in the first 90 trials. Then blocks of 20 to 100 trials follow, with 0.2
+    and 0.8 in turn.
     """
     side = float(random.choice([0.2, 0.8]))
     parts = [np.full(90, 0.5)]
@@ -101,7 +106,10 @@ def _blocks(random: np.random.Generator, count: int) -> Array:
 
 
 def make_wheel(random: np.random.Generator, trials: Trials) -> tuple[Array, Array]:
-    """Return ``(timestamps, position)``, as a rotary encoder samples a wheel that moves."""
+    """Return ``(timestamps, position)`` of the wheel, as a rotary encoder measures them.
+
+    There are samples only while the wheel moves.
+    """
     begin, end = trials.intervals[0, 0], trials.intervals[-1, 1]
     fidgets = random.uniform(begin, end, 2 * len(trials.choice))
     moved = trials.choice != 0
@@ -176,7 +184,10 @@ def make_eye(
 
 
 def _wander(random: np.random.Generator, count: int, memory: float) -> Array:
-    """Return slow noise around 0: averaged over ``memory`` steps, standard deviation 1."""
+    """Return ``count`` values of slow noise, with mean 0 and standard deviation 1.
+
+    Each value is computed from the last ``memory`` random values.
+    """
     window = max(1, int(memory))
     noise = np.cumsum(random.normal(0.0, 1.0, count + window))
     smooth = (noise[window:] - noise[:-window]) / np.sqrt(window)

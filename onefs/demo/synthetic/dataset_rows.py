@@ -15,7 +15,10 @@ from onefs.demo.synthetic.session_rows import QC, dataset_id, relative_path
 def dataset_rows(
     plan: SessionPlan, eid: str, contents: Mapping[str, bytes]
 ) -> tuple[DatasetRecord, ...]:
-    """Return the rows for a session with ``contents``: path in the session -> bytes."""
+    """Return a dataset row for each file of a session.
+
+    ``contents`` has the bytes of each file, by path inside the session.
+    """
     created = datetime.fromisoformat(plan.date) + timedelta(days=1, hours=2)
     return tuple(
         _dataset_row(plan, eid, path, content, created + timedelta(seconds=position))
@@ -52,7 +55,11 @@ def _dataset_row(
 
 
 def _default_revision(plan: SessionPlan, path: str) -> str:
-    """Return a file's default revision: the newest, or the oldest with ``plan.old_default``."""
+    """Return the default revision of a file: the newest revision of the sorting.
+
+    If ``plan.old_default`` is True, return the oldest revision. Return '' for a file without
+    revisions.
+    """
     collection, _, name = alyx_rows.split_path(path)
     if not plan.revisions or collection != plan.sorting_folder(0):
         return ""

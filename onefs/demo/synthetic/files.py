@@ -141,7 +141,10 @@ def _task_data(recording: Recording) -> str:
 
 
 def _encoder(recording: Recording) -> str:
-    """Return the wheel in the rotary encoder's format: microseconds, and scaled degrees."""
+    """Return the file of wheel positions in the rotary encoder's format.
+
+    Times are in microseconds. Angles are in degrees, multiplied by 3.1.
+    """
     timestamps, position = recording.wheel
     table = np.column_stack([timestamps * 1e6, np.degrees(position) * 6.2 / 2])[::8]
     return "".join(f"Position {int(time)} {angle:.2f} \n" for time, angle in table)
@@ -162,7 +165,10 @@ def _passive(recording: Recording) -> Files:
 
 
 def _probe(recording: Recording, probe: str, revision: str, collection: str) -> Files:
-    """Return the files of one sorting. With a revision, files of channels are left out."""
+    """Return the files of one spike sorting of a probe.
+
+    If ``revision`` is given, the files of channels and templates are left out.
+    """
     folder = f"{collection}/" + (f"#{revision}#/" if revision else "")
 
     def sorting() -> Sorting:
@@ -212,7 +218,11 @@ def metrics(sorting: Sorting, duration: float) -> str:
 
 
 def brain_location(depths: NDArray[Any]) -> str:
-    """Return a row per channel: Allen atlas coordinates in micrometres, and the region."""
+    """Return a table with one row for each channel: the coordinates and the brain region.
+
+    The coordinates are those of the Allen atlas, in micrometres. ``depths`` has the depth of each
+    channel, in micrometres above the tip of the probe.
+    """
     rows = []
     for depth in depths:
         region = histology.region_at(depth)

@@ -47,7 +47,7 @@ _IDS = {acronym: key for key, acronym, _, _ in _TREE}
 _CROSSED = ((900.0, "PO"), (1300.0, "LP"), (1700.0, "DG-mo"), (2300.0, "CA1"), (9999.0, "VISa2/3"))
 _X, _Y, _TIP, _SURFACE = -2243, -2000, -4200, -200
 _SITES = 384
-#: one of this many sites is a channel in the database
+#: of this many adjacent sites on a probe, the first site is a channel in the database
 _CHANNEL_STEP = 8
 _PROVENANCES = ("Ephys aligned histology track", "Histology track", "Micro-manipulator", "Planned")
 ALIGNMENT = "2021-03-01T10:00:00_anne"
@@ -61,18 +61,27 @@ def region_at(depth: float) -> str:
 
 
 def region_ids(depths: Array) -> Array:
-    """Return the Allen id of the region at each depth in micrometres above the tip."""
+    """Return the Allen id of the region at each depth in ``depths``.
+
+    Depths are in micrometres above the tip of a probe.
+    """
     return np.array([_IDS[region_at(depth)] for depth in depths])
 
 
 def coordinates(depths: Array) -> Array:
-    """Return x, y and z of sites at ``depths`` micrometres above the tip of a probe."""
+    """Return the coordinates x, y and z of each site, in micrometres from bregma.
+
+    ``depths`` has the depth of each site, in micrometres above the tip of a probe.
+    """
     columns = [np.full(len(depths), _X), np.full(len(depths), _Y), _TIP + depths]
     return np.column_stack(columns).astype(np.int64)
 
 
 def insertion_json() -> dict[str, Any]:
-    """Return the JSON field for a probe with a traced and aligned track."""
+    """Return the value of the column ``json`` for an insertion.
+
+    The value describes a probe whose track was traced and aligned.
+    """
     extended = {
         "tracing_exists": True,
         "alignment_count": 2,
@@ -84,7 +93,10 @@ def insertion_json() -> dict[str, Any]:
 
 
 def brain_region_rows() -> list[alyx_rows.Row]:
-    """Return ``/brain-regions``: regions that the probes cross, and all regions above."""
+    """Return the rows of ``/brain-regions``.
+
+    The rows are the regions that the probes cross, and the regions that contain these regions.
+    """
     return [
         {
             "id": key,
@@ -99,7 +111,10 @@ def brain_region_rows() -> list[alyx_rows.Row]:
 
 
 def trajectory_rows(insertions: Sequence[alyx_rows.Row]) -> list[alyx_rows.Row]:
-    """Return the rows of ``/trajectories``: four estimates for each probe."""
+    """Return the rows of ``/trajectories``. Each probe has four trajectories.
+
+    The four trajectories of a probe come from four methods, such as the histology track.
+    """
     return [
         _trajectory(insertion, provenance)
         for insertion in insertions
@@ -131,7 +146,10 @@ def _trajectory(insertion: alyx_rows.Row, provenance: str) -> alyx_rows.Row:
 
 
 def channel_rows(trajectories: Sequence[alyx_rows.Row]) -> list[alyx_rows.Row]:
-    """Return the rows of ``/channels``: one in eight sites of each aligned trajectory."""
+    """Return the rows of ``/channels`` for each trajectory that is aligned.
+
+    Of every eight sites on the probe, one site is a channel.
+    """
     sites = spike_sorting.sites(_SITES)[::_CHANNEL_STEP]
     return [
         {

@@ -1,4 +1,4 @@
-"""The synthetic laboratory as a Source. The size and md5 in each row are those of the bytes."""
+"""The synthetic laboratory as a Source. Each row has the true size and md5 of the file."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ CONTENT_CACHE_BYTES = 96 * 2**20
 
 
 class SyntheticLaboratory(Source):
-    """A laboratory of four labs and 50 invented sessions, which are the same after each restart.
+    """A laboratory of four labs and 50 invented sessions. Each restart gives the same sessions.
 
-    The arrays of a session are computed when its datasets are first listed or read. Sizes and md5
-    sums stay in memory. Contents stay in memory only up to ``keep`` bytes in total.
+    The arrays of a session are computed when the session's datasets are first listed or read. Sizes
+    and md5 sums stay in memory. Contents stay in memory only up to ``keep`` bytes in total.
     """
 
     def __init__(self, keep: int = CONTENT_CACHE_BYTES) -> None:

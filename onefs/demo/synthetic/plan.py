@@ -41,15 +41,15 @@ class Subject:
     responsible: str
     sex: str
     birth_date: str
-    #: the day of the subject's first training session. None if ``all_sessions`` adds no training
+    #: the day of the subject's first training session. None for a subject without training
     first: date | None = None
-    #: a number from 0 to 3 that selects the variant of the subject's sessions
+    #: a number from 0 to 3 that decides which probes, revisions and files the sessions have
     story: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class SessionPlan:
-    """The facts about one session from which its data are computed."""
+    """The properties of one session, from which the data of the session are computed."""
 
     eid: str | None
     lab: str
@@ -60,16 +60,16 @@ class SessionPlan:
     kind: SessionKind
     users: tuple[str, ...]
     probes: tuple[str, ...] = ()
-    #: re-sortings of the first probe, oldest first
+    #: the revisions of the first probe's sorting, oldest first
     revisions: tuple[str, ...] = ()
-    #: the folder of the first probe's sorting, inside the probe's folder. '' is that folder itself
+    #: the folder of the first probe's sorting, inside the probe's folder. '' is the probe's folder
     sorter: str = ""
     #: whether the oldest revision is the default, not the newest
     old_default: bool = False
-    #: the size in MiB of the raw recording. 0 means that there is none
+    #: the size in MiB of the raw recording. 0 means no raw recording
     raw_megabytes: int = 0
     eye: bool = False
-    #: from 0 to 1
+    #: how well the mouse does the task, from 0 to 1
     skill: float = 0.9
 
     @property
@@ -78,7 +78,10 @@ class SessionPlan:
         return f"{self.lab}/{self.subject}/{self.date}/{self.number:03d}"
 
     def sorting_folder(self, index: int) -> str:
-        """Return the collection with the sorting of a probe, given by its index in ``probes``."""
+        """Return the collection for the spike sorting of a probe.
+
+        ``index`` is the index of the probe in ``probes``.
+        """
         folder = f"alf/{self.probes[index]}"
         return f"{folder}/{self.sorter}" if self.sorter and index == 0 else folder
 
@@ -142,7 +145,10 @@ def all_sessions() -> Iterator[SessionPlan]:
 
 
 def _training_sessions(subject: Subject, first: date) -> Iterator[SessionPlan]:
-    """Yield a mouse's sessions: training, recordings, and a passive session on the last day."""
+    """Yield a mouse's sessions: training, recordings, and a passive session on the last day.
+
+    ``first`` is the day of the first training session.
+    """
 
     def session(
         days: int, number: int, hour: int, kind: SessionKind, **more: object

@@ -32,7 +32,11 @@ class Recording:
 
     @cached_property
     def trials(self) -> behaviour.Trials:
-        """Return the trials. In a session without task, other arrays are computed from them."""
+        """Return the trials of the session.
+
+        A session without task has trials too, because the wheel, the licks, the pupil and the
+        spikes are computed from trials.
+        """
         plan = self.plan
         random = generator(plan.key, "trials")
         count = int(_TRIALS.get(plan.kind, 90) * random.uniform(0.85, 1.25))
@@ -63,7 +67,7 @@ class Recording:
         return behaviour.make_eye(generator(self.plan.key, "eye"), self.duration, self.trials)
 
     def _sorting(self, probe: str, revision: str) -> spike_sorting.Sorting:
-        """Return the spikes of a probe in one of its sortings."""
+        """Return one spike sorting of a probe. ``revision`` is '' for the first sorting."""
         random = generator(self.plan.key, probe, revision)
         clusters = int(random.integers(28, 44))
         return spike_sorting.make_sorting(random, self.duration, clusters, 384, self.trials.stim_on)

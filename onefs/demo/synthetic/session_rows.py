@@ -1,4 +1,4 @@
-"""Alyx's rows for the sessions of the synthetic laboratory, and the names of their files."""
+"""Alyx's rows for the sessions of the synthetic laboratory, and the names of the files."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from onefs.demo.synthetic.plan import FLOWERS, TUTORIAL, SessionKind, SessionPla
 from onefs.demo.synthetic.recording import Recording
 from onefs.demo.synthetic.tutorial import flowers_files, tutorial_files
 
-#: the quality control outcomes of sessions and datasets. The id decides which one
+#: the quality control outcomes of sessions and datasets. The first digits of an id select one
 QC = ("PASS", "PASS", "PASS", "NOT_SET", "WARNING")
 _PROTOCOLS = {
     SessionKind.TUTORIAL: "spontaneous_wheel1.0.0",
@@ -33,7 +33,7 @@ _PROJECTS = {
 
 
 def session_files(plan: SessionPlan) -> Files:
-    """Return the functions that compute the files of a planned session, by path."""
+    """Return the files of a planned session: path -> the function that computes the content."""
     recording = Recording(plan)
     if plan is TUTORIAL:
         return tutorial_files(recording)
@@ -58,7 +58,10 @@ def dataset_id(plan: SessionPlan, path: str) -> str:
 
 
 def relative_path(plan: SessionPlan, path: str) -> str:
-    """Return a file's path that starts with the subject."""
+    """Return a file's path with subject, date and number: ``subject/date/number/...``.
+
+    ``path`` is the path inside the session.
+    """
     return f"{plan.subject}/{plan.date}/{plan.number:03d}/{path}"
 
 

@@ -30,8 +30,8 @@ Array = NDArray[Any]
 class Sorting:
     """The output of a spike sorter. Spikes are sorted by time.
 
-    Times are in seconds, depths in micrometres from the tip, and amplitudes in volts. The number
-    of a cluster is its row in the cluster arrays.
+    Times are in seconds, depths in micrometres from the tip of the probe, and amplitudes in volts.
+    The number of a cluster is the index of its row in the cluster arrays.
     """
 
     spike_times: Array
@@ -99,8 +99,8 @@ def _spikes(
 ) -> tuple[Array, Array]:
     """Return the time and the neuron of each spike, sorted by time.
 
-    Each neuron is a Poisson process with a rate that the neuron's layer modulates. A spike within
-    the refractory period after the spike before it is left out.
+    Each neuron is a Poisson process with a rate that the neuron's layer modulates. A spike that
+    follows another spike of the neuron within REFRACTORY_SECONDS is left out.
     """
     grid = np.arange(0.0, duration + _STEP_SECONDS, _STEP_SECONDS)
     clocks = [np.cumsum(_modulation(random, grid, events)) for _ in _LAYERS]

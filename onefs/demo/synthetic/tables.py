@@ -33,7 +33,10 @@ _DESCRIPTIONS = {
 def make_tables(
     plans: Mapping[str, SessionPlan], sessions: Sequence[SessionRecord]
 ) -> Mapping[str, Sequence[Mapping[str, Any]]]:
-    """Return the tables by endpoint. ``plans`` has the plan of each session, by eid."""
+    """Return the rows of each small table. Keys are the names of Alyx's endpoints.
+
+    ``plans`` has the plan of each session, by eid.
+    """
     insertions = [row for s in sessions for row in session_rows.insertions(plans[s.eid], s.eid)]
     trajectories = histology.trajectory_rows(insertions)
     paths = {path for plan in plans.values() for path in session_rows.session_files(plan)}

@@ -1,4 +1,4 @@
-"""The two sessions of the ONE tutorial, with the names and types in the tutorial."""
+"""The files of the two sessions in the tutorial of ONE, with the names and types used there."""
 
 from __future__ import annotations
 
@@ -23,7 +23,11 @@ Array = NDArray[Any]
 
 
 class _TwoProbes:
-    """Two sortings in one. Spikes are merged by time, clusters and channels are concatenated."""
+    """The spike sortings of two probes, joined to one sorting.
+
+    Spikes of both probes are merged by time. The clusters and channels of the first probe come
+    before those of the second probe.
+    """
 
     def __init__(self, recording: Recording) -> None:
         self._recording = recording
@@ -49,17 +53,26 @@ class _TwoProbes:
         return np.argsort(np.concatenate([p.spike_times for p in self.probes]), kind="stable")
 
     def spikes(self, field: str, step: int = 0) -> Array:
-        """Return a spike field of both probes. ``step`` is added to the second probe's values."""
+        """Return a field of the spikes of both probes, sorted by time.
+
+        ``step`` is added to the values of the second probe.
+        """
         parts = [getattr(p, field) + n * step for n, p in enumerate(self.probes)]
         merged: Array = np.concatenate(parts)[self.order]
         return merged
 
     def clusters(self, field: str, step: int = 0) -> Array:
-        """Return a cluster field of both probes. ``step`` is added to the second probe's values."""
+        """Return a field of the clusters of both probes. Clusters of the first probe come first.
+
+        ``step`` is added to the values of the second probe.
+        """
         return np.concatenate([getattr(p, field) + n * step for n, p in enumerate(self.probes)])
 
     def waveforms(self) -> Array:
-        """Return waveforms on the channels of both probes, with 0 on the other probe's channels."""
+        """Return the waveform of each cluster on the channels of both probes.
+
+        On the channels of the probe that the cluster is not on, the waveform is 0.
+        """
         every = np.broadcast_to(np.arange(_SITES), (_CLUSTERS, _SITES))
         key = self._recording.plan.key
         first, second = (
@@ -158,7 +171,10 @@ def _piezo(recording: Recording) -> Files:
 
 
 def _even_wheel(recording: Recording) -> Array:
-    """Return the wheel at 100 samples per second, because this session has no timestamps for it."""
+    """Return the positions of the wheel at 100 samples per second.
+
+    The samples are evenly spaced, because this session has no file with timestamps of the wheel.
+    """
     timestamps, position = recording.wheel
     even: Array = np.interp(np.arange(0.0, recording.duration, 0.01), timestamps, position)
     return even
