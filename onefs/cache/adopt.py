@@ -55,7 +55,7 @@ class Adoption:
 def split_uuid(name: str) -> tuple[str, str]:
     """Return the UUID in a file name, and the name without the UUID.
 
-    The UUID is '' if the name has none.
+    The UUID is '' if the name contains no UUID.
     """
     return next(iter(names_with_uuid(name)), ("", name))
 
@@ -69,13 +69,14 @@ def adopt_folder(
     copy: bool = False,
     trust: bool = False,
 ) -> Iterator[Adoption]:
-    """Adopt the files below ``folder`` that agree with the database. Yield the result for each
-    file.
+    """Adopt the files below ``folder`` into the cache. Yield the result for each file.
 
-    The files are linked into the cache: with hard links, or with symbolic links if the cache is on
-    another disk. They belong to the user, so that onefs never evicts, moves or changes them. With
-    ``copy`` the files are copied, and the copies belong to the cache. With ``trust`` a file with
-    the right size is adopted even if the database has no md5. Raises CacheError or CacheFull.
+    A file is adopted if the file's size and md5 are those in the database. The file is linked into
+    the cache with a hard link. If a hard link is impossible (for example because the cache is on
+    another disk), a symbolic link is made. A linked file belongs to the user, so that onefs never
+    evicts, moves or changes the file. With ``copy`` the files are copied, and the copies belong to
+    the cache. With ``trust`` a file with the right size is adopted even if the database has no md5.
+    Raises CacheError or CacheFull.
     """
     adopter = _Adopter(store, watch, copy, trust)
     for root, folders, names in os.walk(folder):
@@ -102,7 +103,11 @@ class _Adopter:
     trust: bool
 
     def adopt(self, path: Path, dataset: Dataset, place: Place) -> Adoption:
-        """Adopt one file. Raises OSError for errors in the cache folder."""
+        """Adopt one file, and return the result.
+
+        The outcome is DIFFERS if the file is missing, or may not be read by this user. Raises
+        OSError for other errors of the disk.
+        """
         try:
             adoption = self._verify(path, dataset)
             if isinstance(adoption, os.stat_result):
@@ -116,11 +121,11 @@ class _Adopter:
             return Adoption(path, AdoptionOutcome.DIFFERS, reason)
 
     def _verify(self, path: Path, dataset: Dataset) -> Adoption | os.stat_result:
-        """Return the status of a file that agrees with the database, else why the file is not
-        adopted.
+        """Verify a file before the file is adopted. Return the file's status.
 
-        The dataset's lock is not held, because readers wait for it, and reading a recording takes
-        minutes.
+        If the file must not be adopted, return an Adoption instead, which contains the reason. The
+        dataset's lock is not held here, because readers wait for the lock, and hashing a recording
+        takes minutes.
         """
         if self.store.cached_path(dataset) is not None:
             return Adoption(path, AdoptionOutcome.ALREADY_CACHED)
@@ -136,7 +141,11 @@ class _Adopter:
     def _adopt_verified(
         self, path: Path, dataset: Dataset, place: Place, verified: os.stat_result
     ) -> Adoption:
-        """Adopt a file that was verified. The caller holds the dataset's lock."""
+        """Adopt a file that was verified, and return the result.
+
+        The file is not adopted if it was written to after the verification. The caller holds the
+        dataset's lock.
+        """
         store = self.store
         changed = Adoption(path, AdoptionOutcome.DIFFERS, "it was written to meanwhile")
         if store.cached_path(dataset) is not None:  # cached after the check

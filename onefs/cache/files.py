@@ -1,4 +1,7 @@
-"""Helpers for files in the cache folder. They raise OSError unless their docstring differs."""
+"""Helpers for files in the cache folder.
+
+The helpers raise OSError. If a helper raises another error, or no error, its docstring says so.
+"""
 
 from __future__ import annotations
 
@@ -19,9 +22,9 @@ log = logging.getLogger(__name__)
 
 @contextmanager
 def disk_errors(root: Path, name: str = "the cache folder") -> Iterator[None]:
-    """Raise CacheFull or CacheError in place of an OSError from the disk of ``root``.
+    """Raise CacheFull or CacheError in place of an OSError in the ``with`` block.
 
-    The message names the folder.
+    The error is CacheFull if the disk is full. The message contains ``name`` and the path ``root``.
     """
     try:
         yield
@@ -42,10 +45,10 @@ def stamp_of(status: os.stat_result) -> tuple[int, int, int]:
 
 
 def identity_of(status: os.stat_result) -> tuple[int, int, int, int]:
-    """Return the stamp and the ctime (ns) of a file.
+    """Return the inode, size, mtime (ns) and ctime (ns) of a file.
 
-    The ctime changes even if a program writes to the file and then sets the old mtime again. It
-    also changes when the file is linked or moved.
+    The ctime changes even if a program writes to the file and then sets the old mtime again. The
+    ctime also changes when the file is linked or moved.
     """
     return *stamp_of(status), status.st_ctime_ns
 
@@ -60,7 +63,7 @@ def scan_folder(folder: Path) -> list[os.DirEntry[str]]:
 
 
 def remove_folder(folder: Path) -> None:
-    """Remove a folder and the files in it, as far as this is possible.
+    """Remove a folder and the files in the folder, as far as this is possible.
 
     Raises no error if a removal fails.
     """
@@ -86,10 +89,12 @@ def remove_if_possible(path: Path) -> None:
 
 
 def make_process_folder(shared: Path) -> Path:
-    """Make a folder in ``shared`` for the partial files of this process alone.
+    """Make a folder in ``shared`` for the partial files of this process. Return the folder's path.
 
-    This is necessary where the file system has no locks. Folders that belong to ended processes, or
-    that were not used for long, are removed.
+    This folder is needed if the file system has no locks, because processes cannot share partial
+    files without locks. Folders of processes that have ended are removed. It is unknown whether a
+    process of another host, of another container or of an earlier boot has ended. The folder of
+    such a process is removed after 30 days without use.
     """
     log.warning(
         "%s: this file system has no byte-range locks, so that files that are being fetched "

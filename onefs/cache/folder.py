@@ -50,10 +50,11 @@ class CacheFolder:
     """The layout of one cache folder, which belongs to one database. Thread-safe.
 
     ``database`` is the name of the database (its host, or ``demo-<hash>``). ``share`` says whether
-    partial files are shared with other processes. If it is None, they are shared where the locks of
-    the file system work. With ``trusted``, symbolic links in the folder may lead out of the folder.
+    partial files are shared with other processes. If ``share`` is None, partial files are shared if
+    locks work on the file system. With ``trusted``, symbolic links in the folder may lead out of
+    the folder.
 
-    Raises UsageError if the folder belongs to another database, CacheError, and OSError.
+    Raises UsageError if the folder belongs to another database. Also raises CacheError and OSError.
     """
 
     def __init__(self, root: Path, database: str, *, share: bool | None, trusted: bool) -> None:
@@ -95,7 +96,7 @@ class CacheFolder:
     def restore(self) -> None:
         """Recreate the folder if it was deleted.
 
-        Raises CacheError while the folder's disk is not mounted, and OSError.
+        Raises CacheError while the folder's disk is not mounted. Also raises OSError.
         """
         if self.read_only or self._guard.is_same_folder():
             return
@@ -115,8 +116,11 @@ class CacheFolder:
             self._guard.note_available_again(recreated=recreated)
 
     def _make_folders(self) -> None:
-        """Make the private subfolders. A group that may write to the root may also write to
-        them."""
+        """Make the private subfolders of ``.onefs``.
+
+        If a group may write to the root of the cache folder, the group may also write to the
+        subfolders.
+        """
         root_stat = None
         for name in _PRIVATE_FOLDERS:
             folder = self.private_folder / name
@@ -128,7 +132,7 @@ class CacheFolder:
     def make_parent_folder(self, final: Path) -> None:
         """Make the folder in which the file ``final`` will be stored.
 
-        Raises CacheError if a symbolic link leads out of the cache folder, and OSError.
+        Raises CacheError if a symbolic link leads out of the cache folder. Also raises OSError.
         """
         self._check_is_inside(final.parent)
         make_folder(final.parent, self.root)
@@ -136,7 +140,7 @@ class CacheFolder:
     def rename_into_place(self, source: Path, final: Path) -> None:
         """Give a file its final name. Make the folder for the file if necessary.
 
-        Raises CacheError if a symbolic link leads out of the cache folder, and OSError.
+        Raises CacheError if a symbolic link leads out of the cache folder. Also raises OSError.
         """
         self._check_is_inside(final.parent)
         try:

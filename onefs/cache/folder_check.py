@@ -1,4 +1,7 @@
-"""Check that a folder may become a cache folder. A folder with other files needs ``--adopt``."""
+"""Check whether a folder may become a cache folder.
+
+A folder that already holds files of other programs may become a cache folder only with ``--adopt``.
+"""
 
 from __future__ import annotations
 
@@ -25,10 +28,11 @@ _MAX_SCANNED_FOLDERS = 1000
 
 
 def check_usable_as_cache(root: Path, state_dir: Path | None = None) -> None:
-    """Raise UsageError if a folder holds other files and is not a cache folder yet.
+    """Raise UsageError if a folder may not be used as the cache folder.
 
-    An empty folder, a new folder, a ONE folder, and with ``--adopt`` any folder, may be used.
-    ``state_dir`` may be in the folder. Raises CacheError if the folder cannot be read.
+    A cache folder, a missing or empty folder, and a ONE folder may be used. With ``--adopt`` any
+    folder may be used. The state folder ``state_dir`` may be in the folder. Raises CacheError if
+    the folder cannot be read.
     """
     if is_adopt_requested():
         return
@@ -50,7 +54,10 @@ def check_usable_as_cache(root: Path, state_dir: Path | None = None) -> None:
 
 
 def is_adopt_requested() -> bool:
-    """Whether ``--adopt`` is given. Raises UsageError if its variable has an invalid value."""
+    """Whether ``--adopt`` or its environment variable ONEFS_ADOPT is given.
+
+    Raises UsageError if the variable has an invalid value.
+    """
     value = os.environ.get(ADOPT_VARIABLE)
     try:
         return bool(value) and parse_boolean(value or "no")
@@ -59,7 +66,10 @@ def is_adopt_requested() -> bool:
 
 
 def mark_as_cache_folder(root: Path) -> None:
-    """Mark a folder as a cache folder if the folder exists. Raises CacheError."""
+    """Make the subfolder ``.onefs``, so that a folder counts as a cache folder.
+
+    Nothing is done if the folder does not exist. Raises CacheError if the subfolder cannot be made.
+    """
     try:
         if root.is_dir():
             make_folder(root / PRIVATE_FOLDER, root)
@@ -70,7 +80,11 @@ def mark_as_cache_folder(root: Path) -> None:
 
 
 def _is_ignored_entry(item: os.DirEntry[str], state_dir: Path | None) -> bool:
-    """Whether an entry belongs to the file system, or is or contains the state folder."""
+    """Whether an entry of a folder is ignored when onefs checks whether the folder is empty.
+
+    The entry is ignored if it is ``lost+found``, the state folder, or a folder that contains the
+    state folder.
+    """
     if item.name in _FILESYSTEM_ENTRIES:
         return True
     return state_dir is not None and state_dir.is_relative_to(item.path)
@@ -85,9 +99,10 @@ def _is_one_folder(items: list[os.DirEntry[str]]) -> bool:
 
 
 def _has_sessions(folder: os.DirEntry[str]) -> bool:
-    """Whether a folder is that of a lab or a subject.
+    """Whether a folder is the folder of a lab or of a subject.
 
-    Such a folder contains a folder named Subjects or DATE, or a folder SUBJECT/DATE.
+    A lab's folder contains a folder ``Subjects``, or folders ``<subject>/<date>``. A subject's
+    folder contains folders that are named by date.
     """
     below = _scan_if_readable(folder)
     if any(item.name == alf.SUBJECTS or alf.is_date(item.name) for item in below):

@@ -20,7 +20,7 @@ from onefs.model import Dataset
 
 log = logging.getLogger(__name__)
 
-#: number of queued files at which syncing begins at once
+#: number of queued files at which syncing begins without further waiting
 FULL_BATCH_FILES = 10_000
 #: most queued files. A file that is added to a full queue is not synced
 MAX_QUEUED_FILES = 100_000
@@ -46,7 +46,7 @@ class FsyncQueue:
     def add(self, dataset: Dataset) -> None:
         """Add the file of a dataset to the queue, to be synced soon.
 
-        The thread is not woken, because that would slow down readers.
+        The thread that syncs is not woken, because waking a thread would slow down readers.
         """
         with self._lock:
             if len(self._queued) < MAX_QUEUED_FILES:
@@ -59,7 +59,10 @@ class FsyncQueue:
                     self._thread = thread
 
     def close(self) -> None:
-        """Sync the queued files. Waits for at most ten seconds."""
+        """Sync the queued files.
+
+        Return after ten seconds, even if some files are not synced yet.
+        """
         self._closing.set()
         with self._lock:
             thread = self._thread
@@ -77,7 +80,7 @@ class FsyncQueue:
     def _next_batch(self) -> list[Dataset]:
         """Wait until syncing should begin, and return all queued files.
 
-        Return an empty list if no files are queued: the thread must then end.
+        Return an empty list if no files are queued. Then the thread must end.
         """
         latest = time.monotonic() + MAX_DELAY_SECONDS
         while True:

@@ -22,7 +22,8 @@ from onefs.model import Dataset
 def has_candidate(store: Store, dataset: Dataset, place: Place) -> bool:
     """Whether there is a file at the ONE path that :func:`verify_in_place` would hash.
 
-    Raises OSError.
+    Return False if the database has no hash, or if there is no file. Also return False if the file
+    was hashed before, contradicts the database, and has not changed since then. Raises OSError.
     """
     if not dataset.md5:
         return False
@@ -38,10 +39,10 @@ def has_candidate(store: Store, dataset: Dataset, place: Place) -> bool:
 
 
 def adopt_in_place(store: Store, dataset: Dataset, place: Place) -> Path | None:
-    """Adopt the file at the ONE path. Return None if there is no file or its hash does not agree.
+    """Adopt the file at the ONE path if its hash agrees with the database. Return the path.
 
-    If the database has no hash, no file is adopted. The caller holds the dataset's lock. Raises
-    CacheError.
+    Return None if no file was adopted. If the database has no hash, no file is adopted. The caller
+    holds the dataset's lock. Raises CacheError.
     """
     verified = verify_in_place(store, dataset, place)
     return None if verified is None else adopt_verified(store, dataset, place, verified)
@@ -50,11 +51,10 @@ def adopt_in_place(store: Store, dataset: Dataset, place: Place) -> Path | None:
 def verify_in_place(
     store: Store, dataset: Dataset, place: Place, watch: Callable[[int], None] = lambda done: None
 ) -> os.stat_result | None:
-    """Return the status of the file at the ONE path if its hash agrees with the database, else
-    None.
+    """Return the status of the file at the ONE path if its hash agrees with the database.
 
-    ``watch`` is called with the number of bytes read so far. The caller needs no lock. Raises
-    CacheError.
+    Otherwise return None. ``watch`` is called with the number of bytes read so far. The caller
+    needs no lock. Raises CacheError.
     """
     with disk_errors(store.root):
         if not has_candidate(store, dataset, place):
@@ -73,9 +73,10 @@ def verify_in_place(
 def adopt_verified(
     store: Store, dataset: Dataset, place: Place, verified: os.stat_result
 ) -> Path | None:
-    """Register a file that was verified. Return None if it was replaced or changed after that.
+    """Record that a verified file is cached. Return the file's path.
 
-    The caller holds the dataset's lock. Raises CacheError.
+    Return None if the file was replaced, changed or removed after the verification. The caller
+    holds the dataset's lock. Raises CacheError.
     """
     final = store.final_path(place)
     with disk_errors(store.root):

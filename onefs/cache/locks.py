@@ -19,9 +19,10 @@ _STRIPE_COUNT = 256
 
 
 def can_lock(folder: Path) -> bool:
-    """Whether locks work on the file system of ``folder``. Two open files are used to try this.
+    """Whether locks work on the file system of ``folder``.
 
-    Raises OSError if no file can be created in ``folder``.
+    To find this out, a temporary file is opened twice and locked. Raises OSError if no file can be
+    created in ``folder``.
     """
     with (
         tempfile.NamedTemporaryFile(dir=folder, prefix="locktest-") as first,
@@ -71,14 +72,19 @@ class DatasetLocks:
 
     @contextmanager
     def _hold_byte(self, number: int) -> Iterator[Callable[[], bool]]:
-        """Yield a function that tries once to lock a dataset's byte. Unlock the byte afterwards."""
+        """Yield a function that tries once to lock the byte of a dataset in the lock file.
+
+        The byte is unlocked at the end of the ``with`` block.
+        """
         with hold_lock_file(self._path, open_or_create) as descriptor:
             yield lambda: try_lock(descriptor, number % (1 << 62))
 
     @contextmanager
     def _hold_stripe(self, number: int) -> Iterator[Callable[[], bool]]:
-        """Yield a function that tries once to take a dataset's thread lock. Release the lock
-        afterwards."""
+        """Yield a function that tries once to take the thread lock of a dataset.
+
+        The lock is released at the end of the ``with`` block.
+        """
         stripe = self._stripes[number % _STRIPE_COUNT]
         acquired = False
 

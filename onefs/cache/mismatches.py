@@ -46,7 +46,7 @@ MISMATCH_TTL_SECONDS = 86400.0
 
 
 class UnconfirmedMismatch(BadContent):
-    """A response contradicts the database, and this is not confirmed yet."""
+    """A response contradicts the database, and the contradiction is not confirmed yet."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +79,11 @@ class Mismatches:
             self._forget_old()
 
     def check(self, dataset: Dataset) -> bool:
-        """Whether a dataset has mismatches. Raises UnconfirmedMismatch during the pause."""
+        """Whether a dataset has mismatches.
+
+        Raises UnconfirmedMismatch during the pause after a mismatch, because the file must not be
+        requested during the pause.
+        """
         mismatch = self._get(dataset)
         if mismatch is None:
             return False
@@ -89,7 +93,10 @@ class Mismatches:
         return True
 
     def describe(self, dataset: Dataset) -> str:
-        """Describe the last mismatch of a dataset in one sentence. Return '' if there is none."""
+        """Return a sentence that describes the last mismatch of a dataset.
+
+        Return '' if the dataset has no mismatch.
+        """
         mismatch = self._get(dataset)
         if mismatch is None:
             return ""
@@ -100,10 +107,10 @@ class Mismatches:
     def note_mismatch(
         self, dataset: Dataset, evidence: str, reason: str, needed: int = REQUIRED_SIZE_MISMATCHES
     ) -> str:
-        """Note a mismatch. If its evidence was now seen ``needed`` times, return the reason of the
-        verdict.
+        """Note a mismatch. Raises UnconfirmedMismatch until the mismatch is confirmed.
 
-        Otherwise raises UnconfirmedMismatch. A mismatch during a pause is not counted.
+        The mismatch is confirmed when ``needed`` responses in succession had the same ``evidence``.
+        Then return ``reason``, with advice for the user. A mismatch during a pause is not counted.
         """
         before, now = self._get(dataset), self.clock()
         if before is not None and now < before.until <= now + LONGEST_PAUSE_SECONDS:
@@ -165,8 +172,7 @@ class Mismatches:
 
 
 def with_advice(reason: str) -> str:
-    """Return the reason of a verdict, and what to do after the server or the database is
-    corrected."""
+    """Return the reason why a file is bad, and the command to run after the cause is corrected."""
     return f"{reason}; when that is put right, run `onefs refresh` on it"
 
 

@@ -95,15 +95,18 @@ class OneTables:
         self._retired: set[OpenTable] = set()
 
     def close(self) -> None:
-        """Close the pair. A table that is being read is closed after its last reader."""
+        """Close both tables.
+
+        A table that is still being read is closed when its last reader has released the table.
+        """
         with self._lock:
             self._replace_pair({})
 
     def current_pair(self) -> Mapping[str, OpenTable]:
-        """Return both tables by name, or no table.
+        """Return the two tables that are shown, by name. Return {} if no tables are shown.
 
-        While the disk fails, the same pair is returned as before. This also holds while a sync
-        renames the tables, and after a sync was killed during the renames.
+        The tables that were shown before are still shown while the disk fails, while a sync renames
+        the tables, and after a sync was killed during the renames.
         """
         with self._lock, suppress(OSError):
             current = _tables_in(self._root)
@@ -120,8 +123,10 @@ class OneTables:
         return dict(self._pair)
 
     def acquire(self, name: str, identity: FileIdentity) -> OpenTable | None:
-        """Return a table to read from until :meth:`release`. Return None if it is not shown any
-        more."""
+        """Return a table to read from. Return None if the table is closed already.
+
+        The caller must call :meth:`release` at the end of the use.
+        """
         with self._lock:
             for table in (*self._pair.values(), *self._retired):
                 if (table.name, table.identity) == (name, identity):
@@ -139,7 +144,8 @@ class OneTables:
     def _is_in_use(self) -> bool:
         """Whether a new pair must wait because the old pair is being read, or was read recently.
 
-        A new pair waits at most MAX_KEEP_SECONDS because of a recent read.
+        While the old pair is being read, the new pair waits without a limit. Because of a recent
+        read, the new pair waits at most MAX_KEEP_SECONDS.
         """
         now = self._clock()
         if self._new_pair_since is None:
@@ -152,7 +158,10 @@ class OneTables:
         )
 
     def _open_pair(self, wanted: Mapping[str, FileIdentity]) -> None:
-        """Show the ``wanted`` files, unless they were replaced before they could be opened."""
+        """Open the ``wanted`` files, and show these files from now on.
+
+        Nothing is changed if a file was replaced before it could be opened.
+        """
         opened: dict[str, OpenTable] = {}
         for name in TABLE_NAMES:
             with suppress(FileNotFoundError):
@@ -180,12 +189,13 @@ class OneTables:
 
 @contextmanager
 def write_tables(root: Path, database: str, source: str, mtime: float) -> Iterator[Path]:
-    """Yield an empty folder for new tables, which replace the old tables at the end.
+    """Yield an empty folder for new tables. The new tables replace the old tables.
 
-    ``source`` is the text that :func:`source_of` will return for the new tables. ``mtime`` is the
-    mtime of the new tables in seconds since the epoch. Raises UsageError if the cache folder
-    belongs to another database than ``database``, or if it has tables that onefs did not write.
-    Raises Busy while another sync writes the tables, CacheError or CacheFull.
+    The tables are replaced at the end of the ``with`` block. ``source`` is the text that
+    :func:`source_of` will return for the new tables. ``mtime`` is the mtime of the new tables in
+    seconds since the epoch. Raises UsageError if the cache folder belongs to another database than
+    ``database``, or if it has tables that onefs did not write. Raises Busy while another sync
+    writes the tables. Also raises CacheError or CacheFull.
     """
     private = root / PRIVATE_FOLDER
     work = private / _WORK_FOLDER_NAME
@@ -206,7 +216,7 @@ def write_tables(root: Path, database: str, source: str, mtime: float) -> Iterat
 
 
 def source_of(root: Path) -> str:
-    """Return the source that the current pair was made from.
+    """Return the text ``source`` that :func:`write_tables` recorded for the current pair.
 
     Return '' if the folder has no pair that onefs wrote.
     """
@@ -252,14 +262,19 @@ def _check_ownership(root: Path) -> None:
 
 
 def _recorded_pairs(root: Path) -> list[dict[str, FileIdentity]]:
-    """Return the new pair and the pair before it, which the record names."""
+    """Return the two pairs that ``tables.json`` names: the new pair, and the pair before it.
+
+    A pair is {} if ``tables.json`` does not name the pair.
+    """
     record = _read_record(root)
     return [_parse_pair(record.get("files")), _parse_pair(record.get("before"))]
 
 
 def _tables_in(folder: Path) -> dict[str, FileIdentity]:
-    """Return the identities of the tables in a folder, by name. Any program may have written
-    them."""
+    """Return the identities of the tables in a folder, by name.
+
+    The tables may have been written by onefs or by another program.
+    """
     tables = {}
     for name in TABLE_NAMES:
         with suppress(FileNotFoundError):
@@ -268,7 +283,10 @@ def _tables_in(folder: Path) -> dict[str, FileIdentity]:
 
 
 def _parse_pair(value: Any) -> dict[str, FileIdentity]:
-    """Parse a pair from the record. Return {} if it is invalid."""
+    """Return the pair that a value in ``tables.json`` describes.
+
+    Return {} if the value is invalid.
+    """
     try:
         return {name: (value[name][0], value[name][1], value[name][2]) for name in value}
     except (TypeError, KeyError, IndexError):
@@ -276,7 +294,7 @@ def _parse_pair(value: Any) -> dict[str, FileIdentity]:
 
 
 def _read_record(root: Path) -> dict[str, Any]:
-    """Read the record. Return {} if the record is missing or invalid."""
+    """Return the content of ``tables.json``. Return {} if the file is missing or invalid."""
     try:
         record = json.loads((root / PRIVATE_FOLDER / _RECORD_NAME).read_bytes())
     except (FileNotFoundError, ValueError):
@@ -285,5 +303,5 @@ def _read_record(root: Path) -> dict[str, Any]:
 
 
 def _is_unmodified(table: OpenTable) -> bool:
-    """Return True if no program has written to an open table."""
+    """Return True if no program has written to a table since onefs opened the table."""
     return stamp_of(os.fstat(table.fd)) == table.identity

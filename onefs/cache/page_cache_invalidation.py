@@ -24,9 +24,10 @@ PageIdentity = tuple[str, int | None, str, str]
 class PageVersions:
     """The version of the bytes that were last opened at each path. Thread-safe.
 
-    A *version* distinguishes different bytes that are served for the same size and md5. Such bytes
-    exist because the server's file may change if there is no md5, and because a file in the cache
-    folder may be edited. The version is '' while nothing of a dataset is cached.
+    The bytes of a dataset can change while its size and md5 in the database stay the same. One
+    reason is that the server's file may change if the database has no md5. Another reason is that a
+    program may edit a file in the cache folder. The *version* is a text that changes with the
+    bytes. The version is '' while nothing of a dataset is cached.
     """
 
     def __init__(self) -> None:
@@ -34,8 +35,10 @@ class PageVersions:
         self._last_opened: LRUCache[str, PageIdentity] = LRUCache(MAX_PATHS)
 
     def note_opened(self, at: Place, dataset: Dataset, version: str) -> bool:
-        """Record that a path is opened. Return True if its bytes are the same as at the last
-        opening."""
+        """Record that the file at a path is opened.
+
+        Return True if the file has the same bytes as the file that was last opened at this path.
+        """
         path, identity = "/".join(at), _identity(dataset, version)
         with self._lock:
             is_same = self._last_opened.get(path) == identity
@@ -48,7 +51,10 @@ class PageVersions:
             self._last_opened["/".join(at)] = _identity(dataset, version)
 
     def forget(self, dataset_id: str) -> None:
-        """Forget all versions of a dataset, so that its cached pages are not used again."""
+        """Forget the versions of a dataset at all paths.
+
+        So the pages of the dataset in the kernel's cache are not used again.
+        """
         with self._lock:
             for path, identity in list(self._last_opened.items()):
                 if identity[0] == dataset_id:
@@ -58,14 +64,13 @@ class PageVersions:
 def version_of_entry(entry: CacheEntry) -> str:
     """Return the version of a complete file.
 
-    The version is the same as when the file was a partial file.
+    If the file was a partial file before, the version is still that of the partial file.
     """
     return entry.source_generation or _version(entry.inode, entry.mtime_ns)
 
 
 def version_of_file(status: os.stat_result) -> str:
-    """Return the version of a file by its ``status``. Used for a small file that was just
-    downloaded."""
+    """Return the version of a small file that was just downloaded, from the file's ``status``."""
     return _version(status.st_ino, status.st_mtime_ns)
 
 

@@ -29,8 +29,8 @@ def check_cache_and_state_folders(cache_dir: Path, state_dir: Path) -> None:
 def check_cache_folder(root: Path) -> None:
     """Raise UsageError if other users may write to a cache folder, or if it has symbolic links.
 
-    Users share a cache as members of the folder's group: the group may write to the folder if this
-    user is a member. Symbolic links named ``*.pqt`` are allowed. Raises CacheError if the folder
+    A group may write to the folder if this user is a member of the group, so that the members can
+    share the cache. Symbolic links named ``*.pqt`` are allowed. Raises CacheError if the folder
     cannot be read.
     """
     check_folder(root, "cache")

@@ -1,12 +1,12 @@
 """Records: what onefs knows about each file in the cache folder.
 
 The record of a dataset is a :class:`CacheEntry` as JSON in ``.onefs/files/<dataset id>.json``,
-published by rename. All processes and hosts that share the folder read the record. A file is
-verified if its record says so; the name of the file does not show this. A file without a record is
+published by rename. All processes and hosts that share the folder read the record. Only the record
+says whether a file is verified. The name of the file does not show this. A file without a record is
 hashed again.
 
-The mtime of the record is the time at which the file was last used, at most an hour too early. This
-time decides the order of eviction.
+The mtime of the record is the time at which the file was last used. This time may be up to one hour
+too early. This time decides the order of eviction.
 """
 
 from __future__ import annotations
@@ -61,18 +61,21 @@ class CacheEntry:
     #: '' after the bytes were synced to disk. Before that, the boot id of the machine that wrote
     #: the bytes, so that the bytes are verified again after a power loss
     boot: str = ""
-    #: first, the generation of the partial file that this file was ('' if it was none). Then an @,
-    #: and the ctime in ns that the file had when it was verified. If the file has another ctime
-    #: now, it is hashed before it is served. Entries of onefs 0.1 have no @ and no ctime
+    #: first, the generation of the partial file that became this file ('' if there was no partial
+    #: file). Then an @, and the ctime in ns that the file had when it was verified. If the file has
+    #: another ctime now, the file is hashed before it is served. Entries of onefs 0.1 have no @ and
+    #: no ctime
     generation: str = ""
-    #: the digest of the bytes if it was computed, and if the database has no digest or another one.
-    #: Otherwise ''
+    #: the computed digest of the bytes, if the database has no digest or another digest. '' if the
+    #: database has the same digest, or if no digest was computed
     digest: str = ""
 
     @property
     def source_generation(self) -> str:
-        """Return the generation of the partial file that this file was. Return '' if there was
-        none."""
+        """Return the generation of the partial file that became this file.
+
+        Return '' if the file was never a partial file.
+        """
         return self.generation.partition("@")[0]
 
     @property
@@ -85,15 +88,15 @@ class CacheEntry:
 
     @property
     def expected_digest(self) -> str:
-        """Return the digest that the bytes must have. Return '' if it is unknown.
+        """Return the digest that the bytes must have. Return '' if this digest is unknown.
 
-        For accepted or unverified bytes this is their own digest, otherwise the digest in the
-        database.
+        For accepted or unverified bytes, return the digest that was computed from the bytes. For
+        other bytes, return the digest in the database.
         """
         return self.digest if self.state in ("accepted", "unverified") else self.claimed_md5
 
     def with_ctime(self, ctime_ns: int) -> CacheEntry:
-        """Return a copy of the entry with another ctime."""
+        """Return a copy of the entry with the ctime ``ctime_ns``."""
         return replace(self, generation=f"{self.source_generation}@{ctime_ns}")
 
 
@@ -101,8 +104,8 @@ class Records:
     """The records of one cache folder. Safe for threads and for other processes.
 
     The folder ``accepted`` has an empty file for each accepted dataset, so that accepted datasets
-    are found without reading every record. The caller creates both folders before anything is
-    written. Raises OSError.
+    are found without reading every record. The caller makes the folders ``folder`` and ``accepted``
+    before a record is written. Methods raise OSError.
     """
 
     def __init__(self, folder: Path, accepted: Path) -> None:
@@ -126,20 +129,21 @@ class Records:
         )
 
     def sync(self, dataset_id: str) -> None:
-        """Sync a dataset's record to disk, and the folders of records and of accepted datasets."""
+        """Sync a dataset's record to disk.
+
+        The folder of the records and the folder of the accepted datasets are synced too.
+        """
         sync_file(Path(self._path(dataset_id)))
         for folder in (self._folder, self._accepted_folder):
             with suppress(OSError):  # some file systems cannot sync a folder
                 fsync_folder(folder)
 
     def mark_synced(self, entry: CacheEntry) -> bool:
-        """Clear the field ``boot`` in the record of an entry. Return False if the record was not
-        changed.
+        """Clear the field ``boot`` in the record of an entry. Return True if this was done.
 
-        The record is not changed if ``boot`` is empty already, or if the record differs from
-        ``entry`` by now. The record is overwritten in place. A process that reads the record at the
-        same moment may find a boot id that never existed. Such a process only verifies the file
-        once more.
+        The record is not changed if ``boot`` is empty already, or if the record is not ``entry``
+        any more. The record is overwritten in place. So a process that reads the record at the same
+        moment may find an invalid boot id. This process then only verifies the file again.
         """
         return bool(entry.boot) and self.replace_if_unchanged(
             entry, replace(entry, boot=" " * len(entry.boot))
@@ -176,7 +180,10 @@ class Records:
             os.unlink(self._path(dataset_id))
 
     def note_use(self, dataset_id: str) -> None:
-        """Note that a dataset's file is used, if the last note is older than an hour."""
+        """Set the time of last use of a dataset's file to now.
+
+        The time is set only if the recorded time is more than one hour old.
+        """
         note_use(self._path(dataset_id), LAST_USE_PRECISION_SECONDS)
 
     def last_used_times(self) -> dict[str, float]:
@@ -236,7 +243,9 @@ def _serialize(entry: CacheEntry) -> bytes:
 
 
 def _parse(text: bytes) -> CacheEntry:
-    """Parse the text of a record. Raises ValueError, TypeError or AttributeError if it is
-    invalid."""
+    """Return the entry in the text of a record.
+
+    Raises ValueError, TypeError or AttributeError if the text is invalid.
+    """
     entry = CacheEntry(**json.loads(text))
     return replace(entry, boot="") if not entry.boot.strip() else entry

@@ -28,9 +28,10 @@ HashedFile = tuple[os.stat_result, str]
 def hash_entry(
     store: Store, entry: CacheEntry, watch: Callable[[int], None] = lambda done: None
 ) -> HashedFile | None:
-    """Hash the file of an entry. Return None if the file was removed. The caller needs no lock.
+    """Return the status and the digest of an entry's file. Return None if the file was removed.
 
-    ``watch`` is called with the number of bytes read so far. Raises OSError.
+    The caller needs no lock. ``watch`` is called with the number of bytes read so far. Raises
+    OSError.
     """
     path = store.root / entry.path
     described = Dataset(entry.dataset_id, "", path.name, md5=entry.expected_digest)
@@ -44,11 +45,13 @@ def hash_entry(
 def reinstate_or_remove(
     store: Store, dataset: Dataset, entry: CacheEntry, hashed: HashedFile | None
 ) -> Path | None:
-    """Record the new ctime of a hashed file, or remove a wrong file. Return the path of a right
-    file.
+    """Return the path of a hashed file if its bytes are right. If they are wrong, remove the file.
 
-    Return None if the file must not be served. A file without an expected digest counts as right,
-    and its digest is recorded. The caller holds the dataset's lock. Raises OSError.
+    Bytes are right if they have the expected digest of ``entry``, or if there is no expected
+    digest. Then the file's new ctime is recorded. The digest is recorded too if the database has no
+    digest for these bytes. Return None if the file must not be served. If ``hashed`` is None, or if
+    the record is not ``entry`` any more, return the path of the dataset's cached file. The caller
+    holds the dataset's lock. Raises OSError.
     """
     if hashed is None or store.records.get(dataset.id) != entry:
         return store.cached_path(dataset)

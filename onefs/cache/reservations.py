@@ -57,7 +57,7 @@ class Reservation:
             self._report()
 
     def release(self) -> None:
-        """Return the reserved space that was not used."""
+        """End the reservation, so that other transfers can reserve the space that was not used."""
         self._report()
         self._space.release(0, self.granted_bytes)
         self.granted_bytes = 0
@@ -84,9 +84,9 @@ class DiskSpace:
         self._evict = evict
 
     def max_readahead(self, most: int) -> int:
-        """Return the length of the longest read-ahead in bytes.
+        """Return the largest number of bytes that may be read ahead.
 
-        This is ``most``, or less if the cache is small.
+        This is ``most``, but at most an eighth of the disk space that the cache may use.
         """
         sizes = [] if self.limits.cache_size is None else [self.limits.cache_size]
         if self.limits.min_free:
@@ -97,9 +97,10 @@ class DiskSpace:
     def reservation(self, size: int, least: int) -> Iterator[Reservation]:
         """Reserve ``size`` bytes, or ``least`` bytes if there is too little space.
 
-        ``least`` is the number of bytes that are needed at once. These bytes may exceed the cache's
-        limit if all cached files are being read. They never use the space that must stay free on
-        the disk.
+        The reservation ends with the ``with`` block. ``least`` is the number of bytes without which
+        the caller cannot continue. These bytes may exceed the cache's limit if no cached file can
+        be evicted now. These bytes never use the space that must stay free on the disk. Raises
+        CacheFull.
         """
         reservation = Reservation(self, self.reserve(size, least))
         try:
@@ -112,9 +113,10 @@ class DiskSpace:
         self._usage.adjust(written, -reserved)
 
     def reserve(self, size: int, least: int) -> int:
-        """Reserve ``size`` bytes, or ``least`` bytes. Return the number of bytes reserved.
+        """Reserve ``size`` bytes, or ``least`` bytes if there is too little space.
 
-        If ``least`` is 0, this may be 0. Raises CacheFull.
+        Return the number of bytes reserved. This number is 0 if ``least`` is 0 and ``size`` bytes
+        do not fit. Raises CacheFull if ``least`` bytes do not fit.
         """
         self._usage.recount_if_needed()
         if self._try_reserve(size):
@@ -128,8 +130,8 @@ class DiskSpace:
             if not self._lacking_free_bytes(least):
                 self._usage.reserve(least, None)
                 return least
-            # Other transfers may return space that they have reserved, or may write blocks that can
-            # be evicted. Blocks that are being hashed now can be evicted later.
+            # Other transfers may release space that they have reserved, or may write blocks that
+            # can be evicted. Blocks that are being hashed now can be evicted later.
             wait_seconds = (
                 RESERVED_WAIT_SECONDS if self._usage.reserved_bytes() else PINNED_WAIT_SECONDS
             )

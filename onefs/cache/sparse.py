@@ -1,9 +1,9 @@
-"""Sparse files: the disk space of files, and the size that is counted for them.
+"""Sparse files: the disk space of files, and the size that is counted for each file.
 
 The size that is *counted* for a file (:func:`disk_size`) depends only on the file's number of
-bytes. So the same size is added when a file is written and subtracted when the file is removed.
-The space that the file system has allocated (:func:`allocated_size`) may be larger, and the file
-system may change it.
+bytes. So the same size is added when a file is written and subtracted when the file is removed. The
+space that the file system has allocated (:func:`allocated_size`) may be larger, and the file system
+may change this space.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ _PAGE_BYTES = 4096
 def can_punch_holes(descriptor: int) -> bool:
     """Whether the file system can free a part of a file. NFS before version 4.2 cannot.
 
-    A hole after the end of the file is used to try this, since it needs no space on a full disk.
-    Raises OSError.
+    A hole after the end of the file is used to try this, since such a hole needs no space on a full
+    disk. Raises OSError.
     """
     return punch_hole(descriptor, disk_size(os.fstat(descriptor).st_size), _PAGE_BYTES)
 
@@ -28,7 +28,7 @@ def can_punch_holes(descriptor: int) -> bool:
 def disk_size(size: int) -> int:
     """Return the bytes of disk that are counted for ``size`` bytes.
 
-    The bytes begin at the beginning of a page.
+    This is ``size``, rounded up to whole pages of 4096 bytes.
     """
     return -(-size // _PAGE_BYTES) * _PAGE_BYTES
 
@@ -45,7 +45,10 @@ def counted_size(path: str | os.PathLike[str]) -> int:
 
 
 def allocated_size(path: str | os.PathLike[str]) -> int:
-    """Return the bytes of disk that are allocated for a file. Return 0 if it does not exist."""
+    """Return the bytes of disk that are allocated for a file.
+
+    Return 0 if the file does not exist.
+    """
     try:
         return os.stat(path, follow_symlinks=False).st_blocks * 512
     except FileNotFoundError:

@@ -45,8 +45,8 @@ class Store(CacheFolder):
             self.mismatched_files: dict[Path, tuple[str, int, int, int]] = {}
             #: responses that contradict the database, and are not confirmed yet
             self.mismatches = Mismatches(self.private_folder / "doubts")
-            #: ids of the datasets from which this process has fetched bytes; None if they are not
-            #: noted
+            #: ids of the datasets from which this process has fetched bytes; None if the
+            #: ids are not noted
             self.fetched_ids: set[str] | None = None
             self.usage = UsageCounter(
                 self.private_folder / "usage", self.measure_usage, shared=self.shared
@@ -54,12 +54,12 @@ class Store(CacheFolder):
             self.on_restored.append(self.usage.reopen)
 
     def close(self) -> None:
-        """Return the disk space that this process has reserved, and close the folder."""
+        """End the space reservations of this process, and close the folder."""
         self.usage.close()
         super().close()
 
     def note_fetch(self, dataset: Dataset) -> None:
-        """Note that this process fetches bytes of a dataset.
+        """Add a dataset's id to ``fetched_ids``, because this process fetches bytes of the dataset.
 
         Nothing is done if ``fetched_ids`` is None.
         """
@@ -67,11 +67,10 @@ class Store(CacheFolder):
             self.fetched_ids.add(dataset.id)
 
     def look_up(self, dataset: Dataset) -> tuple[CacheEntry | None, bool]:
-        """Return the valid entry of a dataset, and whether its file must be hashed before it is
-        served.
+        """Return a dataset's valid entry, and whether its file must be hashed before it is served.
 
-        The file must be hashed if its ctime has changed, and nothing else (see ``rehash.py``). The
-        entry is None if there is no valid entry. Raises CacheError.
+        The file must be hashed if its ctime is the only field that has changed (see ``rehash.py``).
+        Return (None, False) if there is no valid entry. Raises CacheError.
         """
         with disk_errors(self.root):
             record = self.records.get(dataset.id)
@@ -83,18 +82,18 @@ class Store(CacheFolder):
         return None, False
 
     def valid_entry(self, dataset: Dataset) -> CacheEntry | None:
-        """Return the entry of a dataset if it is valid, and if its file needs no hashing. Else
-        return None.
+        """Return a dataset's entry if the entry is valid, and if its file needs no hashing.
 
-        Raises CacheError.
+        Otherwise return None. The entry of a bad dataset can be valid too. Raises CacheError.
         """
         entry, must_hash = self.look_up(dataset)
         return None if must_hash else entry
 
     def cached_path(self, dataset: Dataset) -> Path | None:
-        """Return the path of a dataset's verified file. Return None if there is none.
+        """Return the path of a dataset's file if the file may be served now.
 
-        Raises CacheError.
+        Return None if there is no such file, or if the file must be hashed first. Raises
+        CacheError.
         """
         entry = self.valid_entry(dataset)
         return None if entry is None or entry.state == "bad" else self.root / entry.path
@@ -113,7 +112,11 @@ class Store(CacheFolder):
         ours: bool,
         status: os.stat_result,
     ) -> CacheEntry:
-        """Record a file, with its ``status``, that is in the folder already. Raises OSError."""
+        """Record a file that is in the cache folder already. Return the new entry.
+
+        ``status`` is the status of the file. ``ours`` is True if the file belongs to onefs, which
+        may evict the file. Raises OSError.
+        """
         entry = self._make_entry(dataset, status, path, verdict, ours=ours)
         self._save(entry)
         return entry
@@ -129,13 +132,13 @@ class Store(CacheFolder):
         generation: str = "",
         digest: str = "",
     ) -> Path:
-        """Give a verified partial file its final name, with an atomic rename.
+        """Move a verified partial file to its final path, with an atomic rename. Return this path.
 
         A file that onefs did not download is never overwritten. If such a file has the ONE path,
         the new file is stored in ``.onefs/aside``. ``durable`` says that the bytes are synced to
-        disk. ``digest`` is recorded if the database has no digest or another one. The record is
-        written before the rename, so that no crash leaves a file without a record. The caller holds
-        the dataset's lock. Raises CacheError or CacheFull.
+        disk. ``digest`` is recorded only for accepted or unverified bytes. The record is written
+        before the rename, so that no crash leaves a file without a record. The caller holds the
+        dataset's lock. Raises CacheError or CacheFull.
         """
         with disk_errors(self.root):
             final = self.final_path(place)
@@ -159,10 +162,11 @@ class Store(CacheFolder):
         return final
 
     def reinstate(self, dataset: Dataset, place: Place) -> Path | None:
-        """Publish rejected bytes that agree with the database now. Return None if there are none.
+        """Publish a dataset's rejected bytes if they agree with the database now. Return the path.
 
-        Rejected bytes agree if the database was corrected, or if another host rejected them because
-        of an older listing. The caller holds the dataset's lock. Raises CacheError or CacheFull.
+        Return None if no bytes were published. Rejected bytes agree now if the database was
+        corrected, or if another host rejected the bytes because of an older listing. The caller
+        holds the dataset's lock. Raises CacheError or CacheFull.
         """
         with disk_errors(self.root):
             record = self.records.get(dataset.id)
@@ -199,10 +203,10 @@ class Store(CacheFolder):
             self._save(entry)
 
     def remove_file(self, path: Path) -> int:
-        """Remove a whole file that onefs downloaded. Return the bytes of disk no longer counted for
-        it.
+        """Remove a complete file that onefs downloaded. Return the bytes of disk that were freed.
 
-        Raises OSError if the file is still there. Then its bytes stay counted.
+        Return 0 if the file did not exist. Raises OSError if the file cannot be removed. Then the
+        bytes of the file stay counted.
         """
         freed = counted_size(path)
         with suppress(FileNotFoundError):
@@ -236,8 +240,9 @@ class Store(CacheFolder):
     ) -> None:
         """Record the ctime of a file that was verified, and the other fields of ``fresh``.
 
-        If ``status`` is None, a ctime is recorded that no file has. The caller holds the dataset's
-        lock. Raises OSError.
+        ``status`` is the status of the file. If ``status`` is None, the ctime 0 is recorded, so
+        that the file is hashed before it is served. The caller holds the dataset's lock. Raises
+        OSError.
         """
         fresh = (fresh or entry).with_ctime(0 if status is None else status.st_ctime_ns)
         if self.read_only:
@@ -281,9 +286,9 @@ class Store(CacheFolder):
         return self.is_unchanged(entry) or self._is_truncated(entry, path)
 
     def _is_truncated(self, entry: CacheEntry, path: Path) -> bool:
-        """Whether a file was never synced, and a power loss may have truncated it.
+        """Whether a power loss may have truncated a file that was never synced.
 
-        If another program wrote to the file, its mtime is later: then return False.
+        Return False if the file's mtime shows that another program wrote to the file.
         """
         if entry.boot in ("", self._boot_id):
             return False
@@ -298,9 +303,10 @@ class Store(CacheFolder):
     def _remove_former(
         self, dataset: Dataset, former: CacheEntry | None, keep: tuple[Path | None, ...]
     ) -> None:
-        """Remove the file of a record that is about to be replaced.
+        """Remove the file of the record ``former``, before this record is replaced.
 
-        A file without a record would count as another program's file, which is never removed.
+        A file without a record would count as another program's file, and would never be removed.
+        Files in ``keep`` are not removed.
         """
         if former is None:
             return
@@ -335,9 +341,11 @@ class Store(CacheFolder):
         return not same_ctime or entry.ctime_ns in (None, status.st_ctime_ns)
 
     def _is_valid(self, entry: CacheEntry, dataset: Dataset, *, same_ctime: bool) -> bool:
-        """Whether the size and md5 in the database, and the file, are still those in the entry.
+        """Whether an entry is still valid for a dataset.
 
-        The file of a bad dataset is not checked.
+        The entry must have the size and md5 that the dataset has in the database. The file must be
+        unchanged (see :meth:`is_unchanged`). The file must be synced, or written since the computer
+        was started. The file of a bad dataset is not checked.
         """
         if (entry.claimed_size, entry.claimed_md5) != (dataset.size, dataset.md5):
             return False

@@ -37,11 +37,13 @@ _GUARD_WAIT_SECONDS = 10.0
 
 
 class UsageCounter:
-    """Counts bytes of disk. Thread-safe. ``measure`` returns the number of bytes on the disk.
+    """Counts the bytes of disk that the cache takes. Thread-safe.
 
-    If the file system has no locks or is read-only, the file is not ``shared``. Then each process
-    counts in memory, beginning with the bytes measured at its start. Raises OSError. Raises
-    CacheError if another process holds the file's lock for too long.
+    ``measure`` returns the number of bytes on the disk. ``shared`` is False if the cache folder is
+    read-only, or if its file system has no locks. Then each process counts in memory, beginning
+    with the bytes measured at its start. Raises OSError. Raises CacheError if another process holds
+    the file's lock for more than 10 seconds, or if too many processes use the folder (see
+    MAX_PROCESSES).
     """
 
     def __init__(self, path: Path, measure: Callable[[], int], *, shared: bool) -> None:
@@ -95,8 +97,9 @@ class UsageCounter:
     def recount_if_needed(self) -> None:
         """Measure the bytes on the disk again if a process has died with reservations.
 
-        Afterwards the total is at least the measured number. The total includes reserved bytes,
-        because a part of the reserved bytes may be on the disk already.
+        If the total is less than the measured number, the total is raised to the measured number.
+        The total includes reserved bytes, because a part of the reserved bytes may be on the disk
+        already.
         """
         if self._needs_recount:
             self._needs_recount = False
@@ -115,11 +118,10 @@ class UsageCounter:
                 self._adjust(written, reserved)
 
     def reserve(self, size: int, limit: int | None) -> int:
-        """Reserve ``size`` bytes, and return 0. If the total would exceed ``limit``, return the
-        excess.
+        """Reserve ``size`` bytes if the total stays within ``limit``. Then return 0.
 
-        In the second case no bytes are reserved. If ``limit`` is None, the bytes are always
-        reserved.
+        Otherwise reserve nothing, and return by how many bytes the total would exceed ``limit``. If
+        ``limit`` is None, the bytes are always reserved.
         """
         with self._locked():
             over = 0 if limit is None else max(0, self._total_bytes() + size - limit)
@@ -180,5 +182,8 @@ class UsageCounter:
 
 
 def _open_in_memory(path: str | os.PathLike[str], flags: int) -> int:
-    """Create a file in memory. Locks work on this file as on a file on disk."""
+    """Create a file in memory, and return its descriptor.
+
+    Locks work on this file as on a file on disk. ``flags`` is ignored.
+    """
     return os.memfd_create(os.path.basename(path))

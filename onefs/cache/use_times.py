@@ -16,10 +16,10 @@ LAST_USE_PRECISION_SECONDS = 3600.0
 
 
 def note_use(path: str | os.PathLike[str], precision: float) -> None:
-    """Set the mtime of a file to now, unless it is at most ``precision`` seconds away from now.
+    """Set the mtime of a file to now, if the mtime differs from now by more than ``precision``.
 
-    Nothing is done if the file is missing, or if it may not be changed because it belongs to
-    another user.
+    ``precision`` is in seconds. Nothing is done if the file is missing, or if the file cannot be
+    changed because it belongs to another user.
     """
     with suppress(OSError):
         if abs(time.time() - os.stat(path).st_mtime) > precision:
@@ -27,8 +27,9 @@ def note_use(path: str | os.PathLike[str], precision: float) -> None:
 
 
 def last_use(path: str | os.PathLike[str]) -> float:
-    """Return when the dataset of a record or header was last used, in seconds since the epoch.
+    """Return when a dataset was last used, in seconds since the epoch.
 
-    Raises OSError.
+    ``path`` is the path of the dataset's record, or of the header of its partial file. Raises
+    OSError.
     """
     return os.stat(path).st_mtime

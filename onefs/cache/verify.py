@@ -15,7 +15,7 @@ CHUNK_BYTES = 1 << 20
 
 @dataclass(frozen=True, slots=True)
 class ContentVerdict:
-    """The result of a comparison with the database."""
+    """The result of comparing a file, or its size alone, with the database."""
 
     #: ``cached``, ``unverified``, ``accepted`` or ``bad`` (see ``records.CacheEntry.state``)
     state: str
@@ -64,9 +64,10 @@ def new_hash(dataset: Dataset) -> hashlib._Hash:
 def check_file(
     dataset: Dataset, path: Path, watch: Callable[[int], None] = lambda done: None
 ) -> ContentVerdict:
-    """Return the verdict on a file on disk. The file is hashed only if its size agrees.
+    """Return the verdict on a file on disk.
 
-    ``watch`` is called with the number of bytes read so far. Raises OSError.
+    The file is hashed only if its size agrees with the database. ``watch`` is called with the
+    number of bytes read so far. Raises OSError.
     """
     verdict = check_size(dataset, path.stat().st_size)
     if not verdict.is_good:

@@ -27,10 +27,10 @@ from onefs.integers import parse_whole_number
 
 log = logging.getLogger(__name__)
 
-#: number of distinct paths that are remembered, so that each is stored once. If there are more
-#: paths, some paths are stored more than once.
+#: number of distinct paths that are remembered, so that each path is stored once. If
+#: there are more paths, some paths are stored more than once.
 _MAX_REMEMBERED_PATHS = 200_000
-#: largest number of log lines about datasets that are stored in another folder than their session's
+#: largest number of log lines about datasets that are not stored in the folder of their session
 _MAX_DISAGREEMENT_WARNINGS = 1000
 #: size in KiB of SQLite's page cache during the build
 _SQLITE_CACHE_KIB = 32 * 1024
@@ -71,14 +71,15 @@ def build(
 ) -> BuildResult:
     """Write the SQLite file ``target`` from a sessions table and a datasets table.
 
-    ``target`` must not exist. ``facts`` are added to the facts from the tables. ``origin`` is the
-    name of the database from which the tables must have been made; '' allows any database. Memory
-    grows with the number of sessions (about 200 bytes per session), but not with the number of
-    datasets, because rows are streamed. When this function returns, the file is on the disk.
+    ``target`` must not exist. ``facts`` are values by key (see schema.sql), and are stored in the
+    file with the metadata of the tables. ``origin`` is the name of the database from which the
+    tables must have been made; '' allows any database. Memory grows with the number of sessions
+    (about 200 bytes per session), but not with the number of datasets, because rows are streamed.
+    When this function returns, the file is on the disk.
 
-    Raises UsageError, with the name of the file, if a file is not a cache table or if the two
-    tables do not belong together. Raises CacheFull if the disk is full, and CacheError for other
-    errors of the disk. After an error, the caller must remove ``target``.
+    Raises UsageError, with the name of the file, if a file is not a cache table. Raises UsageError
+    if the two tables do not belong to the same database. Raises CacheFull if the disk is full, and
+    CacheError for other errors of the disk. After an error, the caller must remove ``target``.
     """
     of_sessions = ParquetTable(sessions, _SESSION_COLUMNS)
     with closing(of_sessions), closing(ParquetTable(datasets, _DATASET_COLUMNS)) as of_datasets:
@@ -136,10 +137,11 @@ def _build_file(
 def _valid_at(
     sessions: ParquetTable, datasets: ParquetTable, date_created: str, now: float
 ) -> float:
-    """Return the time at which the tables were valid, in seconds since the epoch.
+    """Return the time at which the tables were made, in seconds since the epoch.
 
-    The time is at most ``now``, because the clock of the computer that made the tables may be fast
-    or in another time zone. Return 1.0 for the tables of a release tag.
+    The time is at most ``now``, because the computer that made the tables may have a wrong clock or
+    another time zone. Return 1.0 for the tables of a release tag, so that any listing from Alyx
+    counts as newer.
     """
     if sessions.is_partial or datasets.is_partial:
         return 1.0
@@ -219,10 +221,11 @@ class _TablesWriter:
         self._connection.executemany(_INSERT_UNUSUAL, others)
 
     def check_result(self, sessions: ParquetTable, datasets: ParquetTable) -> None:
-        """Log how many rows were left out.
+        """Log how many rows were left out, and check that some rows were written.
 
-        Raises UsageError if there are sessions but all were left out. Raises UsageError if there
-        are datasets but all were left out, unless each of them is marked as not existing.
+        Raises UsageError if there are sessions, but all of them were left out. Raises UsageError if
+        there are datasets, but all of them were left out. The second error is not raised if every
+        dataset is marked as not existing.
         """
         for what, count in self._left_out.items():
             log.info("%s: %d %s are left out", datasets.path.parent, count, what)
@@ -252,9 +255,10 @@ class _TablesWriter:
         return self._path_count
 
     def _other_folder_row(self, line: DatasetTableRow, session: int) -> int | None:
-        """Return the row of the path of the folder in which the file server stores a dataset.
+        """Return the row number of the folder in which the file server stores a dataset.
 
-        Return None if this folder is the session's own folder.
+        The number is that of a row in the table ``paths``. Return None if this folder is the
+        session's own folder.
         """
         assert line.stored is not None
         assert line.eid is not None
@@ -279,7 +283,10 @@ class _TablesWriter:
 
 
 def _skip_reason(line: DatasetTableRow, session: int | None) -> str:
-    """Return the reason why a dataset is left out. The reason is logged and counted."""
+    """Return the reason why a dataset is left out, as text for the log.
+
+    Datasets that are left out for the same reason are counted together.
+    """
     if not line.exists:
         return "datasets that do not exist"
     if session is None:
@@ -288,7 +295,10 @@ def _skip_reason(line: DatasetTableRow, session: int | None) -> str:
 
 
 def _with_padded_number(place: str) -> str:
-    """Return the path of a session's folder, with its number padded to three digits."""
+    """Return the path of a session's folder, with the session's number padded to three digits.
+
+    Return the path unchanged if the path does not end with a number.
+    """
     parent, _, number = place.rpartition("/")
     value = parse_whole_number(number)
     return place if value is None else f"{parent}/{value:03d}"

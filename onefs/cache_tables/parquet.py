@@ -132,9 +132,10 @@ class ParquetTable:
 
     @property
     def stated_columns(self) -> list[str]:
-        """The names of those columns, among default_revision and qc, that have no missing value.
+        """The names of the columns in which no value is missing.
 
-        Only rows that have been read are considered.
+        Only the columns default_revision and qc are considered, and only the rows that have been
+        read.
         """
         return [name for name in _OPTIONAL_COLUMNS if name not in self._unstated_columns]
 
@@ -153,11 +154,17 @@ class ParquetTable:
         self._file.close()
 
     def sessions(self) -> Iterator[list[SessionTableRow]]:
-        """Yield the rows of a sessions table, in batches. Raises UsageError if it is damaged."""
+        """Yield the rows of a sessions table, in batches.
+
+        Raises UsageError if the file is damaged.
+        """
         return self._translated_errors(self._sessions())
 
     def datasets(self) -> Iterator[list[DatasetTableRow]]:
-        """Yield the rows of a datasets table, in batches. Raises UsageError if it is damaged."""
+        """Yield the rows of a datasets table, in batches.
+
+        Raises UsageError if the file is damaged.
+        """
         return self._translated_errors(self._datasets())
 
     def _translated_errors(self, batches: Iterator[list[T]]) -> Iterator[list[T]]:

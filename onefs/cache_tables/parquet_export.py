@@ -10,10 +10,11 @@ sessions that share a folder, and datasets that share a path. If exactly one of 
 share a path is the default dataset, this dataset is exported.
 
 If the synced tables do not contain a size, the size is taken from the catalogue in the same folder.
-The catalogue has sizes from Alyx or from a file server (``onefs sync --sizes``). A size that is
-unknown there, too, is null. ONE-api fails for a null in a pandas column of integers (``boolean
-value of NA is ambiguous``). So if any size is null, the metadata declare the column as floats. ONE
-then warns about the size of a dataset without a known size, and loads its file.
+The catalogue has sizes from Alyx or from a file server (``onefs sync --sizes``). If the catalogue
+does not have the size either, the size is null. ONE-api fails for a null in a pandas column of
+integers (``boolean value of NA is ambiguous``). So if any size is null, the metadata declare the
+column as floats. ONE then warns about the size of a dataset without a known size, and loads its
+file.
 """
 
 from __future__ import annotations
@@ -46,7 +47,7 @@ EXPORT_FORMAT_VERSION = 2
 #: number of rows that are in memory at the same time, and number of rows in a row group. A batch
 #: can have more rows, because all rows of a session are in the same batch.
 ROWS_PER_BATCH = 32768
-#: number of distinct paths that are remembered
+#: number of distinct paths that are kept in memory
 _MAX_REMEMBERED_PATHS = 200_000
 #: the oldest version of ONE-api that can read this format
 _MIN_API_VERSION = "2.10"
@@ -131,7 +132,7 @@ class _ExportedPath(NamedTuple):
 
 
 class _Exporter:
-    """Export one SQLite file."""
+    """Exports one SQLite file as two Parquet files."""
 
     def __init__(
         self,
@@ -207,10 +208,11 @@ class _Exporter:
             ]
 
     def _with_unique_paths(self, rows: RowBatch) -> Iterable[tuple[str, tuple[Any, ...]]]:
-        """Return the rows of a session's datasets, each with its path.
+        """Return the rows of a session's datasets that can be exported, each with its path.
 
         A row is left out if its path is also the path of a folder. If several rows have the same
-        path, only the default dataset is kept, and none if there is not exactly one default.
+        path, all of these rows are left out. But if exactly one of these rows is the default
+        dataset, this row is kept.
         """
         paths = [self._path_of_row(row[2]) for row in rows]
         texts = [path.text for path in paths]
@@ -244,9 +246,9 @@ class _Exporter:
         return any(self._known_size(*row) is None for row in self._connection.execute(query))
 
     def _known_size(self, id_: bytes, digest: bytes | None) -> int | None:
-        """Return a dataset's size from the catalogue. Return None if there is none.
+        """Return a dataset's size in bytes from the catalogue. Return None if the size is unknown.
 
-        A size is not used if it was stored with another hash than ``digest``, because then it may
+        A size is not used if it was stored with another hash than ``digest``, because this size may
         be the size of other content.
         """
         md5s = {"", digest.hex() if digest is not None else ""}
@@ -306,7 +308,7 @@ def _open_catalogue_beside(source: Path) -> sqlite3.Connection:
 
 
 def is_complete(facts: Mapping[str, str]) -> bool:
-    """Whether the tables with these facts contain the whole database.
+    """Whether cache tables contain the whole database. ``facts`` are the metadata of the tables.
 
     Return False if the tables contain only the rows of a release tag.
     """
@@ -365,7 +367,7 @@ def _arrow_schema(
 
 
 def _exported_path(path: str) -> _ExportedPath:
-    """Return the path in the tree for a path in the tables."""
+    """Return the path in the tree for a dataset's path in the cache tables."""
     collection, revision, name = split_path(path)
     dataset = Dataset("", "", name, collection=collection, revision=revision)
     folders = alf.dataset_folder(dataset)
@@ -383,7 +385,7 @@ def _parse_date(text: str) -> date | None:
 def _format_date_created(facts: Mapping[str, str]) -> str:
     """Return the time at which the tables were made, as text in UTC.
 
-    The text has no time zone, because ONE compares it with the text that the server sends.
+    The text has no time zone, because ONE compares the text with a text that the server sends.
     """
     seconds = parse_date_created(facts["date_created"]) or 1.0
     return datetime.fromtimestamp(seconds, timezone.utc).strftime("%Y-%m-%d %H:%M")

@@ -39,8 +39,8 @@ class TablesReader(ForkAware):
     """Read the cache tables in the SQLite file ``path``. Thread-safe.
 
     If there is no file, the tables are empty. If a sync replaces the file, the new file is used
-    within one second. A file that is damaged or has another schema version is renamed and a warning
-    is logged; the tables are empty then. Methods raise CacheError if the disk fails.
+    within one second. If the file is damaged or has another schema version, the file is renamed and
+    a warning is logged. Then the tables are empty. Methods raise CacheError if the disk fails.
     """
 
     def __init__(self, path: Path) -> None:
@@ -56,7 +56,8 @@ class TablesReader(ForkAware):
     def before_fork(self, end: float) -> None:
         """Wait for the lock until ``end``, and close the file.
 
-        The file is closed so that the child process does not inherit the connection.
+        ``end`` is a time in seconds of ``time.monotonic()``. The file is closed so that the child
+        process does not inherit the connection.
         """
         self._is_paused = self._lock.acquire(timeout=max(0.0, end - time.monotonic()))
         if self._is_paused:
@@ -70,7 +71,7 @@ class TablesReader(ForkAware):
             self._lock.release()
 
     def after_fork_in_child(self) -> None:
-        """Drop the parent's connection without closing the connection.
+        """Forget the parent's connection without closing the connection.
 
         This is safe, because the connection is read-only and holds no locks.
         """
@@ -85,7 +86,10 @@ class TablesReader(ForkAware):
             self._close_connection()
 
     def check_file_at_next_use(self) -> None:
-        """Make the next read check for a new file, even if the last check was just before."""
+        """Make the next read check whether a sync has replaced the file.
+
+        The check is done even if the last check was less than one second ago.
+        """
         with self._lock:
             self._checked_at = -math.inf
 
@@ -98,29 +102,29 @@ class TablesReader(ForkAware):
 
     @property
     def created_at(self) -> float | None:
-        """The time at which the tables were valid, in seconds since the epoch.
+        """The time at which the tables were made, in seconds since the epoch.
 
-        None if there are no tables, 1.0 for the tables of a release tag.
+        None if there are no tables. 1.0 for the tables of a release tag.
         """
         created = self.fact("created")
         return float(created) if created else None
 
     def fact(self, key: str) -> str:
-        """Return the value of a fact. Return '' if the fact is missing.
+        """Return one value of the tables' metadata. Return '' if there is no value for the key.
 
-        The keys of the facts are described in schema.sql.
+        The keys are described in schema.sql.
         """
         return self.facts().get(key, "")
 
     def stated_columns(self) -> frozenset[str]:
-        """Return the names of those columns that have a value for each dataset.
+        """Return the names of the columns that have a value for each dataset.
 
         Only the columns default_revision and qc are considered.
         """
         return frozenset(self.fact("said").split())
 
     def facts(self) -> dict[str, str]:
-        """Return all facts by key. Return {} if there are no tables."""
+        """Return the tables' metadata by key (see schema.sql). Return {} if there are no tables."""
         with self._lock:
             self._reopen_if_replaced()
             return dict(self._facts)
@@ -146,7 +150,7 @@ class TablesReader(ForkAware):
     def has_datasets(self, eid: str) -> bool:
         """Whether the tables contain a dataset of the session.
 
-        If this is False, Alyx may still have datasets of the session. The tables contain only
+        If the result is False, Alyx may still have datasets of the session. The tables contain only
         datasets in repositories whose names begin with ``flatiron`` or ``aws``.
         """
         query = f"SELECT 1 FROM datasets WHERE session = {_SESSION_ROW} LIMIT 1"
@@ -155,9 +159,9 @@ class TablesReader(ForkAware):
     def sessions_without_datasets(self, after: Session, most: int, all_subjects: bool) -> list[str]:
         """Return the eids of the sessions without datasets that follow the session ``after``.
 
-        At most ``most`` eids are returned. They are ordered by subject, date, number and eid. Only
-        sessions of the same lab are searched, and only of the same subject if ``all_subjects`` is
-        False.
+        At most ``most`` eids are returned. The eids are ordered by subject, date, number and eid.
+        All eids are of the same lab as ``after``. If ``all_subjects`` is False, all eids are also
+        of the same subject as ``after``.
         """
         subject = "" if all_subjects else "AND subject = ?"
         query = (
@@ -185,9 +189,9 @@ class TablesReader(ForkAware):
     ) -> list[tuple[str, int, str]]:
         """Return date, number and eid of each session that matches all conditions.
 
-        ``condition`` is an SQL condition on the columns of the sessions, and ``values`` are its
-        parameters. ``having`` contains sets of row numbers of paths. For each of these sets, a
-        session must have a dataset at one of the paths in the set.
+        ``condition`` is an SQL condition on the columns of the sessions, and ``values`` are the
+        parameters of this condition. Each set in ``having`` contains the row numbers of paths. For
+        each set, a session must have a dataset at one of the paths in the set.
         """
         query = f"SELECT row, date, number, eid FROM sessions WHERE {condition}"
         rows = self._fetch_rows(query, *values)
@@ -203,7 +207,7 @@ class TablesReader(ForkAware):
     def _session_rows_having(self, having: Sequence[Set[int]]) -> set[int]:
         """Return the row numbers of the sessions that have a dataset for each set in ``having``.
 
-        The datasets are scanned only once for all sets.
+        See :meth:`find_sessions`. The datasets are scanned only once for all sets.
         """
         query = "SELECT session, path FROM datasets WHERE path IN (SELECT value FROM json_each(?))"
         pairs = self._fetch_rows(query, json.dumps(sorted(set[int]().union(*having))))
@@ -254,7 +258,7 @@ class TablesReader(ForkAware):
                 return []
 
     def _reopen_if_replaced(self) -> None:
-        """Open the file at the path if it is not the file that is open.
+        """Open the new file if a sync has replaced the file since it was opened.
 
         The check is skipped if the last check was less than one second ago.
         """
@@ -352,7 +356,7 @@ def _uuid_bytes(text: str) -> bytes:
 
 
 def open_tables(path: Path) -> tuple[sqlite3.Connection, dict[str, str]]:
-    """Open the SQLite file of a sync. Return the connection and the facts in the file.
+    """Open the SQLite file of a sync. Return the connection, and the tables' metadata by key.
 
     The connection uses no locks, because no process writes to a finished file. Raises sqlite3.Error
     if the file cannot be read or has another schema version.

@@ -48,7 +48,7 @@ class TablePair(NamedTuple):
 
 
 def find_tables(path: Path, work: Path) -> TablePair:
-    """Return the paths of the two tables that ``path`` names.
+    """Find the sessions table and the datasets table. Return the paths of the two tables.
 
     ``path`` can be a folder, an archive, or one of the two tables. An archive is unpacked into the
     folder ``work``. For a table, the other table must be in the same folder. Raises UsageError,
@@ -74,10 +74,11 @@ def find_tables(path: Path, work: Path) -> TablePair:
 def download_archive(alyx: AlyxClient, target: Path, progress: Callable[[int, int], None]) -> None:
     """Download the server's archive of cache tables to ``target``.
 
-    ``progress`` is called with the number of bytes received and the number of bytes expected, which
-    is 0 if it is unknown. Raises ServerError if the server has no archive, if the archive is larger
-    than MAX_ARCHIVE_BYTES, if the download is slower than MIN_BYTES_PER_SECOND, or if the file is
-    not an archive. Raises the errors of the transport.
+    ``progress`` is called with the number of bytes received and the number of bytes expected. The
+    second number is 0 if the server does not send the size. Raises ServerError if the server has no
+    archive, if the archive is larger than MAX_ARCHIVE_BYTES, if the download is slower than
+    MIN_BYTES_PER_SECOND, or if the file is not an archive. Also raises the errors of requests to
+    Alyx.
     """
     url = f"{alyx.url}/{ARCHIVE_FILE_NAME}"
     with alyx.cache_zip() as stream, target.open("wb") as file:
@@ -98,12 +99,13 @@ def download_archive(alyx: AlyxClient, target: Path, progress: Callable[[int, in
 
 
 def unpack_archive(archive: Path, work: Path) -> TablePair:
-    """Unpack the two tables of an archive into the folder ``work``. Return their paths.
+    """Unpack the two tables of an archive into the folder ``work``. Return the tables' paths.
 
     Other members of the archive are not read. Raises UsageError, with the name of the archive, if
-    the archive is damaged, or does not contain each table exactly once. Raises UsageError if a
-    table is larger than MAX_TABLE_BYTES, or is larger than RATIO_EXEMPT_BYTES and larger than
-    MAX_COMPRESSION_RATIO times the archive. Raises OSError if the disk fails.
+    the archive is damaged, or if it does not contain each table exactly once. Raises UsageError if
+    a table is too large. A table of at most RATIO_EXEMPT_BYTES is never too large. A larger table
+    may have at most MAX_COMPRESSION_RATIO times the size of the archive, and at most
+    MAX_TABLE_BYTES. Raises OSError if the disk fails.
     """
     with _translated_errors(archive):
         _check_directory(archive)
@@ -146,8 +148,8 @@ def _check_archive_size(url: str, size: int) -> None:
 def _check_directory(archive: Path) -> None:
     """Raise BadZipFile if the archive's list of members is longer than _MAX_DIRECTORY_BYTES.
 
-    The module zipfile reads this list into memory, and each entry needs some hundred bytes. Also
-    raises BadZipFile if the archive has the format for more than 4 GiB (ZIP64).
+    The module zipfile reads this list into memory, and each entry needs a few hundred bytes. Also
+    raises BadZipFile if the archive has the format ZIP64, for archives of more than 4 GiB.
     """
     with archive.open("rb") as file:
         size = file.seek(0, os.SEEK_END)
@@ -170,7 +172,10 @@ def _is_archive(path: Path) -> bool:
 
 @contextmanager
 def _translated_errors(archive: Path) -> Iterator[None]:
-    """Turn the exceptions that a damaged archive causes into a UsageError with its name."""
+    """Raise UsageError in place of the exceptions that a damaged archive causes.
+
+    The message contains the path of the archive. Errors of the disk are not replaced.
+    """
     try:
         yield
     except (OnefsError, MemoryError):

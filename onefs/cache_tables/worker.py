@@ -1,8 +1,9 @@
-"""Read and write Parquet files in a child process, so that pyarrow's memory is freed at its end.
+"""Read and write Parquet files in a child process.
 
-``onefs.lowlevel.child_process`` starts the child. The child reads its task as JSON from standard
-input. It writes progress, log lines and the result to standard output, as lines of JSON. The
-child's memory and time are limited, because tables may be damaged or malicious.
+The memory that pyarrow uses is freed when the child process ends. ``onefs.lowlevel.child_process``
+starts the child. The child reads its task as JSON from standard input. The child writes progress,
+log lines and the result to standard output, as lines of JSON. The child's memory and time are
+limited, because tables may be damaged or malicious.
 """
 
 from __future__ import annotations
@@ -48,8 +49,8 @@ def build_in_child(
 ) -> BuildResult:
     """Run :func:`onefs.cache_tables.build.build` in a child process.
 
-    The parameters, the result and the errors are the same. Also raises CacheError if the child
-    fails, and UsageError if the tables need too much memory.
+    The parameters, the result and the errors are those of ``build``. Also raises CacheError if the
+    child fails, and UsageError if the tables need too much memory.
     """
     paths = {"sessions": sessions, "datasets": datasets, "target": target}
     options = {"facts": facts, "origin": origin}
@@ -59,8 +60,8 @@ def build_in_child(
 def export_in_child(source: Path, folder: Path) -> ExportResult:
     """Run :func:`onefs.cache_tables.parquet_export.export` in a child process.
 
-    The parameters and the result are the same. Raises its OnefsErrors, UsageError instead of any
-    other exception, and CacheError if the child fails.
+    The parameters, the result and the OnefsErrors are those of ``export``. Any other exception in
+    the child becomes a UsageError. Also raises CacheError if the child fails.
     """
     paths = {"source": source, "folder": folder}
     return ExportResult(**_run_child("export", source, paths, {}, lambda done, total: None))
@@ -194,7 +195,7 @@ class _PipeLogHandler(logging.Handler):
     """Send log records to the parent process, so that the parent logs them in its own format."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Send one log record to the parent process; see :class:`logging.Handler`."""
+        """Send one log record to the parent process. See :class:`logging.Handler`."""
         _write_message({"log": record.levelno, "name": record.name, "line": record.getMessage()})
 
 

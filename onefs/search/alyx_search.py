@@ -22,21 +22,21 @@ MAX_IDS_PER_LOOKUP = 80
 #: largest number of characters in a query string; the rest of the 4094 bytes is for the other parts
 #: of the request line
 MAX_QUERY_CHARACTERS = 3800
-#: terms for which Alyx sends a session several times: once for each project, dataset or trajectory
-#: that matches
+#: terms for which Alyx sends a session several times: once for each matching project, dataset or
+#: trajectory
 _REPEATING_TERMS = frozenset(
     {"project", "dataset_qc_lte", "atlas_acronym", "atlas_name", "atlas_id"}
 )
 #: a look-up that every session matches, because with any look-up Alyx sends each session only once
 _MATCH_ALL_LOOKUP = "id__isnull,False"
-#: Alyx's names for our terms, if Alyx has another name
+#: by term of onefs, the name of the term in Alyx, if the two names differ
 _ALYX_PARAMETER_NAMES = {"dataset_names": "datasets"}
 
 
 class SearchHit(NamedTuple):
     """One session in the answer to a search."""
 
-    #: the row as Alyx sent it
+    #: the row from Alyx. While Alyx is unreachable, a row made from the catalogue
     row: Row
     session: Session
     #: whether the session has a number; a session without a number has no folder
@@ -44,15 +44,19 @@ class SearchHit(NamedTuple):
 
     @classmethod
     def from_row(cls, row: Row) -> SearchHit:
-        """Parse a row. Raises the errors of :func:`parsing.parse_session`."""
+        """Return the session in a row of Alyx's list of sessions.
+
+        Raises the errors of :func:`parsing.parse_session`.
+        """
         return cls(row, *parsing.parse_session(row))
 
 
 def search_alyx(alyx: AlyxClient, query: Query, limit: int | None) -> dict[str, Row]:
-    """Return at most ``limit`` rows that match every term, by eid, the latest first.
+    """Return the rows of the sessions that match every term, by eid, the latest session first.
 
-    Raises UsageError if the query needs too many or too long requests, and the errors of the
-    client.
+    At most ``limit`` rows are returned. Raises UsageError if the query needs more than
+    MAX_QUERIES_PER_SEARCH requests, or if a request is too long. Also raises the errors of requests
+    to Alyx.
     """
     try:
         rows, is_cut = _fetch_checked_rows(alyx, query, limit)
@@ -66,9 +70,10 @@ def search_alyx(alyx: AlyxClient, query: Query, limit: int | None) -> dict[str, 
 def _fetch_checked_rows(
     alyx: AlyxClient, query: Query, limit: int | None
 ) -> tuple[dict[str, Row], bool]:
-    """Fetch the rows for a search, by eid. Rows that do not match the terms are removed.
+    """Return the rows for a search by eid, and whether Alyx may have more rows.
 
-    Also return True if the answer to a request has ``limit`` rows, so that Alyx may have more.
+    Rows that do not match the terms are removed. Alyx may have more rows if the answer to a request
+    has ``limit`` rows.
     """
     branches = list(_branches(query))
     if len(branches) > MAX_QUERIES_PER_SEARCH:
@@ -93,11 +98,11 @@ def _fetch_checked_rows(
 
 
 def _fetch_branch(alyx: AlyxClient, branch: Mapping[str, str], limit: int | None) -> list[Row]:
-    """Fetch the rows for one branch of a search.
+    """Return the rows for one branch. A branch is the terms of one request (see :func:`_branches`).
 
     In Alyx, a term that needs a join makes the filter for users wrong: users=a,b&project=p finds
-    sessions of only one of the two users (docs/ONE-SEMANTICS.md). So users and such terms are
-    requested separately. Raises UsageError if the request would be too long.
+    sessions of only one of the two users (docs/ONE-SEMANTICS.md). So the term users and the terms
+    that need a join are requested separately. Raises UsageError if the request would be too long.
     """
     if len(urlencode(_alyx_parameters(branch))) > MAX_QUERY_CHARACTERS:
         raise UsageError("the search does not fit into a request: give fewer or shorter names")
@@ -116,10 +121,10 @@ def _fetch_branch(alyx: AlyxClient, branch: Mapping[str, str], limit: int | None
 
 
 def _branches(query: Query) -> Iterator[dict[str, str]]:
-    """Yield the terms of each request that the query needs.
+    """Yield the branches of a query. A branch is the terms of one request, with their values.
 
-    If a session must have one of several values of a term, each value needs its own request. For
-    several such terms, each combination of their values needs its own request.
+    If a session must have one of several values of a term, each value needs its own request. If
+    there are several terms of this kind, each combination of their values needs its own request.
     """
     single: dict[str, str] = {}
     choices: list[list[tuple[str, str]]] = []
@@ -133,7 +138,7 @@ def _branches(query: Query) -> Iterator[dict[str, str]]:
 
 
 def _alyx_parameters(branch: Mapping[str, str]) -> dict[str, str]:
-    """Return the parameters of Alyx's ``/sessions`` endpoint for a branch."""
+    """Return the parameters of Alyx's ``/sessions`` endpoint for the terms of one request."""
     parameters = {_ALYX_PARAMETER_NAMES.get(name, name): value for name, value in branch.items()}
     if "probe" in parameters:
         # Alyx has no filter for probes, but has look-ups
@@ -146,8 +151,9 @@ def _alyx_parameters(branch: Mapping[str, str]) -> dict[str, str]:
 def _with_distinct_sessions(parameters: dict[str, str]) -> dict[str, str]:
     """Return the parameters, changed so that Alyx sends each session only once.
 
-    Repeated sessions would fill pages. A session that is repeated on the next page would look like
-    a sign of lost rows, because pages without an order repeat some rows and lose others.
+    Without this change, pages would contain few different sessions. A session that is repeated on
+    the next page would also look like a sign of lost rows, because pages without an order repeat
+    some rows and lose others.
     """
     if "django" in parameters or _REPEATING_TERMS.isdisjoint(parameters):
         return parameters
@@ -160,9 +166,9 @@ def _ids_lookup(eids: Iterable[str]) -> str:
 
 
 def _explain_error(error: ServerError, query: Query) -> ServerError:
-    """Return the server's error, with a message that names the term which probably causes it.
+    """Return an error with a message that names the search term which probably causes ``error``.
 
-    Return ``error`` itself if no term is known to cause such an error.
+    Return ``error`` itself if the cause is unknown.
     """
     message = ""
     performance = [name for name in ("performance_gte", "performance_lte") if name in query]

@@ -1,4 +1,7 @@
-"""Small tables of names in Alyx (users, labs, projects, ...), cached for use during an outage."""
+"""Small tables of names in Alyx (users, labs, projects, ...).
+
+The rows of the tables are stored, for use while Alyx is unreachable.
+"""
 
 from __future__ import annotations
 
@@ -19,16 +22,18 @@ log = logging.getLogger(__name__)
 
 #: if a request to Alyx raises one of these errors, the catalogue answers instead
 UNAVAILABLE_ERRORS = (Unreachable, DeadlineExceeded, Throttled)
-#: seconds for which a table is fresh
+#: seconds for which the stored rows of a table are used without a request to Alyx
 TABLE_TTL_SECONDS = 3600.0
-#: the tables that a user can list: by name of the table, its endpoint and its column with names
+#: the tables that a user can list: by name of the table, the endpoint in Alyx, and the column that
+#: contains the names
 NAME_TABLES = {
     "dataset-types": ("dataset-types", "name"),
     "users": ("users", "username"),
     "subjects": ("subjects", "nickname"),
     "labs": ("labs", "name"),
 }
-#: by search term, the table with all values of the term: its endpoint and its column with names
+#: by search term, the table with all values of the term: the endpoint in Alyx, and the column that
+#: contains the names
 _TABLE_BY_TERM = {
     "users": ("users", "username"),
     "lab": ("labs", "name"),
@@ -55,11 +60,12 @@ class NameTables:
         self._clock = clock
 
     def list_table(self, what: str) -> list[Row]:
-        """Return the rows of one of :data:`NAME_TABLES`.
+        """Return the rows of the table ``what``, which is one of :data:`NAME_TABLES`.
 
         The rows are at most an hour old, and newer than the last invalidation. While Alyx is
-        unreachable, return the stored rows of any age, or rows made from the names in the
-        catalogue. Raises the error of the request if there are no such rows.
+        unreachable, return the stored rows of any age. If no rows are stored, return rows made from
+        the names in the catalogue. If the catalogue has no names, raises the error of the request
+        to Alyx.
         """
         endpoint, column = NAME_TABLES[what]
         try:
@@ -72,9 +78,11 @@ class NameTables:
             return [{column: name} for name in names]
 
     def _fetch_table(self, endpoint: str, column: str) -> list[Row]:
-        """Return the rows of a table.
+        """Return the rows of a table from Alyx, or the stored rows.
 
-        The stored rows are returned if they are fresh, or while Alyx is unreachable.
+        The stored rows are returned if they are at most an hour old and newer than the last
+        invalidation. While Alyx is unreachable, stored rows of any age are returned. Raises the
+        error of the request if no rows are stored.
         """
         key = f"table/{endpoint}"
         stored = self._stored_rows(key)
@@ -96,7 +104,10 @@ class NameTables:
         return fetched_at >= invalidated_at and self._clock() - fetched_at < TABLE_TTL_SECONDS
 
     def _names_in_catalogue(self, what: str) -> list[str]:
-        """Return the names for one of :data:`NAME_TABLES` from listings and cache tables."""
+        """Return the names for one of :data:`NAME_TABLES`, from listings and cache tables.
+
+        Return an empty list for users, because the catalogue has no names of users.
+        """
         database = self._database()
         if what == "dataset-types":
             return database.dataset_types()
@@ -106,9 +117,9 @@ class NameTables:
         return sorted(labs) if what == "labs" else []
 
     def _names_of_term(self, term: str) -> list[str] | None:
-        """Return all values of a search term.
+        """Return all values that Alyx has for a search term.
 
-        Return None if no table has these values, or if the table cannot be fetched.
+        Return None if Alyx has no table of these values, or if the table cannot be fetched.
         """
         if term not in _TABLE_BY_TERM:
             return None
@@ -120,9 +131,10 @@ class NameTables:
             return None
 
     def _stored_rows(self, key: str) -> tuple[list[Row], float] | None:
-        """Return the rows of a stored answer, and the time of the answer.
+        """Return the rows of the answer that is stored under ``key``, and the time of the answer.
 
-        Return None if there is no such answer, or if it is damaged.
+        The time is in seconds since the epoch. Return None if no answer is stored, or if the stored
+        answer is damaged.
         """
         try:
             body, fetched_at = self._database().stored_answer(key) or ("null", 0.0)
@@ -134,9 +146,9 @@ class NameTables:
 
     @contextmanager
     def _ignore_cache_errors(self) -> Iterator[None]:
-        """Log a warning if an answer cannot be stored.
+        """Log a warning if an answer of Alyx cannot be stored.
 
-        No error is raised, because the caller has the answer.
+        No error is raised, because the answer itself can still be returned to the caller.
         """
         try:
             yield

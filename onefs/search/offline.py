@@ -39,9 +39,9 @@ def is_match(row: Row, query: Query) -> bool:
 def search_catalogue(
     database: CatalogueDatabase, query: Query, limit: int | None = None
 ) -> list[str]:
-    """Return the eids of known sessions that match the query, the latest first.
+    """Return the eids of the sessions in the catalogue that match the query, the latest first.
 
-    Return at most ``limit`` eids. All terms of the query must be :data:`OFFLINE_TERMS`.
+    At most ``limit`` eids are returned. All terms of the query must be in :data:`OFFLINE_TERMS`.
     """
     conditions, values = ["1"], list[object]()
     having: list[tuple[Literal["dataset_type", "name"], str]] = []
@@ -57,7 +57,7 @@ def search_catalogue(
 
 
 def row_of_session(session: Session, url: str) -> Row:
-    """Return a known session in the form of a row of Alyx's list of sessions."""
+    """Return a session from the catalogue in the form of a row of Alyx's list of sessions."""
     moment = datetime.fromtimestamp(session.start_time, timezone.utc).replace(tzinfo=None)
     return {
         "id": session.eid,
@@ -78,9 +78,9 @@ def suggest_names(
 ) -> str:
     """Return a suggestion for a search that found nothing. Return '' if there is no suggestion.
 
-    ``tables`` returns all names for a term, or None if these names are not available. If they are
-    not available, the names in the catalogue are used. An unknown name is then reported only if
-    a similar name is known.
+    ``tables`` returns all names for a term. If ``tables`` returns None, the names in the catalogue
+    are used. The catalogue may not have all names. So the suggestion then names an unknown value
+    only if the catalogue has a similar name.
     """
     for name, values in query.values:
         if name == "dataset_names":
@@ -99,7 +99,10 @@ def suggest_names(
 
 
 def _names_in_catalogue(database: CatalogueDatabase, term: str) -> list[str]:
-    """Return the names for a term that are in the catalogue."""
+    """Return the values of a search term that are in the catalogue.
+
+    Return an empty list for terms other than lab, subject and dataset_types.
+    """
     if term in ("lab", "subject"):
         return database.distinct_values("sessions", term)
     return database.distinct_values("datasets", "dataset_type") if term == "dataset_types" else []

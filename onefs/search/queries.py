@@ -55,7 +55,7 @@ class FoundSessions:
 
     @property
     def rows(self) -> list[Row]:
-        """The rows of the found sessions, as Alyx sent the rows."""
+        """The rows of the found sessions, in the form of rows from Alyx."""
         return [hit.row for hit in self.hits]
 
     def sessions(self) -> Iterator[Session]:
@@ -67,11 +67,15 @@ class SessionQueries(NameTables):
     """Searches in one Alyx database. Thread-safe. The catalogue's file is opened when needed.
 
     Methods raise UsageError, and the errors of requests to Alyx. If Alyx is unreachable and the
-    catalogue cannot answer instead, they raise Unreachable, or Throttled with the time to wait.
+    catalogue cannot answer instead, the methods raise Unreachable, or Throttled with the time to
+    wait.
     """
 
     def search(self, query: Query, limit: int | None = None) -> FoundSessions:
-        """Find the sessions that match every term. Return only the latest ``limit`` sessions."""
+        """Return the sessions that match every term. Return at most ``limit`` sessions, the latest.
+
+        Raises UsageError if the query has no term and ``limit`` is None.
+        """
         if not query.values and limit is None:
             raise UsageError(
                 "a search without any term is the whole table: give a term, or a limit to have "
@@ -94,7 +98,8 @@ class SessionQueries(NameTables):
     def session_of_dataset(self, dataset_id: str) -> str:
         """Return the eid of a dataset's session, from the catalogue or from Alyx.
 
-        Raises NotFound if neither has the dataset.
+        Alyx is asked only if the catalogue does not have the dataset. Raises NotFound if Alyx does
+        not have the dataset.
         """
         eid = self._database().session_of_dataset(dataset_id)
         return eid or self._alyx.session_id_of_dataset(dataset_id)
@@ -122,7 +127,10 @@ class SessionQueries(NameTables):
         self._database().drop_fact(f"search/{name}")
 
     def suggest_names(self, query: Query) -> str:
-        """Return a suggestion for a search that found nothing. Return '' if there is none."""
+        """Return a suggestion for a search that found nothing.
+
+        Return '' if there is no suggestion.
+        """
         return offline.suggest_names(self._database(), query, self._names_of_term)
 
     def _store_result(self, key: str, rows: Mapping[str, Row]) -> None:
@@ -134,9 +142,10 @@ class SessionQueries(NameTables):
     def _search_catalogue(
         self, query: Query, limit: int | None, key: str, trouble: Exception
     ) -> FoundSessions:
-        """Return the stored answer to the same search, or the matching sessions in the catalogue.
+        """Return the stored answer to this search. If no answer is stored, search the catalogue.
 
-        The log warns that the answer is old or may be incomplete. If there is no answer, raises
+        ``trouble`` is the error of the request to Alyx. A warning is logged, because the answer is
+        old or may be incomplete. If the catalogue finds nothing or cannot search for a term, raises
         Throttled if ``trouble`` is Throttled, else Unreachable.
         """
         stored = self._stored_rows(key)
@@ -170,7 +179,8 @@ class SessionQueries(NameTables):
 def _unanswered_error(trouble: Exception, reason: str) -> OnefsError:
     """Return the error for a search that neither Alyx nor the catalogue can answer.
 
-    If Alyx answered with status 429, the error still says when to try again.
+    If ``trouble`` is Throttled (Alyx answered with status 429), the error is Throttled too, and
+    says when to try again. Otherwise the error is Unreachable.
     """
     if isinstance(trouble, Throttled):
         return Throttled(f"{trouble}; {reason}", trouble.retry_after)

@@ -69,7 +69,7 @@ class Query:
     """A parsed search: names of terms with their values, in the order of the vocabulary."""
 
     values: tuple[tuple[str, tuple[str, ...]], ...]
-    #: the largest number of sessions, if the query was written as text and has one; None for all
+    #: the largest number of sessions, if the query was written as text with a limit. Otherwise None
     limit: int | None = None
 
     def get(self, name: str) -> tuple[str, ...]:
@@ -109,7 +109,7 @@ def parse_text(text: str) -> Query:
     """Return the query for a percent-encoded text ``term=value,value&term=value``.
 
     ``date_range=2018-08-24,`` has an open end. ``limit=3`` selects the latest three sessions.
-    Raises UsageError if the text is not such a query.
+    Raises UsageError if the text is invalid.
     """
     terms: dict[str, object] = {}
     limits: list[str] = []
@@ -180,7 +180,10 @@ def _read_values(term: Term, value: object) -> tuple[str, ...]:
 
 
 def _read_date_range(name: str, value: object) -> tuple[str, ...]:
-    """Return the first and the last day. A single date is both the first and the last day."""
+    """Return the first and the last day of a date range, as ``yyyy-mm-dd``.
+
+    A single date is both the first and the last day. Raises UsageError if ``value`` is invalid.
+    """
     if isinstance(value, str) and "," in value:
         value = [end.strip() or None for end in value.split(",")]
     ends = _take_items(name, value, 3) if _is_sequence(value) else [value]
@@ -247,7 +250,10 @@ def _read_text(name: str, value: object) -> str:
 
 
 def _read_name(name: str, value: object) -> str:
-    """Return a name that Alyx accepts in a comma-separated list."""
+    """Return a name for a comma-separated list that is sent to Alyx.
+
+    Raises UsageError if the name contains a comma or is invalid.
+    """
     text = _read_text(name, value)
     if "," in text:
         raise UsageError(f"{name}: {_quoted(text)} contains a comma: give a list of names")
@@ -293,9 +299,10 @@ def _read_outcome(name: str, value: object) -> str:
 
 
 def _read_lookups(name: str, value: object) -> str:
-    """Return Django look-ups in the form for Alyx, after a check.
+    """Return Django look-ups in the form for Alyx.
 
-    The form is pairs of ``field__lookup`` and value, all separated by commas.
+    The form is pairs of ``field__lookup`` and value, all separated by commas. Raises UsageError if
+    ``value`` does not have this form.
     """
     text = _read_text(name, value)
     parts = _split_outside_brackets(text)
