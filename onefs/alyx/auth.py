@@ -26,18 +26,19 @@ log = logging.getLogger(__name__)
 
 
 def is_token_like(text: str) -> bool:
-    """Whether the user's answer to "password or token" is a token (40 hex digits in Alyx)."""
+    """Whether ``text`` has the form of an Alyx token: 40 hex digits in lower case."""
     return _TOKEN_PATTERN.fullmatch(text) is not None
 
 
 def fetch_token(
     transport: Transport, url: str, username: str, password: str, deadline: float = DEADLINE_SECONDS
 ) -> Secret:
-    """Obtain a user's token with the password, within ``deadline`` seconds.
+    """Return a user's token, which Alyx sends in exchange for the password.
 
-    Alyx returns the same token each time. Raises AlyxCredentials for a wrong user name or password
-    (Alyx answers 400 to both). Raises ServerError if ``url`` is not an Alyx server, and Unreachable
-    if Alyx answers 500. Also raises what ``Transport.post_json`` raises.
+    Alyx returns the same token each time. Takes at most ``deadline`` seconds. Raises
+    AlyxCredentials if the user name or the password is wrong. Raises ServerError if ``url`` is not
+    an Alyx server, and Unreachable if Alyx answers 500. Also raises what ``Transport.post_json``
+    raises.
     """
     answer = transport.post_json(
         f"{url}/auth-token",
@@ -63,10 +64,10 @@ def _is_valid_in_header(token: str) -> bool:
 def check_token(
     transport: Transport, url: str, token: str, deadline: float = DEADLINE_SECONDS
 ) -> None:
-    """Check within ``deadline`` seconds that Alyx accepts the token for reading.
+    """Check that Alyx accepts the token for reading, within ``deadline`` seconds.
 
-    Raises AlyxCredentials if Alyx refuses the token, ServerError if ``url`` is not an Alyx server,
-    and Unreachable if Alyx answers 500. Also raises what ``Transport.get_json`` raises.
+    Raises AlyxCredentials if Alyx refuses the token. Raises ServerError if ``url`` is not an Alyx
+    server, and Unreachable if Alyx answers 500. Also raises what ``Transport.get_json`` raises.
     """
     answer = transport.get_json(
         f"{url}/labs",
@@ -86,10 +87,11 @@ def check_token(
 def obtain_token(
     transport: Transport, settings: Settings, answer: str, deadline: float = DEADLINE_SECONDS
 ) -> Secret:
-    """Return the token for ``answer``, which the user gave to "password or token".
+    """Return a token for ``answer``, the user's answer to the question "password or token".
 
-    A token is checked, and a password is exchanged for a token. Raises what :func:`check_token` and
-    :func:`fetch_token` raise.
+    If the answer is a token, Alyx is asked whether the token is valid. If the answer is a password,
+    Alyx is asked for the user's token. Raises what :func:`check_token` and :func:`fetch_token`
+    raise.
     """
     if is_token_like(answer):
         check_token(transport, settings.url, answer, deadline)
@@ -106,12 +108,13 @@ def log_in(
     *,
     deadline: float = DEADLINE_SECONDS,
 ) -> Secret:
-    """Return a token that the server accepts: the known token, or a new one, which is stored.
+    """Return a token that the server accepts.
 
-    A known token comes from the environment or the store. A new token is obtained with a password
-    from the environment or from ``ask``. If the new token cannot be stored, a warning is logged.
-    Raises AlyxCredentials if the server refuses both token and password, or if neither is known.
-    Also raises what :func:`check_token` and :func:`fetch_token` raise.
+    First, the token in the environment or in the store is checked. If there is no such token, or
+    the server refuses the token, a new token is obtained with a password from the environment or
+    from ``ask``, and is stored. If the new token cannot be stored, a warning is logged. Raises
+    AlyxCredentials if no token is found or obtained that the server accepts. Also raises what
+    :func:`check_token` and :func:`fetch_token` raise.
     """
     refusal = AlyxCredentials(no_login_message(settings))
     token = find_token(settings, store, environ)
@@ -130,15 +133,15 @@ def log_in(
 
 
 def unsaved_token(settings: Settings, store: CredentialStore, token: Secret) -> Secret:
-    """Return ``token`` if a log-in could not store it. Return an empty Secret if it is stored.
+    """Return ``token`` if it is not stored. Return an empty Secret if it is stored.
 
-    The caller must pass an unsaved token on to the process that needs it.
+    If the token is not stored, the caller must pass the token to each process that needs it.
     """
     return Secret("") if find_token(settings, store) == token else token
 
 
 def save_token(settings: Settings, store: CredentialStore, token: Secret) -> None:
-    """Store a token for later commands. If this fails, log a warning.
+    """Store a token for later commands. If the token cannot be stored, log a warning.
 
     No error is raised, because the current command can use the token anyway.
     """
@@ -149,7 +152,7 @@ def save_token(settings: Settings, store: CredentialStore, token: Secret) -> Non
 
 
 def no_login_message(settings: Settings) -> str:
-    """Return a message that tells why no token can be obtained, and what the user can do."""
+    """Return a message that says why there is no token, and what the user can do."""
     if not settings.username:
         return (
             f"no user name is known for {settings.url}: give --username, or set ONEFS_USERNAME "
@@ -162,7 +165,8 @@ def no_login_message(settings: Settings) -> str:
 
 
 def _server_message(answer: JsonAnswer) -> str:
-    """Return a colon and the message in Alyx's answer, or '' if there is no message."""
+    """Return the error message in Alyx's answer after a colon and a blank, or '' without a
+    message."""
     body = answer.body
     others = body.get("non_field_errors")
     errors = [body.get("detail"), *(others if isinstance(others, list) else ())]
@@ -171,7 +175,11 @@ def _server_message(answer: JsonAnswer) -> str:
 
 
 def _not_alyx_error(url: str, answer: JsonAnswer) -> OnefsError:
-    """Return the error for an answer that Alyx does not send, or for a 500."""
+    """Return the error for an answer that a working Alyx does not send.
+
+    Return Unreachable if the status is 500. Otherwise return a ServerError, which says that ``url``
+    is not an Alyx server.
+    """
     if answer.status == 500:
         return database_down_error(url, answer)
     return ServerError(

@@ -29,10 +29,10 @@ MAX_IDS_PER_REQUEST = 85
 class AlyxClient:
     """A read-only client of one Alyx server. Thread-safe.
 
-    ``deadline`` is the number of seconds that one request may take in all. ``rate_limiter`` limits
-    the number of requests. Every method raises Unreachable, DeadlineExceeded, Throttled,
-    AlyxCredentials or ServerError. Methods return a session as a pair of the session and a flag.
-    The flag is True if the session has a number.
+    ``deadline`` is the longest time in seconds for one request with its retries. ``rate_limiter``
+    limits the number of requests. Every method raises Unreachable, DeadlineExceeded, Throttled,
+    AlyxCredentials or ServerError. Many methods return each session as a tuple of the session and a
+    flag. The flag is True if the session has a number.
     """
 
     def __init__(
@@ -50,10 +50,11 @@ class AlyxClient:
     def low_priority(
         self, seconds: float = float("inf"), deadline: float | None = None
     ) -> AlyxClient:
-        """Return a client whose requests have low priority for their first ``seconds``.
+        """Return a client that sends each request with low priority.
 
-        A request of low priority does not use the reserve of the rate limiter. ``deadline``
-        replaces the deadline of this client.
+        A request of low priority does not use the reserve of the rate limiter. A request that has
+        waited for ``seconds`` gets normal priority. If ``deadline`` is given, it replaces the
+        deadline of this client.
         """
         other = copy.copy(self)
         other._sender = self._sender.low_priority(seconds, deadline)
@@ -61,10 +62,10 @@ class AlyxClient:
         return other
 
     def probe(self, deadline: float = 3.0) -> None:
-        """Check that the server answers within ``deadline`` seconds.
+        """Check that the server answers within ``deadline`` seconds, with any status except 500.
 
-        Any answer is accepted, except a 500. Raises what :meth:`RequestSender.get` raises, except
-        AlyxCredentials, Throttled and ServerError.
+        Return also if the server refuses the request. Raises Unreachable if there is no answer or
+        if the answer is a 500, and DeadlineExceeded after ``deadline`` seconds.
         """
         try:
             self.low_priority(deadline=deadline)._sender.get("labs", {"limit": "1"})
@@ -83,28 +84,32 @@ class AlyxClient:
         return parsing.parse_rows(rows.values(), parsing.parse_repository, "data-repository")
 
     def subjects(self, lab: str) -> list[str]:
-        """Return the nicknames of all subjects in a lab (exact name), also without sessions."""
+        """Return the nicknames of all subjects in a lab. Subjects without sessions are included.
+
+        The name of the lab must be exact, including upper and lower case.
+        """
         rows = self._paginator.rows_by_name("subjects", {"lab": lab}, parsing.subject_key)
         of_lab = [row for row in rows.values() if alf.valid_text(str(row.get("lab", lab))) == lab]
         return parsing.parse_rows(of_lab, parsing.name_parser("nickname"), f"subjects of {lab}")
 
     def sessions(self, lab: str, subject: str) -> list[tuple[Session, bool]]:
-        """Return the sessions of a subject in a lab (exact names).
+        """Return the sessions of a subject in a lab.
 
-        Alyx ignores upper and lower case in names. Therefore sessions of other labs and subjects in
-        its answer are removed.
+        Both names must be exact, including upper and lower case. Alyx ignores upper and lower case.
+        Therefore sessions of other labs and subjects are removed from Alyx's answer.
         """
         sessions = self._find_sessions({"lab": lab, "subject": subject})
         return [item for item in sessions if item[0].lab == lab and item[0].subject == subject]
 
     def sessions_of_lab(self, lab: str) -> list[tuple[Session, bool]]:
-        """Return all sessions of a lab (exact name)."""
+        """Return all sessions of a lab. The name must be exact, including upper and lower case."""
         return [item for item in self._find_sessions({"lab": lab}) if item[0].lab == lab]
 
     def sessions_by_ref(self, subject: str, date: str, number: int) -> list[tuple[Session, bool]]:
         """Return the sessions with this subject, date and number.
 
-        There is more than one session if two labs have a subject with the same nickname.
+        Several sessions are returned if several labs have a subject with the same nickname. The
+        list is empty if Alyx has no such session.
         """
         query = {"subject": subject, "date_range": f"{date},{date}", "number": str(number)}
         return [item for item in self._find_sessions(query) if item[0].subject == subject]
@@ -117,9 +122,10 @@ class AlyxClient:
         return parsing.parse_session(rows[eid])
 
     def sessions_by_eid(self, eids: Sequence[str]) -> list[tuple[Session, bool]]:
-        """Return the sessions with these eids that Alyx has, with one query.
+        """Return the sessions with these eids, with one query.
 
-        There may be at most :data:`MAX_IDS_PER_REQUEST` eids.
+        There may be at most :data:`MAX_IDS_PER_REQUEST` eids. Eids that Alyx does not have are left
+        out.
         """
         names = ",".join(f"'{eid}'" for eid in eids)
         sessions = self._find_sessions({"django": f"id__in,[{names}]"})
@@ -161,12 +167,13 @@ class AlyxClient:
         return self._parse_datasets(eid, rows.values())
 
     def datasets_of_sessions(self, eids: Sequence[str]) -> dict[str, list[DatasetRow]] | None:
-        """Return the datasets of several sessions by eid, with one request.
+        """Return a dictionary from each eid to the datasets of this session, with one request.
 
-        There may be at most :data:`MAX_IDS_PER_REQUEST` eids. A session that Alyx does not know has
-        an empty list. Return None if the datasets do not fit into one page or one answer. Then the
-        caller must request fewer sessions, because several pages without order can lose rows.
-        Raises TooLarge if the datasets of a single session do not fit into one answer.
+        There may be at most :data:`MAX_IDS_PER_REQUEST` eids. A session that Alyx does not know
+        gets an empty list. Return None if the datasets do not fit into one page or one answer. Then
+        the caller must request fewer sessions. Several pages are not requested, because Alyx's
+        pages have no order, so that rows can be lost between two pages. Raises TooLarge if the
+        datasets of a single session do not fit into one answer.
         """
         names = ",".join(f"'{eid}'" for eid in eids)
         query = {"django": f"session__in,[{names}]", "limit": str(PAGE_ROWS)}
@@ -193,15 +200,18 @@ class AlyxClient:
     # -- cache tables, and rows that are missing in the cache tables
 
     def cache_info(self) -> dict[str, Any] | None:
-        """Return the server's description of its cache tables, or None if there is none."""
+        """Return the server's description of its cache tables, or None if the server has no cache
+        tables."""
         return self._sender.get_object("cache/info/", "cache/info/")
 
     def cache_zip(self) -> Stream:
-        """Return a stream of the archive of cache tables. The caller must check the status."""
+        """Return a stream of the archive of cache tables. The caller must check the stream's HTTP
+        status."""
         return self._sender.stream("cache.zip")
 
     def subjects_by_lab(self) -> dict[str, list[str]]:
-        """Return the nicknames of the subjects in each lab, by lab."""
+        """Return a dictionary from the name of each lab to the nicknames of the subjects in this
+        lab."""
         subjects: dict[str, list[str]] = {}
         rows = self._paginator.all_rows("subjects", {}, parsing.subject_key).values()
         lab_of, nickname_of = parsing.name_parser("lab"), parsing.name_parser("nickname")
@@ -213,8 +223,8 @@ class AlyxClient:
     def sessions_since(self, lab: str, moment: datetime) -> list[tuple[Session, bool]]:
         """Return a lab's sessions that were registered or changed since ``moment``.
 
-        ``moment`` is a time of Alyx's clock. All sessions of the lab are returned if this Alyx
-        cannot filter by time.
+        ``moment`` is a time of Alyx's clock. If this version of Alyx cannot filter by time, all
+        sessions of the lab are returned.
         """
         since = f"auto_datetime__gte,{moment.isoformat(timespec='seconds')}"
         try:
@@ -252,7 +262,7 @@ class AlyxClient:
         return list(rows.values())[:most]
 
     def table_rows(self, endpoint: str, column: str) -> list[parsing.Row]:
-        """Return all rows of a small table. ``column`` contains the name of each row."""
+        """Return all rows of a small table. ``column`` is the column with the name of each row."""
 
         def key(row: parsing.Row) -> str:
             return f"{row.get(column)} {row.get('lab')}"

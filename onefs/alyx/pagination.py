@@ -1,10 +1,11 @@
-"""Pagination: reads complete lists from Alyx, each row once, although pages have no order.
+"""Pagination: reads complete lists from Alyx, and each row once, although pages have no order.
 
-Alyx returns at most 1,000 rows per page, also for a larger limit. Most lists have no order, so that
-some rows are lost and others repeated from page to page, but ``count`` is right. The URL in
-``next`` is never requested, because the server builds this URL from the Host header. A list that
-stays incomplete raises an error. A list that needs more rows, pages or seconds than any list of
-Alyx raises TooLarge, even if no caller waits for the list.
+Alyx returns at most 1,000 rows per page, even if the request asks for more. Most lists have no
+order. Therefore a row may be on two pages, and another row may be on no page. But the number of
+rows in ``count`` is right. The URL in ``next`` is never requested, because the server builds this
+URL from the Host header. If some rows of a list are still missing at the end, an error is raised.
+If a list needs more rows, pages or seconds than any real list of Alyx, TooLarge is raised, so that
+reading a list always ends.
 """
 
 from __future__ import annotations
@@ -61,7 +62,8 @@ class ListPage:
 
 
 class ListCost:
-    """Counts the pages, rows and bytes of one list. Methods raise TooLarge beyond the limits."""
+    """Counts the pages, rows and bytes of one list. Methods raise TooLarge if a count is too
+    large."""
 
     def __init__(self, name: str) -> None:
         self._name = name
@@ -70,7 +72,8 @@ class ListCost:
         self._size = self._value_count = 0.0
 
     def add_page(self) -> None:
-        """Count a page that is about to be requested."""
+        """Count a page that is about to be requested. Raises TooLarge also after
+        MAX_LIST_SECONDS."""
         self._pages += 1
         if self._pages > MAX_LIST_PAGES:
             raise TooLarge(f"{self._name} does not end within {MAX_LIST_PAGES} pages")
@@ -78,7 +81,10 @@ class ListCost:
             raise TooLarge(f"{self._name} does not end within {MAX_LIST_SECONDS:g} s")
 
     def add_rows(self, rows: dict[str, parsing.Row], page: ListPage, key: RowKey) -> None:
-        """Add the rows of a page to ``rows``, by key, and count the new rows and their bytes."""
+        """Add the rows of a page to ``rows``, which is a dictionary by row key.
+
+        Rows that were not in ``rows`` before are counted, with their bytes.
+        """
         before = len(rows)
         for row in page.rows:
             rows.setdefault(_key_of(row, key), row)
@@ -104,13 +110,13 @@ class Paginator:
     def rows_by_name(
         self, endpoint: str, query: Mapping[str, str], key: RowKey
     ) -> dict[str, parsing.Row]:
-        """Return the rows that ``query`` selects by names, by key.
+        """Return the rows whose names match ``query``, as a dictionary by key.
 
-        Rows with other names can be included, so that callers must compare the names. Alyx removes
-        blanks at both ends of query values, and therefore never finds a name that ends in a blank.
-        A name that starts or ends with a blank is left out of the query. If no rows are found, the
-        list is requested again with the original bytes of names that :func:`alf.valid_text` has
-        escaped because these names are not UTF-8.
+        Rows with other names can be included, so the caller must compare the names. A name that
+        starts or ends with a blank is left out of the query, because Alyx removes such blanks from
+        the query and then does not find the name. If no row is found, the list is requested again.
+        This second query contains the original bytes of names that :func:`alf.valid_text` has
+        escaped because they are not UTF-8.
         """
         sent = {name: value for name, value in query.items() if value == value.strip()}
         rows = self.all_rows(endpoint, sent, key)
@@ -120,12 +126,12 @@ class Paginator:
     def all_rows(
         self, endpoint: str, query: Mapping[str, str], key: RowKey
     ) -> dict[str, parsing.Row]:
-        """Return every row of a list once, by key.
+        """Return every row of a list once, as a dictionary by key.
 
-        The offset of a page is the number of rows received before, and does not depend on the
-        limit. If rows are missing, because pages without order lose rows, the list is read again
-        with another page size. Raises ServerError if rows are still missing at the end. Raises
-        TooLarge for a list beyond the limits.
+        The offset of a page is the number of rows received before this page. If rows are missing,
+        because pages without order can lose rows, the list is read again with another page size.
+        Raises ServerError if rows are still missing at the end. Raises TooLarge if the list is too
+        large.
         """
         return self._all_rows(endpoint, query, key, self.new_cost(endpoint))
 
@@ -147,11 +153,11 @@ class Paginator:
         )
 
     def all_rows_by_uuid(self, endpoint: str, query: Mapping[str, str]) -> dict[str, parsing.Row]:
-        """Return every row of a list without order once, by its UUID.
+        """Return every row of an unordered list once, as a dictionary by UUID.
 
         If one page does not contain all rows, the rows are requested by ranges of UUIDs. UUIDs are
-        distributed evenly, so that the rows of a range fit into a page. If rows are missing
-        afterwards, or the server does not support ranges, the list is read as in :meth:`all_rows`.
+        distributed evenly, so that the rows of each range fit into a page. If rows are still
+        missing, or if the server does not support ranges, the list is read as in :meth:`all_rows`.
         """
         cost = self.new_cost(endpoint)
         first = {**query, "limit": str(PAGE_ROWS)}
@@ -182,11 +188,12 @@ class Paginator:
         rows: dict[str, parsing.Row],
         cost: ListCost,
     ) -> int:
-        """Read all pages and add their rows to ``rows``. Return the expected number of rows.
+        """Read all pages and add their rows to ``rows``. Return how many different rows to expect.
 
-        Each row is counted once in this number. A row is repeated within one page because of a
-        join, which increases ``count``. Therefore these repetitions are subtracted. A row is
-        repeated on two pages because of the missing order, which does not change ``count``.
+        The number is Alyx's ``count`` without repeated rows. Within a page, a row is repeated
+        because of a join in the database. ``count`` includes these repetitions, so they are
+        subtracted. On two pages, a row is repeated because the pages have no order. ``count`` does
+        not include these repetitions.
         """
         received, repeated, count, has_more = 0, 0, 0, True
         seen: set[str] = set()
@@ -205,9 +212,10 @@ class Paginator:
     def fetch_page(self, endpoint: str, query: dict[str, str], cost: ListCost) -> ListPage:
         """Request one page of the list, and count the page in ``cost``.
 
-        There are more pages if rows are missing from Alyx's ``count``, or if this page is full and
-        has a ``next``. The second condition matters if ``count`` is too small. Raises ServerError
-        for an answer that is not a list.
+        ``has_more`` of the returned page is True in two cases. In the first case, fewer rows than
+        Alyx's ``count`` have been received. In the second case, the page is full and has a
+        ``next``. The second case matters if ``count`` is too small. Raises ServerError if the
+        answer is not a list.
         """
         offset, limit = int(query["offset"]), int(query["limit"])
         if query["offset"] == "0":
@@ -238,7 +246,7 @@ def _uuid_ranges(parts: int) -> Iterator[str]:
 
 
 def _key_of(row: parsing.Row, key: RowKey) -> str:
-    """Return the key of a row. An invalid row, which is left out later, has a key too."""
+    """Return the key of a row. An invalid row also gets a key, and is left out later."""
     try:
         return key(row)
     except ServerError:

@@ -47,22 +47,23 @@ log = logging.getLogger(__name__)
 class DatasetRow:
     """A dataset as the catalogue stores it, with all replicas that exist according to Alyx.
 
-    When the row is read, :func:`usable_replicas` selects the replicas that can be fetched, because
-    this depends on the repositories that are known at that time.
+    The replicas that can be fetched are selected later by :func:`usable_replicas`, when the
+    catalogue is read, because the repositories may have changed in the meantime.
     """
 
     dataset: Dataset
     #: pairs of the repository and ``data_url`` as sent by Alyx
     claimed_replicas: tuple[tuple[str, str], ...]
-    #: path on the file server (``lab/Subjects/.../name``) of a dataset from cache tables, else ''
+    #: path on the file server (``lab/Subjects/.../name``) if the dataset comes from cache tables;
+    #: '' if the dataset comes from Alyx
     server_path: str = ""
 
 
 def parse_rows(rows: Iterable[Row], parse: Callable[[Row], T], what: str) -> list[T]:
     """Parse rows with ``parse``, and leave out invalid rows.
 
-    If rows are left out, one warning about the list ``what`` is logged. Raises ServerError if there
-    are rows and all of them are invalid, because such a list is not an empty list.
+    If rows are left out, one warning is logged. The warning calls the list ``what``. Raises
+    ServerError if all rows are invalid. An empty list of rows is not an error.
     """
     values: list[T] = []
     errors: list[ServerError] = []
@@ -113,19 +114,20 @@ def subject_key(row: Row) -> str:
 
 
 def session_id_of(row: Row) -> str:
-    """Return the eid of a row of ``/datasets``, from the end of its session's URL.
+    """Return the eid of the session of a row of ``/datasets``, or '' if the row has no session.
 
-    Return '' if the row has no session.
+    The eid is read from the end of the session's URL.
     """
     eid = str(row.get("session") or "")[-36:].lower()
     return eid if alf.is_uuid(eid) else ""
 
 
 def parse_session(row: Row) -> tuple[Session, bool]:
-    """Parse a row of ``/sessions`` or the detail of a session.
+    """Parse a row of ``/sessions``, or a session's detail.
 
-    Return the session, and True if the session has a number. A session without a number (a base
-    session) has no folder, and gets the number -1.
+    Return a tuple of the session and a flag. The flag is True if the session has a number. A
+    session without a number (a base session) has no folder, and gets the number -1. Raises
+    ServerError for an invalid row.
     """
     start = _text(row, "start_time")
     number = _parse_number(row)
@@ -144,7 +146,8 @@ def parse_session(row: Row) -> tuple[Session, bool]:
 def parse_repository(row: Row) -> Repository:
     """Parse a row of ``/data-repository``.
 
-    A repository whose ``globus_is_personal`` is null (a tape) is treated as personal.
+    A repository is personal if ``globus_is_personal`` is true or null. (The value is null for a
+    tape.) Raises ServerError for an invalid row.
     """
     return Repository(
         name=name_parser("name")(row),
@@ -154,7 +157,10 @@ def parse_repository(row: Row) -> Repository:
 
 
 def parse_dataset(row: Row, eid: str) -> DatasetRow:
-    """Parse a row of ``/datasets`` for a dataset of the session ``eid``."""
+    """Parse a row of ``/datasets`` for a dataset of the session ``eid``.
+
+    Raises ServerError for an invalid row.
+    """
     size = row.get("file_size")
     dataset = Dataset(
         id=uuid_of(row),
@@ -173,10 +179,10 @@ def parse_dataset(row: Row, eid: str) -> DatasetRow:
 
 
 def _parse_replicas(row: Row) -> tuple[tuple[str, str], ...]:
-    """Return the repository and address of each file record with ``exists``.
+    """Return the repository and the address of each file record whose ``exists`` is true.
 
-    Invalid records are ignored. Raises ServerError if there are invalid records and no valid record
-    has ``exists``.
+    Invalid records are ignored. Raises ServerError if a record is invalid and no record can be
+    returned.
     """
     value = row.get("file_records") or []
     records = value if isinstance(value, list) else [value]
@@ -201,10 +207,10 @@ def usable_replicas(
 ) -> tuple[Replica, ...]:
     """Return the replicas that can be fetched, sorted as in Alyx (``flatiron_*`` before ``aws_*``).
 
-    The repository of such a replica is known and not personal, and its address is an http or https
-    address. Personal repositories are left out, because their file records have ``exists`` too, but
-    their addresses do not work. A replica with a malformed http address is included, so that a
-    request for it fails with an error message.
+    A replica can be fetched if its repository is known and not personal, and if its address starts
+    with http:// or https://. (The addresses of personal repositories do not work, although their
+    file records have ``exists``.) The rest of the address may be malformed. Then a request for the
+    replica fails with an error message.
     """
     replicas = [
         Replica(name, escape_url(url))
@@ -215,12 +221,12 @@ def usable_replicas(
 
 
 def is_file_server_url(url: str) -> bool:
-    """Whether ``url`` starts with http:// or https://. The rest may be malformed."""
+    """Whether ``url`` starts with http:// or https://. The part after :// may be malformed."""
     return url.lower().startswith(("http://", "https://"))
 
 
 def escape_url(url: str) -> str:
-    """Escape a ``data_url`` for a request.
+    """Return a ``data_url`` with its path escaped for a request.
 
     The ``#`` of a revision must be sent as ``%23``. Otherwise the URL ends before the ``#``, and
     the file server answers 200 with a listing of the folder.
@@ -267,7 +273,7 @@ def _text(row: Row, key: str) -> str:
 
 
 def _text_or_empty(row: Row, key: str) -> str:
-    """Return a text, or '' for a value that is not a text.
+    """Return the value of ``key`` if the value is a text, or '' for any other value.
 
     To be used only for a value that does not decide the place in the tree.
     """
@@ -276,9 +282,9 @@ def _text_or_empty(row: Row, key: str) -> str:
 
 
 def _data_url(row: Row) -> str:
-    """Return ``data_url`` as it was sent, possibly with bytes that are not UTF-8.
+    """Return the row's ``data_url`` as Alyx sent it. The text may contain bytes that are not UTF-8.
 
-    Return '' if there is no address, and UNUSABLE_URL for an invalid address.
+    Return '' if the row has no address. Return UNUSABLE_URL if the address is invalid.
     """
     url = row.get("data_url")
     if url is None:
@@ -287,9 +293,10 @@ def _data_url(row: Row) -> str:
 
 
 def _parse_number(row: Row) -> int | None:
-    """Return the number of a session (0 or more), or None if there is no number.
+    """Return the number of a session (0 or more), or None if the session has no number.
 
-    Digits in a text are accepted (cache tables of 2021). Raises ServerError for an invalid number.
+    A text of digits is also accepted, because the cache tables of 2021 have such texts. Raises
+    ServerError if the number is invalid.
     """
     number = row.get("number")
     if number is None:
@@ -302,7 +309,7 @@ def _parse_number(row: Row) -> int | None:
 
 
 def _parse_projects(row: Row) -> tuple[str, ...]:
-    """Return the names of projects, from ``projects`` or ``project``.
+    """Return the names of a session's projects, from ``projects`` or ``project``.
 
     ``projects`` is a list. Before 2022 Alyx sent ``project`` instead, with a single name.
     """
@@ -314,7 +321,7 @@ def _parse_projects(row: Row) -> tuple[str, ...]:
 
 
 def _parse_digest(value: object) -> str:
-    """Return an md5 or sha1 digest in lower case, or '' for any other value."""
+    """Return ``value`` in lower case if it is an md5 or sha1 digest, or '' for any other value."""
     text = value.lower() if isinstance(value, str) else ""
     if len(text) in (32, 40) and all(digit in "0123456789abcdef" for digit in text):
         return text

@@ -3,8 +3,8 @@
 Alyx allows a user 550 requests in any minute, and answers 429 to further requests. The bucket is
 stored in a small file with a lock. The bucket allows :data:`BURST_REQUESTS` requests at once, and
 then :data:`REQUESTS_PER_SECOND`. This is at most 540 requests in any minute. Requests of low
-priority do not use the last :data:`RESERVED_REQUESTS` in the bucket, so that there are at most 400
-of these requests in any minute. A 429 empties the bucket and pauses all processes.
+priority do not use the last :data:`RESERVED_REQUESTS` in the bucket. So at most 400 requests of low
+priority are sent in any minute. A 429 empties the bucket and pauses all processes.
 """
 
 from __future__ import annotations
@@ -28,12 +28,13 @@ from onefs.lowlevel.locks import lock_file, unlock_file
 
 log = logging.getLogger(__name__)
 
-#: BURST_REQUESTS can be sent at once; RESERVED_REQUESTS of them are not used by low priority
+#: number of requests that can be sent at once. Requests of low priority leave RESERVED_REQUESTS of
+#: these requests to other requests
 BURST_REQUESTS = 180.0
 REQUESTS_PER_SECOND = 6.0
 RESERVED_REQUESTS = 140.0
 
-#: seconds to wait for the lock; a process that holds the lock longer is suspended, and not slow
+#: seconds to wait for the lock of the file. A process that holds the lock longer is suspended
 _LOCK_WAIT_SECONDS = 0.2
 #: longest pause in seconds after a 429; a longer pause in the file is ignored, because the file is
 #: invalid or the clock was set back
@@ -46,7 +47,7 @@ _MAGIC = b"onefsb1\n"
 
 @dataclass(frozen=True, slots=True)
 class RateLimits:
-    """The parameters of the bucket."""
+    """The size of the bucket, the speed at which the bucket is refilled, and the reserve."""
 
     #: requests that can be sent at once
     burst: float = BURST_REQUESTS
@@ -60,7 +61,7 @@ class RateLimits:
 class _BucketState:
     """The content of the bucket's file. Times are in seconds since the epoch."""
 
-    #: number of requests that could be sent at the time ``at``
+    #: number of requests in the bucket at the time ``at``
     level: float
     #: the time for which ``level`` is valid
     at: float
@@ -69,9 +70,9 @@ class _BucketState:
 
 
 class RateLimiter:
-    """The bucket of one server. Thread-safe, and shared with other processes.
+    """The bucket of one server. Thread-safe, and shared with other processes of the user.
 
-    If the file cannot be read or written, this process has its own bucket.
+    If the file of the bucket cannot be used, this process has its own bucket.
     """
 
     def __init__(
@@ -109,13 +110,16 @@ class RateLimiter:
             self._file = None
 
     def permit(self, low_priority_seconds: float = 0.0) -> RateLimitPermit:
-        """Return a permit for one request that has low priority for ``low_priority_seconds``."""
+        """Return a permit for one request.
+
+        The request has low priority for ``low_priority_seconds``, and normal priority afterwards.
+        """
         return RateLimitPermit(self, self.clock() + low_priority_seconds)
 
     def try_acquire(self, *, low_priority: bool) -> float:
-        """Take one request from the bucket, and return 0 if the request may be sent now.
+        """Return 0 and take one request from the bucket, if a request may be sent now.
 
-        Otherwise take nothing, and return the seconds after which to try again.
+        Otherwise take nothing, and return the number of seconds to wait before the next try.
         """
         floor = self._limits.reserve if low_priority else 0.0
         with self._hold_locks():
@@ -143,7 +147,8 @@ class RateLimiter:
         return max(0.0, state.not_before - state.at)
 
     def _read_state(self) -> _BucketState:
-        """Return the current state: the stored state with the requests that were added since."""
+        """Return the bucket's state now: the stored state, refilled for the time since it was
+        stored."""
         state = self._stored_state()
         now = self.clock()
         not_before = state.not_before if state.not_before - now < _MAX_PAUSE_SECONDS else 0.0
@@ -190,14 +195,17 @@ class RateLimiter:
 
 @dataclass(frozen=True, slots=True)
 class RateLimitPermit:
-    """The permit for one request and its retries (a ``transport.RequestPermit``)."""
+    """The permit for one request and its retries. Implements ``transport.RequestPermit``."""
 
     rate_limiter: RateLimiter
     #: when the low priority ends, by the clock of the rate limiter
     low_priority_until: float
 
     def try_acquire(self) -> float:
-        """Return 0 if the request may be sent now, or the seconds after which to try again."""
+        """Return 0 if the request may be sent now. The request is then taken from the bucket.
+
+        Otherwise return the number of seconds to wait before the next try.
+        """
         low_priority = self.rate_limiter.clock() < self.low_priority_until
         return self.rate_limiter.try_acquire(low_priority=low_priority)
 
@@ -207,7 +215,8 @@ class RateLimitPermit:
 
 
 def _remove_unused_files(ours: Path, now: float) -> None:
-    """Remove the files of other servers that were not used for 30 days."""
+    """Remove the bucket files that were not used for 30 days. The file ``ours`` is never
+    removed."""
     for path in ours.parent.iterdir():
         try:
             if path != ours and now - path.stat().st_mtime > _UNUSED_FILE_SECONDS:

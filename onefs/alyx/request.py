@@ -1,8 +1,9 @@
 """Sends one request to Alyx with a token and a rate-limit permit, and interprets refusals.
 
-Alyx answers 403 both for an invalid token and for "not allowed". Only ``detail`` distinguishes the
-two. A 500 with a ``detail`` means that the query is wrong and a retry is useless. If the simplest
-query fails with a 500 too, the server's database is unavailable.
+Alyx answers 403 for an invalid token, and also if the user has no permission. Only ``detail`` in
+the answer tells which of these two reasons applies. A 500 with a ``detail`` means that the query is
+wrong and a retry is useless. If the simplest query fails with a 500 too, the server's database is
+unavailable.
 """
 
 from __future__ import annotations
@@ -55,10 +56,11 @@ class RequestSender:
         self._low_priority_seconds = 0.0
 
     def low_priority(self, seconds: float, deadline: float | None) -> RequestSender:
-        """Return a sender whose requests have low priority for their first ``seconds``.
+        """Return a sender that sends each request with low priority.
 
-        A request of low priority does not use the reserve of the rate limiter. ``deadline``
-        replaces the deadline of this sender.
+        A request of low priority does not use the reserve of the rate limiter. A request that has
+        waited for ``seconds`` gets normal priority. If ``deadline`` is given, it replaces the
+        deadline of this sender.
         """
         other = copy.copy(self)
         other._low_priority_seconds = seconds
@@ -66,10 +68,11 @@ class RequestSender:
         return other
 
     def get(self, path: str, query: Mapping[str, str]) -> JsonAnswer:
-        """Send a GET request and return the answer. If Alyx refuses the token, try another token.
+        """Send a GET request and return the answer.
 
-        Raises AlyxCredentials, Throttled, Unreachable if Alyx answers 500 to every query, and what
-        the transport raises.
+        If Alyx refuses the token, another token is tried once. Raises AlyxCredentials if Alyx
+        refuses the request, and Throttled if Alyx asks onefs to wait. Raises Unreachable if Alyx
+        answers 500 to every query. Also raises what the transport raises.
         """
         token = self._token.current_token()
         answer = self._send(path, query, token)
@@ -102,7 +105,8 @@ class RequestSender:
         return answer.body
 
     def stream(self, path: str) -> Stream:
-        """Return a stream of the bytes of a file on Alyx. The caller must check the status."""
+        """Return a stream of the bytes of a file on Alyx. The caller must check the stream's HTTP
+        status."""
         headers = {
             "Accept": "application/json, */*",  # Alyx answers 406 if JSON is not accepted
             "Authorization": f"Token {self._token.current_token()}",
@@ -110,7 +114,10 @@ class RequestSender:
         return self._transport.stream(f"{self.url}/{path}", headers=headers)
 
     def unexpected_answer_error(self, answer: JsonAnswer, what: str) -> ServerError:
-        """Return the error for an answer that is not the requested ``what``."""
+        """Return the error for an answer with an unexpected status or form.
+
+        ``what`` is the name of the requested list or object, for the error message.
+        """
         detail = _error_detail(answer)
         says = f": {detail}" if detail else ""
         return ServerError(
@@ -118,7 +125,10 @@ class RequestSender:
         )
 
     def _is_database_down(self, path: str, token: str) -> bool:
-        """Whether the simplest query fails too. Then the query for ``path`` is not the reason."""
+        """Whether Alyx answers 500 to the simplest query too.
+
+        If this is true, the query for ``path`` is not the reason for the 500.
+        """
         if path == _PROBE_PATH:
             return True
         deadline = min(self._deadline, _PROBE_DEADLINE_SECONDS)
@@ -150,8 +160,9 @@ def database_down_error(url: str, answer: JsonAnswer) -> Unreachable:
 def _error_detail(answer: JsonAnswer) -> str:
     """Return Alyx's error message, or '' if there is no message.
 
-    The message is ``detail``, or the name of the first invalid filter and the error of that filter
-    (in a 400). The message is shortened to one line without secrets, so that onefs can show it.
+    The message is the text in ``detail``. A 400 for an invalid filter has no ``detail``. Then the
+    message is the name of the first invalid filter and the error of this filter. The message is
+    shortened to one line without secrets, so that onefs can show the message to the user.
     """
     body = answer.body if isinstance(answer.body, dict) else {}
     detail = body.get("detail")
@@ -164,7 +175,11 @@ def _error_detail(answer: JsonAnswer) -> str:
 
 
 def _is_login_error(answer: JsonAnswer) -> bool:
-    """Whether ``answer`` refuses the token. Alyx answers 403 also if the permission is missing."""
+    """Whether ``answer`` refuses the token.
+
+    A 401 always refuses the token. A 403 refuses the token only if the answer's text says so,
+    because Alyx also answers 403 if the user lacks a permission.
+    """
     detail = _error_detail(answer).lower()
     return answer.status == 401 or (
         answer.status == 403 and any(words in detail for words in _LOGIN_ERROR_DETAILS)

@@ -1,4 +1,4 @@
-"""Provides the token that is sent to Alyx, and a new token after the server refuses the token."""
+"""Provides the token that is sent to Alyx, and another token if the server refuses the token."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from onefs.http import Transport
 from onefs.lowlevel.forking import ForkAware, register_fork_aware
 from onefs.lowlevel.negative_cache import NegativeCache
 
-#: seconds after a log-in before another log-in, which would have the same result, is tried
+#: seconds between two log-ins. A log-in sooner than that would have the same result
 LOGIN_PAUSE_SECONDS = 5.0
 
 
@@ -74,10 +74,10 @@ class StoredToken:
             return self._token
 
     def renew(self, refused: str) -> str | None:
-        """Return a token other than the refused token.
+        """Return a token other than the refused token, or None if there is no other token.
 
-        The other token is a stored token, or a new token obtained with the password. Return None if
-        there is neither. Raises what :func:`obtain_token` raises.
+        The other token is a stored token, or else a new token that is obtained with the password.
+        Raises what :func:`obtain_token` raises.
         """
         with self._lock:
             self._reload_if_changed()
@@ -91,9 +91,10 @@ class StoredToken:
     def _log_in(self) -> Secret | None:
         """Obtain a token with the password from the environment, and store the token.
 
-        Return None if there is no transport, user name or password. For LOGIN_PAUSE_SECONDS after a
-        log-in, no request is sent. If that log-in failed, its error is raised again. Otherwise None
-        is returned. Raises what :func:`obtain_token` raises.
+        Return None if there is no transport, no user name or no password. For LOGIN_PAUSE_SECONDS
+        after a log-in, no other log-in is tried. During this pause, the error of a failed log-in is
+        raised again, and None is returned after a successful log-in. Raises what
+        :func:`obtain_token` raises.
         """
         if self._transport is None or not self._settings.username:
             return None
@@ -127,8 +128,8 @@ class StoredToken:
 class PasswordToken(ForkAware):
     """Provides a token that is obtained with a user's password. Thread-safe.
 
-    The token is obtained on first use, and again if Alyx refuses the token. After a fork, the child
-    process keeps the token.
+    The token is obtained when it is first needed. Another token is obtained if Alyx refuses the
+    token. After a fork, the child process keeps the token.
     """
 
     def __init__(
@@ -152,10 +153,10 @@ class PasswordToken(ForkAware):
             return self._token
 
     def renew(self, refused: str) -> str | None:
-        """Return a token other than the refused token.
+        """Return a token other than the refused token, or None if Alyx gives no other token.
 
-        Return None if the refused token is the only token. For LOGIN_PAUSE_SECONDS after a log-in,
-        no new token is requested. Raises what :func:`fetch_token` raises.
+        For LOGIN_PAUSE_SECONDS after a log-in, no new token is requested. Raises what
+        :func:`fetch_token` raises.
         """
         with self._lock:
             paused = time.monotonic() - self._fetched_at < LOGIN_PAUSE_SECONDS
@@ -175,7 +176,7 @@ class OfflineToken:
         self._url = url
 
     def current_token(self) -> str:
-        """Raise Unreachable, because of offline mode."""
+        """Raise Unreachable, because no request may be sent in offline mode."""
         raise Unreachable(f"{self._url} is not asked, because of offline mode")
 
     def renew(self, refused: str) -> str | None:

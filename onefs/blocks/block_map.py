@@ -2,17 +2,20 @@
 
 Three files in ``.onefs/partial/`` make one partial file:
 
-``<id>.json``              the header (:class:`BlockMapHeader`), published by rename. It names the
-                           generation; files of other generations are ignored. Its mtime is the
-                           time of last use.
-``<id>.<generation>.data`` the bytes, each block at its own offset; absent blocks are holes.
+``<id>.json``              the header (:class:`BlockMapHeader`), published by rename. The header
+                           names the generation. Files of other generations are ignored. The
+                           mtime of this file is the time of last use.
+``<id>.<generation>.data`` the bytes, each block at its own offset. Absent blocks are holes.
 ``<id>.<generation>.map``  64-bit words, little-endian. Word 0 is the :class:`PartialState`.
-                           Word ``1 + i`` is block i's record. It is 0 when the block is
-                           absent, and ``1 << 32 | crc32`` when the block is present.
+                           Word ``1 + i`` is the record of block i. The record is 0 when the
+                           block is absent, and ``1 << 32 | crc32`` when the block is present.
 
-A block's bytes are written before its record, and its record is cleared before its bytes are freed.
-After a crash or a power loss, a record may exist although the bytes of its block do not. Therefore
-a process verifies the checksum of each block that another process recorded.
+The generation is a random text. A partial file that is removed and created again gets a new
+generation.
+
+The bytes of a block are written before the record of the block. The record is cleared before the
+bytes are freed. After a crash or a power loss, a block may have a record although its bytes are
+lost. Therefore a process verifies the checksum of each block that another process recorded.
 
 The map file also carries the locks. Each lock is a lock on one byte of the map file:
 
@@ -61,14 +64,14 @@ _PRESENT_BIT = 1 << 32
 
 
 class PartialState(IntEnum):
-    """The state of a partial file. Every process that has the partial file open reads this
-    state."""
+    """The state of a partial file, stored in the block map for all processes that have the file
+    open."""
 
     LIVE = 1
-    #: dropped, because the remote file changed or the partial file was removed: readers must open
-    #: the file again
+    #: dropped, because the file on the server has changed or the partial file was removed. Readers
+    #: must open the file again
     GONE = 2
-    #: complete, but its bytes contradict the database
+    #: complete, but the bytes contradict the database
     BAD = 3
     #: complete and verified. The data file has its final name
     DONE = 4
@@ -76,7 +79,7 @@ class PartialState(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class BlockMapHeader:
-    """The header of a partial file, which identifies the dataset and the generation."""
+    """The header of a partial file. The header names the dataset and the generation."""
 
     dataset_id: str
     #: bytes of the whole file
@@ -92,8 +95,10 @@ class BlockMapHeader:
 
 
 class BlockFile:
-    """An open partial file. Thread-safe if the caller holds the claim on each block that it
-    changes."""
+    """A partial file that is open in this process.
+
+    Thread-safe if each caller holds the claim on every block that the caller changes.
+    """
 
     def __init__(self, folder: Path, header: BlockMapHeader, data: int, records: int) -> None:
         self.folder = folder
@@ -116,21 +121,22 @@ class BlockFile:
         return self.folder / f"{self.header.dataset_id}.{self.header.generation}.data"
 
     def span(self, block: int) -> tuple[int, int]:
-        """Return the offsets, in the file, of a block's first byte and of the byte after its last
-        byte."""
+        """Return the offset of a block's first byte in the file, and the offset after the block's
+        last byte."""
         start = block * self.header.block_size
         return start, min(start + self.header.block_size, self.header.size)
 
     def state(self) -> PartialState:
-        """Return the state. Return GONE if the state's word in the map is invalid."""
+        """Return the state in the block map. Return GONE if the block map has no valid state."""
         word = self._read_words(0, 1)[0]
         return PartialState(word) if word in PartialState._value2member_map_ else PartialState.GONE
 
     def recent_state(self) -> PartialState:
-        """Return the state as it was at most STATE_CACHE_SECONDS ago.
+        """Return the state, which may be outdated by at most STATE_CACHE_SECONDS.
 
-        A state that this process has set is returned at once. This method is for sequential
-        readers, because reading the map for each read would release the interpreter lock each time.
+        A state that this process has set is never outdated. This method is for sequential readers.
+        They must not read the block map at each read, because that releases the interpreter lock
+        each time.
         """
         now = time.monotonic()
         if now > self._cached_state_until:
@@ -149,8 +155,11 @@ class BlockFile:
         return self._read_words(1 + first, last - first)
 
     def set_records(self, first: int, checksums: list[int]) -> None:
-        """Record that blocks are present. ``checksums`` are their crc32, from block ``first``
-        on."""
+        """Record that blocks are present.
+
+        The first number in ``checksums`` is the crc32 of block ``first``, the second number is the
+        crc32 of the next block, and so on.
+        """
         words = [_PRESENT_BIT | checksum for checksum in checksums]
         os.pwrite(self.map_fd, struct.pack(f"<{len(words)}Q", *words), (1 + first) * _WORD_BYTES)
 
@@ -169,20 +178,23 @@ class BlockFile:
         return self.records(block, block + 1)[0] == _PRESENT_BIT | checksum
 
     def present_bytes(self) -> int:
-        """Return the number of bytes in the blocks that have a record."""
+        """Return the number of bytes in the present blocks."""
         return _present_bytes(self.header, self.records(0, self.block_count))
 
     def is_current(self) -> bool:
-        """Whether this generation is still the dataset's current generation."""
+        """Whether the header on disk still names this generation of the partial file.
+
+        Return False if the partial file was removed, or was removed and created again.
+        """
         header = read_header(self.folder, self.header.dataset_id)
         return header is not None and header.generation == self.header.generation
 
     def record_source(self, url: str, validator: str, *, alone: bool) -> str | None:
-        """Record the validator of a replica, unless one is recorded already. Return the recorded
-        one.
+        """Return the validator recorded for the replica at ``url``.
 
-        Return None if ``alone`` is true and blocks of another replica are present. The caller holds
-        the dataset's lock.
+        If no validator is recorded, ``validator`` is recorded first. A validator tells which
+        version of the file the replica has. Record nothing and return None if ``alone`` is true and
+        another replica is recorded already. The caller holds the dataset's lock.
         """
         known = self.reload_header()
         if url not in self.header.sources:
@@ -194,8 +206,11 @@ class BlockFile:
         return self.header.sources[url]
 
     def reload_header(self) -> bool:
-        """Read the sources that other processes have recorded. Return False if there is no
-        header."""
+        """Read the header again, to get the replicas that other processes have recorded.
+
+        A header of another generation is not used. Return False if there is no valid header on
+        disk.
+        """
         known = read_header(self.folder, self.header.dataset_id)
         if known is not None and known.generation == self.header.generation:
             self.header = known
@@ -214,8 +229,8 @@ def count_blocks(size: int, block_size: int) -> int:
 def open_block_file(folder: Path, dataset: Dataset) -> BlockFile | None:
     """Open the partial file of a dataset. Return None if there is no usable partial file.
 
-    A partial file is not usable if its size or md5 is not the dataset's, if its data file or map
-    file is missing, or if its state is not LIVE. Raises OSError.
+    A partial file is usable if its size and md5 are those of the dataset, if its data file and its
+    map file exist, and if its state is LIVE. Raises OSError if the disk fails.
     """
     header = read_header(folder, dataset.id)
     if header is None or (header.size, header.md5) != (dataset.size, dataset.md5):
@@ -244,8 +259,8 @@ def create_block_file(
 ) -> BlockFile:
     """Create a partial file that has no blocks yet.
 
-    The caller holds the dataset's lock, and has removed any former partial file of the dataset.
-    Raises OSError.
+    The caller holds the dataset's lock, and has removed any older partial file of the dataset.
+    Raises OSError if the disk fails.
     """
     assert dataset.size is not None
     header = BlockMapHeader(
@@ -271,11 +286,11 @@ def create_block_file(
 
 
 def remove_block_file(folder: Path, dataset_id: str, *, retire: bool = True) -> int:
-    """Remove a dataset's partial file, even if it is damaged. The caller holds the dataset's lock.
+    """Remove a dataset's partial file, even if it is damaged. Return the bytes of disk freed.
 
-    With ``retire`` the state is set to GONE, for the processes that have the file open.
-    Returns the bytes of disk that were counted for the blocks. Raises OSError, with the name of the
-    file, if its bytes cannot be removed.
+    With ``retire``, the state is also set to GONE, so that processes that have the partial file
+    open stop reading it. The caller holds the dataset's lock, and subtracts the returned bytes from
+    the usage counter. Raises OSError, with the name of the file, if a file cannot be removed.
     """
     header = read_header(folder, dataset_id)
     freed = 0
@@ -297,7 +312,7 @@ def remove_block_file(folder: Path, dataset_id: str, *, retire: bool = True) -> 
 
 
 def _counted_bytes(data: Path, header: BlockMapHeader | None) -> int:
-    """Return the bytes of disk that are counted for the present blocks of a data file."""
+    """Return the bytes of disk that the usage counter has counted for the data file ``data``."""
     if header is None or data.name != f"{header.dataset_id}.{header.generation}.data":
         return allocated_size(data)
     try:
@@ -309,7 +324,7 @@ def _counted_bytes(data: Path, header: BlockMapHeader | None) -> int:
 
 
 def _present_bytes(header: BlockMapHeader, records: Sequence[int]) -> int:
-    """Return the number of bytes in the blocks that have a record.
+    """Return the number of bytes in the blocks whose record is not 0.
 
     The last block of a file may be shorter than the other blocks.
     """
@@ -320,7 +335,8 @@ def _present_bytes(header: BlockMapHeader, records: Sequence[int]) -> int:
 
 
 def read_header(folder: Path, dataset_id: str) -> BlockMapHeader | None:
-    """Read the header of a dataset's partial file. Return None if it is missing or invalid."""
+    """Return the header of a dataset's partial file. Return None if the header is missing or
+    invalid."""
     try:
         found = json.loads((folder / f"{dataset_id}.json").read_bytes())
         header = BlockMapHeader(**{**found, "place": tuple(found["place"])})
@@ -331,9 +347,9 @@ def read_header(folder: Path, dataset_id: str) -> BlockMapHeader | None:
 
 
 def iter_headers(folder: Path) -> Iterator[tuple[BlockMapHeader, float]]:
-    """Yield the header and the last use of every partial file in a folder.
+    """Yield the header of every partial file in a folder, and the time of the file's last use.
 
-    The time of the last use is in seconds since the epoch.
+    The time is in seconds since the epoch.
     """
     for path in folder.glob("*.json"):
         with suppress(OSError):

@@ -1,6 +1,6 @@
-"""The claimed blocks of one request: write their bytes to disk, and record complete blocks.
+"""The claimed blocks of one request: writes arriving bytes to disk, and records complete blocks.
 
-The disk space of a block that stays incomplete is freed.
+If the request ends before a block is complete, the disk space of this block is freed.
 """
 
 from __future__ import annotations
@@ -20,7 +20,8 @@ BlocksArrived = Callable[[BlockRequest, range], None]
 
 
 class ClaimedBlocks:
-    """The blocks that a request still has to fetch, and the number of bytes that it has written."""
+    """Writes the claimed blocks of one request to disk, and knows which blocks have not arrived
+    yet."""
 
     def __init__(
         self,
@@ -46,24 +47,24 @@ class ClaimedBlocks:
     def claim_whole_file(self) -> None:
         """Claim all absent blocks of the file, because the server sends the whole file.
 
-        Blocks that another request or process has claimed are left out.
+        Blocks that another request or another process has claimed are not claimed.
         """
         self.punch_incomplete()
         self.remaining.update(self.request.partial.claim_all_absent())
         self._scheduler.widen(self.request, sorted(self.remaining))
 
     def punch_incomplete(self) -> None:
-        """Free the disk space of blocks that will not be completed."""
+        """Free the disk space of the blocks that were begun and will not be completed."""
         start, end = self._incomplete
         if start < end:
             punch_hole(self.request.partial.block_file.data_fd, start, end - start)
         self._incomplete = (0, 0)
 
     def write(self, position: int, data: memoryview) -> bool:
-        """Write the bytes of claimed blocks that are in ``data``, which begins at offset
-        ``position``.
+        """Write the parts of ``data`` that belong to claimed blocks.
 
-        Bytes of other blocks are skipped. Return True if ``data`` reaches the end of a block.
+        ``position`` is the offset of ``data`` in the file. Bytes of blocks that are not claimed are
+        skipped. Return True if ``data`` contains the last byte of any block.
         """
         blocks = self.request.partial.block_file
         at, end = position, position + len(data)
@@ -81,7 +82,10 @@ class ClaimedBlocks:
         return end // size > position // size or end == blocks.header.size
 
     def _write(self, position: int, data: memoryview) -> None:
-        """Write bytes of claimed blocks in one call, and record each block that is now complete."""
+        """Write the bytes ``data``, and record each block that is now complete.
+
+        ``position`` is the offset of ``data`` in the file. All bytes belong to claimed blocks.
+        """
         blocks = self.request.partial.block_file
         first, end = position // blocks.header.block_size, position + len(data)
         block_start = blocks.span(first)[0]

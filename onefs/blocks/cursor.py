@@ -1,4 +1,5 @@
-"""Read cursor: waits for the blocks that one handle reads from a partial file, and pins them."""
+"""Read cursor: the reads of one handle from a partial file, which wait for blocks and pin
+blocks."""
 
 from __future__ import annotations
 
@@ -30,16 +31,16 @@ class _PinnedRange:
 
     first: int
     last: int
-    #: the blocks were present after they were pinned, and so cannot be evicted
+    #: True if the blocks were present after they were pinned. Such blocks cannot be evicted
     is_present: bool = False
 
 
 class ReadCursor:
     """The reads of one handle from a partial file. Thread-safe.
 
-    The blocks of each thread's last read stay pinned until the same thread reads again or the
-    handle is closed. (In libfuse, the thread that asked for the bytes sends them before it takes
-    the next request.)
+    When a thread reads, the blocks of this read stay pinned until the same thread reads again or
+    the handle is closed. This is safe because a thread of libfuse sends the bytes of one request
+    before the thread takes the next request.
 
     ``stall`` is the number of seconds without progress after which a read fails. ``max_readahead``
     returns the longest read-ahead in bytes. ``can_read_ahead`` is called with a number of bytes,
@@ -56,7 +57,7 @@ class ReadCursor:
         can_read_ahead: Callable[[int], bool],
     ) -> None:
         self.partial = partial
-        #: bytes were served: the handle may now read only this generation of the file
+        #: True after bytes were served. Then the handle may read only this generation of the file
         self.has_served_bytes = False
         self._scheduler = scheduler
         self._hosts = hosts
@@ -65,8 +66,8 @@ class ReadCursor:
         self._can_read_ahead = can_read_ahead
         self._lock = threading.Lock()
         self._pinned_by_thread: dict[int, _PinnedRange] = {}
-        #: the blocks that were read last. They are pinned too, since several threads read the same
-        #: block
+        #: the blocks that were read last. These blocks stay pinned, because another thread may soon
+        #: read the same block
         self._recent_blocks: list[int] = []
         self._windows: list[ReadaheadWindow] = []
 
@@ -76,10 +77,11 @@ class ReadCursor:
         return self.partial.block_file.data_fd
 
     def pin_if_present(self, offset: int, length: int) -> bool:
-        """Pin a range of bytes without waiting. Return True if the bytes are present and may be
-        read.
+        """Pin a range of bytes without waiting. Return True if the range can be read now.
 
-        Raises BadContent or RemoteFileChanged.
+        Return False if a block of the range is absent, or if the whole file must be verified first.
+        Raises BadContent if the file was rejected, and RemoteFileChanged if the partial file was
+        dropped.
         """
         first, last = self.partial.block_range(offset, length)
         self._check_state()
@@ -94,10 +96,11 @@ class ReadCursor:
         return True
 
     def wait_readable(self, offset: int, length: int) -> bool:
-        """Wait until bytes may be read. Return False if the whole file must be verified first.
+        """Wait until bytes can be read. Return False if the whole file must be verified first.
 
-        Raises DeadlineExceeded if no block arrived for ``stall`` seconds, BadContent,
-        RemoteFileChanged, and the errors of :meth:`Scheduler.request`.
+        Raises BadContent if the file was rejected, and RemoteFileChanged if the partial file was
+        dropped. Raises DeadlineExceeded if no block has arrived for ``stall`` seconds. Also raises
+        the errors of :meth:`Scheduler.request`.
         """
         pinned = self._pin_and_wait(offset, length, unverified=False)
         if pinned is None:
@@ -106,7 +109,7 @@ class ReadCursor:
         return True
 
     def wait_unverified(self, offset: int, length: int) -> None:
-        """Wait until bytes are present, even if the whole file must be verified before it is read.
+        """Wait until bytes are present, even if the whole file must be verified before reading.
 
         Raises the errors of :meth:`wait_readable`.
         """
@@ -148,8 +151,12 @@ class ReadCursor:
             self.partial.unpin(block, block + 1)
 
     def _wait_for_ticket(self, ticket: Ticket, *, unverified: bool) -> bool:
-        """Wait for the blocks of a ticket. Return False if the whole file must be verified
-        first."""
+        """Wait until all blocks from ``ticket.first`` to ``ticket.last`` (excluded) are present.
+
+        Return True when all these blocks are present. If the whole file must be verified before
+        reading, return False without waiting. With ``unverified``, do not check whether the file
+        must be verified.
+        """
         demand = self.partial.demand
         progress_at, left = time.monotonic(), ticket.last - ticket.first
         while True:
@@ -182,7 +189,8 @@ class ReadCursor:
     def _deadline_error(self, missing: list[int]) -> OnefsError:
         """Return the error for a reader that has waited too long for the ``missing`` blocks.
 
-        If a running request for one of these blocks is being retried, its last error is returned.
+        If a running request for one of these blocks has failed before and is being retried, the
+        last error of this request is returned. Otherwise a DeadlineExceeded is returned.
         """
         name = self.partial.dataset.name
         error: OnefsError = DeadlineExceeded(f"{name}: nothing has come for {self._stall:g} s")
@@ -203,9 +211,9 @@ class ReadCursor:
             )
 
     def _pin_for_thread(self, first: int, last: int) -> _PinnedRange:
-        """Pin blocks for this thread, and unpin the blocks of the thread's last read.
+        """Pin blocks for this thread, and unpin the blocks of this thread's last read.
 
-        If the last read has pinned all of these blocks already, its pins stay as they are.
+        If the last read has pinned all these blocks already, no pin is changed.
         """
         thread = threading.get_ident()
         with self._lock:
@@ -222,9 +230,10 @@ class ReadCursor:
         return pinned
 
     def _pin_recent(self, block: int) -> None:
-        """Pin a block that is being read, and unpin the oldest of the recent blocks.
+        """Keep a block pinned after its read has ended.
 
-        No lock is needed to pin the block a second time.
+        Only the last RECENT_PINNED_BLOCKS blocks stay pinned in this way. An older block is
+        unpinned. Two threads may pin the same block at the same time without harm.
         """
         if block in self._recent_blocks:
             return

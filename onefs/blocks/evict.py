@@ -1,10 +1,10 @@
 """Eviction: frees disk space, beginning with the least recently used file.
 
-A complete file is removed as a whole. A process that has the file open can still read it until the
-process closes it. From a partial file, single blocks are removed, beginning with the first block,
-because a sequential reader has already passed the first blocks. Pinned blocks stay. Pinned
-datasets, and files that onefs did not download, are never evicted. An accepted file is evicted only
-on request for this dataset, since the acceptance of a file is lost with the file.
+A complete file is removed as a whole. A process that has the file open can still read the file
+until the process closes it. From a partial file, single blocks are removed, beginning with the
+first block, because a sequential reader has already passed the first blocks. Pinned blocks stay.
+Pinned datasets, and files that onefs did not download, are never evicted. An accepted file is
+evicted only if the user names its dataset, because eviction also removes the acceptance.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class EvictionCandidate:
-    """A file that may be evicted, as a whole or in part."""
+    """A complete, rejected or partial file that may be evicted."""
 
     #: time of last use, in seconds since the epoch
     used_at: float
@@ -45,11 +45,12 @@ class EvictionCandidate:
 
 @dataclass(slots=True)
 class EvictionResult:
-    """The result of an eviction."""
+    """The number of bytes that an eviction has freed, and the files that could not be removed."""
 
     #: bytes of disk that were freed
     freed_bytes: int = 0
-    #: one sentence for each file that could not be removed. The bytes of such a file stay counted
+    #: one sentence for each file that could not be removed. The usage counter still counts the
+    #: bytes of these files
     failures: list[str] = field(default_factory=list)
 
 
@@ -69,9 +70,10 @@ class Evictor:
         self._logged: set[str] = set()
 
     def evict(self, need: int) -> EvictionResult:
-        """Free at least ``need`` bytes of disk, or fewer bytes if that is impossible.
+        """Evict files until ``need`` bytes of disk are freed, or until no file is left to evict.
 
-        A file that cannot be removed is skipped. Its error is logged once. Raises CacheError.
+        A file that cannot be removed is skipped, and is logged once. Raises CacheError if the cache
+        folder cannot be used.
         """
         outcome = EvictionResult()
         store = self._store
@@ -88,9 +90,10 @@ class Evictor:
         return outcome
 
     def evict_dataset(self, dataset_id: str) -> int:
-        """Remove the files of one dataset that are not being read. Return the bytes of disk freed.
+        """Evict the file or the partial file of one dataset. Return the bytes of disk freed.
 
-        Raises CacheError, which names the files that could not be removed.
+        A pinned dataset, a dataset whose lock is held, and pinned blocks stay. Raises CacheError,
+        which names the files that could not be removed.
         """
         outcome = EvictionResult()
         with disk_errors(self._store.root):
@@ -102,9 +105,10 @@ class Evictor:
         return outcome.freed_bytes
 
     def _try_remove(self, candidate: EvictionCandidate, need: int, outcome: EvictionResult) -> None:
-        """Remove a candidate, unless its dataset is locked. Add the freed bytes to ``outcome``.
+        """Remove a complete file, or free blocks of a partial file.
 
-        If the removal fails, the reason is added to ``outcome``, and the bytes stay counted.
+        The freed bytes are added to ``outcome``. If another thread or process holds the dataset's
+        lock, nothing is removed. If the removal fails, the reason is added to ``outcome.failures``.
         """
         try:
             with self._store.locks.hold(candidate.dataset_id, 0.0):
@@ -134,8 +138,10 @@ class Evictor:
             log.warning("%s%s: their bytes stay counted", unlogged[0], more)
 
     def _candidates(self) -> list[EvictionCandidate]:
-        """Return the files that may be evicted, the least recently used file first. Raises
-        OSError."""
+        """Return the files that may be evicted, with the least recently used file first.
+
+        Raises OSError if the cache folder cannot be read.
+        """
         store = self._store
         pinned = store.pinned_ids()
         candidates = [
@@ -153,13 +159,14 @@ class Evictor:
     def _remove_file(self, dataset_id: str) -> int:
         """Remove a complete or rejected file. Return the bytes of disk freed.
 
-        Raises OSError if the file is still on disk.
+        Return 0 if there is no such file, or if onefs did not download the file. Raises OSError if
+        the file cannot be removed, or if another program has changed the file.
         """
         entry = self._store.records.get(dataset_id)
         if entry is None:
             return 0
         path = self._store.root / entry.path
-        if entry.state == "bad":  # the verdict stays, the bytes are removed
+        if entry.state == "bad":  # the bytes are removed, and the record of the rejection stays
             path = self._store.private_folder / "rejected" / dataset_id
         elif not entry.ours:
             return 0
@@ -173,8 +180,11 @@ class Evictor:
         return freed
 
     def _remove_blocks(self, header: BlockMapHeader, need: int, outcome: EvictionResult) -> None:
-        """Free blocks of a partial file. Raises OSError if the bytes of a block are still on
-        disk."""
+        """Free blocks of a partial file until ``need`` bytes are freed, if there are enough blocks.
+
+        The freed bytes are added to ``outcome``. Pinned and claimed blocks stay. Raises OSError if
+        the bytes of a block cannot be freed.
+        """
         size = header.size
         dataset = Dataset(header.dataset_id, "", header.place[-1], size=size, md5=header.md5)
         partial = self._registry.acquire_open(dataset)
@@ -216,8 +226,9 @@ class Evictor:
     def _remove_empty(self, partial: PartialFile, freed: int) -> int:
         """Remove a partial file that no process has open. Return the bytes of disk freed.
 
-        The file is not removed if blocks of it were freed (``freed`` is not 0) and other blocks are
-        left.
+        ``freed`` is the number of bytes that were freed from the file's blocks just before. If
+        ``freed`` is more than 0 and some blocks are still present, the file stays, and 0 is
+        returned.
         """
         if freed and partial.block_file.present_bytes():
             return 0
@@ -229,7 +240,8 @@ class Evictor:
         return freed
 
     def _supports_punching(self, partial: PartialFile) -> bool:
-        """Whether the file system can free a part of a file. If it cannot, no block is evicted."""
+        """Whether the file system can free a part of a file. Without this support, no block is
+        evicted."""
         if self._punch_supported is None:
             self._punch_supported = can_punch_holes(partial.block_file.data_fd)
         return self._punch_supported

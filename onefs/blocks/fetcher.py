@@ -1,4 +1,5 @@
-"""Fetcher: carries out block requests. It claims blocks, reserves disk space, and fetches."""
+"""Fetcher: carries out block requests. The fetcher claims the blocks of a request, reserves disk
+space, and fetches the blocks."""
 
 from __future__ import annotations
 
@@ -22,9 +23,10 @@ log = logging.getLogger(__name__)
 class Fetcher:
     """Carries out block requests. Thread-safe.
 
-    ``stall`` is the number of seconds within which each block must arrive. ``reject`` marks a file
-    as bad if the file cannot agree with the database. ``drop`` removes the blocks of a file that
-    changed on the server. ``reject`` and ``drop`` are called with the partial file and the reason.
+    ``stall`` is the number of seconds within which each block must arrive. ``reject`` is called if
+    the responses for a file contradict the database, and marks the file as bad. ``drop`` is called
+    if a file has changed on the server, and removes the file's blocks. ``reject`` and ``drop`` get
+    the partial file and the reason.
     """
 
     def __init__(
@@ -70,7 +72,8 @@ class Fetcher:
         block_size = request.partial.block_file.header.block_size
         size, least = len(claimed) * block_size, block_size if request.urgent else 0
         with self._space.reservation(size, least) as reservation:
-            if not reservation.granted_bytes:  # a reader that waits by now makes an urgent request
+            # read-ahead gets no space. A reader that waits for the blocks sends an urgent request
+            if not reservation.granted_bytes:
                 return
             if reservation.granted_bytes < size:
                 request.partial.release_claims(block for block in claimed if block != request.first)

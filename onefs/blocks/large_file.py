@@ -1,6 +1,6 @@
-"""Large files, which are fetched in blocks, and served before they are complete.
+"""Large files: fetched in blocks, and served before all blocks are present.
 
-They are verified in the background.
+Large files are verified in the background.
 """
 
 from __future__ import annotations
@@ -39,8 +39,8 @@ MAX_COMPLETION_ATTEMPTS = 3
 class LargeFileDownloader:
     """Downloads the large files of one store. Thread-safe.
 
-    ``stall`` is the number of seconds without progress after which a reader gives up.
-    ``on_invalidated`` is called with each dataset whose cached pages are no longer valid.
+    ``stall`` is the number of seconds without progress after which a read fails. ``on_invalidated``
+    is called with a dataset when the kernel must drop its pages of the dataset.
     """
 
     def __init__(
@@ -77,9 +77,10 @@ class LargeFileDownloader:
         return self._scheduler.transfers()
 
     def generation_of(self, dataset: Dataset) -> str:
-        """Return the generation of a dataset's partial file. Return '' if there is no partial file.
+        """Return the generation of a dataset's partial file, or '' if there is no partial file.
 
-        Raises OSError.
+        A partial file that is removed and created again gets a new generation. Raises OSError if
+        the disk fails.
         """
         header = read_header(self._store.partial_folder, dataset.id)
         return header.generation if header is not None else ""
@@ -93,7 +94,8 @@ class LargeFileDownloader:
         partial = self._registry.acquire(dataset, place, self._stall)
         if partial is None:
             return None
-        if partial.is_probably_complete():  # the process that fetched the file did not verify it
+        # the file may be complete because another process has fetched and not yet verified it
+        if partial.is_probably_complete():
             self._verifier.schedule(partial)
         return ReadCursor(
             partial,
@@ -113,10 +115,11 @@ class LargeFileDownloader:
     def complete(
         self, dataset: Dataset, place: Place, watch: Callable[[int], None] | None = None
     ) -> None:
-        """Wait until a dataset is complete and verified. The file may be evicted again right after.
+        """Wait until a dataset is complete and verified.
 
-        ``watch`` is called from time to time with the number of bytes that are present. Raises the
-        errors of :meth:`open_cursor` and :meth:`wait_until_complete`.
+        The file may be evicted at any time after this. ``watch`` is called from time to time with
+        the number of bytes that are present. Raises the errors of :meth:`open_cursor` and
+        :meth:`wait_until_complete`.
         """
         cursor = self.open_cursor(dataset, place)
         if cursor is None:
@@ -158,8 +161,13 @@ class LargeFileDownloader:
                 watch(blocks.present_bytes())
 
     def _wait_for_verdict(self, partial: PartialFile) -> bool:
-        """Wait until a file is verified. Return False if blocks of the file were evicted before
-        that."""
+        """Wait until a complete file is verified.
+
+        Return True if the file is right. Return False if a block is evicted during the wait. Raises
+        BadContent if the file is rejected, and RemoteFileChanged if the partial file is dropped.
+        Raises DeadlineExceeded after VERIFY_TIMEOUT_SECONDS, Stopping if onefs is being stopped,
+        and the error of a verification that failed.
+        """
         blocks, name = partial.block_file, partial.dataset.name
         end = time.monotonic() + VERIFY_TIMEOUT_SECONDS
         while blocks.state() is PartialState.LIVE:

@@ -1,11 +1,12 @@
 """A partial file as this process uses it: verified blocks, claims and pins.
 
 A block can be held in two ways. A *claim* says that the block is being fetched or evicted. A *pin*
-says that the block is being read, and must not be evicted. Both are byte-range locks that other
-processes respect; within this process, claims are kept in a set, and pins are counted.
+says that the block is being read, and must not be evicted. Claims and pins are byte-range locks, so
+that other processes respect them. This process also keeps a set of its claims, and counts its pins.
 
-A reader pins a block before it checks whether the block is present. An eviction first takes the
-claim on the block, and an exclusive lock on its pin. So a block that is pinned and present stays.
+A reader pins a block before the reader checks whether the block is present. An eviction first takes
+the claim on the block, and an exclusive lock on the block's pin. So a block that is pinned and
+present stays.
 """
 
 from __future__ import annotations
@@ -32,17 +33,20 @@ from onefs.model import Dataset
 
 #: seconds between two updates of the time of last use, while a partial file is being read
 USE_NOTE_INTERVAL_SECONDS = 30.0
-#: seconds after a read during which its reader still counts as busy
+#: seconds after a read for which the reader still counts as busy
 BUSY_SECONDS = 0.1
 #: seconds between two attempts to pin a block that is being evicted
 _PIN_RETRY_SECONDS = 0.002
-#: longest wait in seconds for another process that is evicting a block (it may be suspended)
+#: longest wait in seconds for another process that is evicting a block. The wait must end, because
+#: the other process may be suspended
 EVICTION_WAIT_SECONDS = 10.0
 
 
 class PartialFile:
-    """The partial file of one dataset. All its readers in this process share this object.
-    Thread-safe."""
+    """The partial file of one dataset. Thread-safe.
+
+    All readers of the dataset in this process share this object.
+    """
 
     def __init__(
         self,
@@ -75,7 +79,7 @@ class PartialFile:
         self._verified = bytearray(blocks.block_count)
         self._claimed: set[int] = set()
         self._pin_counts: dict[int, int] = {}
-        #: pinned blocks that were found present after they were pinned, and so cannot be evicted
+        #: blocks that were present after they were pinned. Such blocks cannot be evicted
         self._pinned_present: set[int] = set()
         self._touched_at = -math.inf
         #: all blocks before this block were present when they were last checked
@@ -87,7 +91,11 @@ class PartialFile:
         return self.try_lock_map(OPEN_LOCK_BYTE)
 
     def touch(self) -> None:
-        """Note that the file is being read. The time of last use decides the order of eviction."""
+        """Update the time of last use, because the file is being read.
+
+        The time of last use decides the order of eviction. The time is updated at most every
+        USE_NOTE_INTERVAL_SECONDS.
+        """
         now = time.monotonic()
         if now > self._touched_at + USE_NOTE_INTERVAL_SECONDS:
             self._touched_at = now
@@ -95,40 +103,42 @@ class PartialFile:
             note_use(header, USE_NOTE_INTERVAL_SECONDS)
 
     def has_mixed_versions(self) -> bool:
-        """Whether blocks may be of several versions of the file.
+        """Whether the blocks may come from different versions of the file on the servers.
 
-        If they may, the whole file must be verified before more of it is read.
+        If this is true, the whole file must be verified before reading continues.
         """
         return MIXED_VERSIONS_MARKER in self.block_file.header.sources
 
     def is_readable(self) -> bool:
-        """Whether blocks that are present may be read now.
+        """Whether the blocks that are present may be read now.
 
-        They may not if the file has mixed versions and is not verified yet.
+        Return False if the file has mixed versions and is not verified yet.
         """
         return not self.has_mixed_versions() or self.block_file.state() is PartialState.DONE
 
     def mark_mixed_versions(self) -> None:
-        """Require that every process verifies the whole file before more of it is read.
+        """Record that the blocks may come from different versions of the file.
 
-        The caller holds the dataset's lock.
+        From then on, every process verifies the whole file before reading continues. The caller
+        holds the dataset's lock.
         """
         self.block_file.record_source(MIXED_VERSIONS_MARKER, "yes", alone=False)
 
     def is_busy(self) -> bool:
-        """Whether the file is being read, and no reader waits for blocks."""
+        """Whether the file was read in the last BUSY_SECONDS, and all readers have the blocks they
+        need."""
         return not self.demand.tickets and time.monotonic() < self.last_read_at + BUSY_SECONDS
 
     def block_range(self, offset: int, length: int) -> tuple[int, int]:
-        """Return the first block of a byte range, and the block after its last block."""
+        """Return the first block of a byte range, and the block after the range's last block."""
         size = self.block_file.header.block_size
         return offset // size, -(-(offset + length) // size)
 
     def missing_blocks(self, first: int, last: int) -> list[int]:
-        """Return the absent blocks of a range. The checksums of the other blocks have been
-        verified.
+        """Return the blocks of a range that are absent, or present with a wrong checksum.
 
-        A block with a wrong checksum counts as absent. The caller has pinned the range.
+        The checksums of all other blocks of the range have been verified. The caller has pinned the
+        range.
         """
         if all(block in self._pinned_present for block in range(first, last)):
             return []
@@ -144,7 +154,7 @@ class PartialFile:
         return absent
 
     def wanted_blocks(self) -> set[int]:
-        """Return the blocks that readers of this process wait for or are about to read.
+        """Return the blocks that readers of this process wait for or that are to be read ahead.
 
         Blocks that are being requested are included.
         """
@@ -192,12 +202,12 @@ class PartialFile:
                 self.unlock_map(PIN_LOCKS_START + start, end - start)
 
     def claim(self, first: int, last: int) -> tuple[int, int]:
-        """Claim adjacent absent blocks for fetching. Return the first one and the one after the
-        last.
+        """Claim adjacent absent blocks that are in the range from ``first`` to ``last`` (excluded).
 
-        Present blocks at the beginning of the range are skipped. The claimed blocks end before the
-        next block that is present or claimed already. The two returned numbers are equal if no
-        block was claimed.
+        Return the first claimed block, and the block after the last claimed block. Present blocks
+        at the beginning of the range are skipped. The claimed blocks end before the next block that
+        is present or is claimed already. If no block was claimed, the two returned numbers are
+        equal.
         """
         with self._lock:
             records = self.block_file.records(first, last)
@@ -208,13 +218,14 @@ class PartialFile:
             return start, end
 
     def claim_all_absent(self) -> list[int]:
-        """Claim every absent block of the file that is not claimed already. Return the claimed
+        """Claim all absent blocks of the file that are not claimed yet. Return the newly claimed
         blocks."""
         with self._lock:
             return [block for block in range(self.block_file.block_count) if self._try_claim(block)]
 
     def release_claims(self, blocks: Iterable[int]) -> None:
-        """Release the claims on ``blocks``."""
+        """Release the claims on ``blocks``, so that other requests and processes can claim these
+        blocks."""
         with self._lock:
             released = sorted(blocks)
             self._claimed.difference_update(released)
@@ -222,9 +233,10 @@ class PartialFile:
                 self.unlock_map(start, end - start)
 
     def mark_present(self, first: int, checksums: list[int]) -> None:
-        """Record that claimed blocks are present, and release their claims.
+        """Record that claimed blocks are present, and release the claims on these blocks.
 
-        ``checksums`` are the crc32 of the blocks, from block ``first`` on.
+        The first number in ``checksums`` is the crc32 of block ``first``, the second number is the
+        crc32 of the next block, and so on.
         """
         self.block_file.set_records(first, checksums)
         last = first + len(checksums)
@@ -237,10 +249,10 @@ class PartialFile:
             self.unlock_map(first, last - first)
 
     def evict_block(self, block: int) -> bool:
-        """Free the disk space of a block. Return True if the space was freed.
+        """Free the disk space of a block. Return True if disk space was freed.
 
-        A block that is pinned or claimed stays. The caller holds the dataset's lock. Raises
-        OSError.
+        A block that is pinned or claimed stays. The caller holds the dataset's lock. Raises OSError
+        if the disk fails. After this error the block is still present.
         """
         with self._lock:
             if block in self._pin_counts or block in self._claimed or not self.try_lock_map(block):
@@ -274,7 +286,7 @@ class PartialFile:
                 self._pinned_present.add(block)
 
     def _try_pin(self, first: int, last: int) -> bool:
-        """Pin the blocks. Return False, and pin no block, if a block is being evicted."""
+        """Pin the blocks. If one of the blocks is being evicted, pin no block and return False."""
         with self._lock:
             locked: list[tuple[int, int]] = []
             for start, end in contiguous_ranges(
@@ -290,9 +302,10 @@ class PartialFile:
             return True
 
     def _try_claim(self, block: int) -> bool:
-        """Claim one block. Return False if the block is present or claimed already.
+        """Claim one block. Return False if the block is present or is claimed already.
 
-        The record is read after the claim is locked.
+        The record of the block is read only after the claim is locked, because another process may
+        have completed the block just before.
         """
         if block in self._claimed or not self.try_lock_map(block):
             return False
@@ -303,11 +316,11 @@ class PartialFile:
         return True
 
     def _verify_block(self, block: int, record: int) -> bool:
-        """Verify a block that another process recorded. Return False if the block is not valid.
+        """Verify a block that another process recorded. Return False if its checksum is wrong.
 
-        The record of a block that is not valid is cleared, unless the block is claimed.
+        The record of a block with a wrong checksum is cleared, except if the block is claimed.
         """
-        # the process that wrote the record had marked mixed versions before that, if there were any
+        # another process may have recorded mixed versions, always before it recorded the block
         self.block_file.reload_header()
         if self.block_file.is_block_valid(block, record):
             self._verified[block] = 1
@@ -324,10 +337,10 @@ class PartialFile:
         return False
 
     def is_probably_complete(self) -> bool:
-        """Whether every block was present when it was last checked.
+        """Whether every block was present when this process last read the block's record.
 
-        Blocks that were found present are not checked again, because this is called at each
-        arrival.
+        The records of blocks that were present are not read again, because this method is called
+        each time that blocks arrive.
         """
         count, seen = self.block_file.block_count, self._present_up_to
         while seen < count:
@@ -340,15 +353,16 @@ class PartialFile:
         return True
 
     def try_lock_map(self, byte: int, count: int = 1, *, shared: bool = False) -> bool:
-        """Lock bytes of the block map. Return False if another open file has locked one of these
-        bytes.
+        """Lock bytes of the block map. Return False if the bytes are locked already.
 
-        Return True if partial files are not shared between processes, because no lock is needed.
+        The bytes are locked already if another process, or another open file of this process, has
+        locked one of them. If processes do not share partial files, no lock is needed, and True is
+        returned.
         """
         return not self._shared or try_lock(self.block_file.map_fd, byte, count, shared=shared)
 
     def unlock_map(self, byte: int, count: int = 1) -> None:
-        """Unlock bytes of the block map."""
+        """Unlock bytes of the block map that :meth:`try_lock_map` has locked."""
         if self._shared:
             unlock(self.block_file.map_fd, byte, count)
 

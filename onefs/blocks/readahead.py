@@ -20,7 +20,7 @@ SEQUENTIAL_SLACK_BYTES = 1 << 20
 class ReadaheadWindow:
     """The read-ahead of one reader in a file.
 
-    ``size`` is the size of the file, and ``max_readahead`` is the length of the longest window, all
+    ``size`` is the size of the file in bytes. ``max_readahead`` is the length of the longest window
     in bytes. The window is as long as the bytes that were read sequentially so far. So at most
     twice as many bytes are fetched as are read.
     """
@@ -36,7 +36,8 @@ class ReadaheadWindow:
         self.planned_until = 0
 
     def is_sequential(self, offset: int, length: int) -> bool:
-        """Whether a read continues the sequential read of this window."""
+        """Whether a read continues where the last read of this window ended, or close to that
+        offset."""
         return (
             self.position - SEQUENTIAL_SLACK_BYTES - length
             <= offset

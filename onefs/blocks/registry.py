@@ -41,15 +41,17 @@ class PartialFileRegistry:
         self.on_last_user: Callable[[PartialFile], None] = lambda partial: None
 
     def is_open(self) -> bool:
-        """Return True until onefs is being stopped."""
+        """Whether partial files may be used. Return False from the moment when onefs is being
+        stopped."""
         return not self.stopping.is_set()
 
     def acquire(self, dataset: Dataset, place: Place, deadline: float) -> PartialFile | None:
-        """Open the partial file of a dataset, or create it. Return None if the file is complete.
+        """Open or create the partial file of a dataset. Return None if the dataset is cached.
 
         The caller calls :meth:`release` once for each partial file returned. Waits at most
-        ``deadline`` seconds for other processes. Raises BadContent, DeadlineExceeded, CacheError or
-        CacheFull.
+        ``deadline`` seconds for other processes, then raises DeadlineExceeded. Raises BadContent if
+        the dataset is known to be bad, CacheError if the disk fails, and CacheFull if the disk is
+        full.
         """
         partial = self.acquire_open(dataset)
         if partial is not None:
@@ -74,9 +76,10 @@ class PartialFileRegistry:
             return self._register(dataset, place, blocks)
 
     def acquire_open(self, dataset: Dataset) -> PartialFile | None:
-        """Return the partial file of a dataset if it is open in this process, else None.
+        """Return the partial file of a dataset, or None if this process does not have it open.
 
-        The caller calls :meth:`release` once for each partial file returned.
+        The caller calls :meth:`release` once for each partial file returned. Return None also if
+        the partial file is not LIVE, or if its size or md5 is not that of the dataset.
         """
         with self._lock:
             partial = self._open_files.get(dataset.id)
@@ -88,7 +91,7 @@ class PartialFileRegistry:
             return partial
 
     def _retire_deleted(self) -> None:
-        """Mark each partial file whose data file was deleted as GONE, and wake all waiting
+        """Set the state GONE for every partial file whose data file was deleted. Wake all waiting
         readers."""
         with self._lock:
             partials = list(self._open_files.values())
@@ -100,7 +103,8 @@ class PartialFileRegistry:
                 partial.demand.notify_waiters()
 
     def add_user(self, partial: PartialFile) -> None:
-        """Keep a partial file open for one more user."""
+        """Count one more user of a partial file, so that the file stays open until
+        :meth:`release`."""
         with self._lock:
             partial.user_count += 1
 

@@ -1,6 +1,6 @@
 """One block request, carried out with HTTP requests to the file servers.
 
-This includes retries, requests to other replicas, and checks of the file's version.
+This module retries requests, tries other replicas, and checks the version of the file.
 """
 
 from __future__ import annotations
@@ -38,9 +38,9 @@ MAX_VERSION_RETRIES = 3
 class RequestFetch:
     """Fetches the claimed blocks of one request.
 
-    ``lock_wait`` is the longest wait in seconds for the dataset's lock. ``reject`` marks a file as
-    bad if the file cannot agree with the database. It is called with the partial file and the
-    reason.
+    ``lock_wait`` is the longest wait in seconds for the dataset's lock. ``reject`` is called with
+    the partial file and the reason if the responses contradict the database, and marks the file as
+    bad.
     """
 
     def __init__(
@@ -63,7 +63,7 @@ class RequestFetch:
         self._replicas = Replicas(hosts, self._dataset)
 
     def run(self) -> None:
-        """Fetch all claimed blocks. Try each replica in turn, and retry while a retry may succeed.
+        """Fetch all claimed blocks. Try all replicas, and retry while a retry may succeed.
 
         Raises RemoteFileChanged, Stopping, BadContent, UnconfirmedMismatch, CacheError, CacheFull,
         and the errors of the file servers.
@@ -101,8 +101,9 @@ class RequestFetch:
     def _final_error(self) -> OnefsError:
         """Return the error for a request that failed on every replica.
 
-        If the responses contradict the database, this mismatch is noted. A confirmed mismatch
-        rejects the file. Raises UnconfirmedMismatch if the mismatch is not confirmed yet.
+        If the responses contradict the database, this mismatch is recorded. If the same mismatch
+        has been recorded often enough, the file is rejected, and a BadContent is returned. Raises
+        UnconfirmedMismatch if the mismatch has not been recorded often enough.
         """
         if not self._replicas.mismatches or self._claims.written_bytes:
             return self._replicas.final_error()
@@ -116,9 +117,10 @@ class RequestFetch:
     def _usable_replicas(self) -> list[Replica]:
         """Return the replicas that may be used.
 
-        Without an md5, blocks from different replicas could not be verified together. Then only the
-        replicas that the present blocks came from are used. If those replicas do not have the file
-        any more, the file has moved, and the other replicas are used.
+        A dataset with an md5 may use every replica that has the file. A dataset without an md5 may
+        use only the replicas that its present blocks came from, because blocks from different
+        replicas could not be verified together. If none of these replicas has the file any more,
+        the dataset may use the other replicas.
         """
         gone = self._replicas.gone_urls
         replicas = [replica for replica in self._dataset.replicas if replica.url not in gone]
@@ -130,10 +132,11 @@ class RequestFetch:
     def _request_with_version_retries(self, replica: Replica, stall: float) -> None:
         """Send one request. Retry while the server answers with another version of the file.
 
-        Load-balanced servers may have different validators for the same bytes. If no server has the
-        version of the present blocks, the whole file must be verified before more of it is read.
-        Raises VersionMismatch if the whole file cannot be verified because there is no md5, or if
-        the bytes differ.
+        Load-balanced servers may have different validators for the same bytes. Therefore, if all
+        retries fail, one present block is compared with the bytes of the replica. If the bytes are
+        the same, the request is sent without a check of the version, and the whole file must be
+        verified before reading continues. Raises VersionMismatch if the bytes differ, or if the
+        dataset has no md5.
         """
         for tries_left in range(MAX_VERSION_RETRIES, -1, -1):
             try:
@@ -146,12 +149,11 @@ class RequestFetch:
         self._send_request(replica, stall)
 
     def _has_same_block(self, replica: Replica, stall: float) -> bool:
-        """Whether a replica may still have the same file. One present block is compared with its
-        bytes.
+        """Whether a present block has the same bytes on a replica.
 
-        If the block differs, the file has changed, and is not fetched to its end. If the block is
-        the same, the md5 decides when the file is complete. Return False without an md5, and True
-        if no block is present.
+        If the bytes differ, the file has changed on the server. If the bytes are the same, the md5
+        shows later whether the complete file is right. Return False if the dataset has no md5.
+        Return True if the dataset has an md5 and no block is present.
         """
         blocks = self._blocks
         if not self._dataset.md5:
@@ -187,13 +189,16 @@ class RequestFetch:
             self._partial.demand.notify_waiters()
 
     def _dataset_lock(self) -> AbstractContextManager[None]:
-        """Return the dataset's lock. Waiting for the lock ends if the request is cancelled."""
+        """Return a context manager that holds the dataset's lock.
+
+        Waiting for the lock ends if the request is cancelled.
+        """
         is_cancelled = self._request.cancel_event.is_set
         return self._store.locks.hold(self._dataset.id, self._lock_wait, lambda: not is_cancelled())
 
     def _send_request(self, replica: Replica, stall: float) -> None:
-        """Send one HTTP request for the bytes from the first missing block to the request's last
-        block."""
+        """Fetch the bytes from the first missing block to the request's last block, with one HTTP
+        request."""
         blocks, claims = self._blocks, self._claims
         start = blocks.span(min(claims.remaining))[0]
         end = blocks.span(self._request.last - 1)[1]
@@ -214,8 +219,12 @@ class RequestFetch:
     def _write_body(
         self, replica: Replica, stream: Stream, position: int, end: int, stall: float
     ) -> None:
-        """Write the body of a response, which has the bytes from ``position`` to ``end``
-        (excluded)."""
+        """Write the body of a response to the claimed blocks.
+
+        The body has the bytes of the file from ``position`` to ``end``, ``end`` excluded. Raises
+        DeadlineExceeded if a block takes more than ``stall`` seconds to arrive, and ServerError if
+        the body ends too early.
+        """
         url, request, claims = safe_url(stream.url), self._request, self._claims
         due = time.monotonic() + stall
         for chunk in stream.iter_chunks(lambda: BLOCK_SIZE if request.urgent else BULK_CHUNK_BYTES):
@@ -236,12 +245,12 @@ class RequestFetch:
             raise ServerError(f"{url}: the answer ended {end - position} bytes early")
 
     def _record_source(self, replica: Replica, stream: Stream) -> None:
-        """Record the version of the file on a replica, before blocks from this replica are written.
+        """Record the file's version on a replica, before blocks from the replica are written.
 
-        Raises VersionMismatch if the present blocks are of another version. Without an md5, blocks
-        of different replicas must not be mixed. Then this raises RemoteFileChanged if the replica
-        of the present blocks cannot be used any more, and ServerError if that replica can still be
-        used or if the request is for read-ahead.
+        Raises VersionMismatch if another version was recorded for this replica. If the dataset has
+        no md5, blocks of two replicas must not be mixed, and an error is raised for the second
+        replica. This error is RemoteFileChanged if a reader waits and the first replica does not
+        have the file any more. In all other cases this error is ServerError.
         """
         if replica.url in self._blocks.header.sources or self._partial.has_mixed_versions():
             return

@@ -22,11 +22,11 @@ if TYPE_CHECKING:
 
 @dataclass(eq=False)
 class Ticket:
-    """The wait of one reader for the blocks from ``first`` to ``last``, ``last`` excluded."""
+    """One reader that waits for the blocks from ``first`` to ``last``, ``last`` excluded."""
 
     first: int
     last: int
-    #: the error because of which the blocks will not arrive
+    #: the error that ended the request for the blocks
     error: OnefsError | None = None
 
 
@@ -46,8 +46,8 @@ class Demand:
     #: the last error, and the time until which readers get this error without a new request
     #: (monotonic seconds)
     last_failure: tuple[OnefsError, float] | None = None
-    #: the server does not support ranges. Then requests run one at a time, and each response starts
-    #: at the beginning of the file
+    #: True if the server does not support ranges. Then requests run one at a time, and each
+    #: response starts at the beginning of the file
     without_ranges: bool = False
     #: increases with each change that a reader may wait for
     change_count: int = 0
@@ -67,7 +67,7 @@ class BlockRequest:
     last: int
     #: the URL of the replica that is tried first. The limits on connections count this URL's host
     url: str
-    #: a reader waits for one of the blocks
+    #: True if a reader waits for one of the blocks
     urgent: bool
     running: bool = False
     #: when the request was started, or when its last block arrived (monotonic seconds)
@@ -95,7 +95,8 @@ class BlockRequest:
             raise Stopping(f"{self.partial.dataset.name} is not wanted any more")
 
     def cancel(self) -> None:
-        """Set ``cancel_event``, and abort the stream if there is one, so that the request ends."""
+        """Set ``cancel_event``, and abort the stream if there is a stream, so that the request
+        ends."""
         self.cancel_event.set()
         if self.stream is not None:
             self.stream.abort()

@@ -1,8 +1,9 @@
-"""The queue of block requests: decides which request runs next, on how many connections.
+"""The queue of block requests: decides which request runs next, and on how many connections.
 
-Requests for blocks that a reader waits for run first, and requests for read-ahead run after them.
-Among requests of the same kind, a request for the file with the fewest running requests runs first.
-A request that no reader wants any more is removed from the queue, or is cancelled if it is running.
+Requests for blocks that a reader waits for run first. Requests for read-ahead run after them. Among
+requests of the same kind, a request for the file with the fewest running requests runs first. If no
+reader needs the blocks of a request any more, a queued request is removed, and a running request is
+cancelled.
 """
 
 from __future__ import annotations
@@ -37,9 +38,9 @@ FETCHED_ELSEWHERE_RECHECK_SECONDS = 0.03
 class Scheduler:
     """Queues block requests, and runs them on its own threads. Thread-safe.
 
-    ``fetch`` carries out a request. It calls :meth:`blocks_arrived`, and raises the error that
-    ended the request early. Some methods must be called with ``lock`` held, as their docstrings
-    say.
+    ``fetch`` is a function that carries out a request. This function calls :meth:`blocks_arrived`,
+    and raises the error that ended the request early. Some methods must be called with ``lock``
+    held, as their docstrings say.
     """
 
     def __init__(
@@ -72,11 +73,13 @@ class Scheduler:
         self._pool.shutdown(wait=True, cancel_futures=True)
 
     def request(self, partial: PartialFile, missing: list[int]) -> None:
-        """Request the ``missing`` blocks of a waiting reader. Called with the lock held.
+        """Request the ``missing`` blocks that a reader waits for. Called with the lock held.
 
-        After a failure, raises the same error again until a pause has ended. Raises
-        DeadlineExceeded while the file server does not answer, Throttled while the file server has
-        asked to wait, Unreachable or ServerError if the dataset has no replica, and Stopping.
+        A failed request is followed by a pause. During the pause nothing is requested, and the
+        error of the failed request is raised again. Raises DeadlineExceeded while the file server
+        does not answer, and Throttled while the file server has asked onefs to wait. Raises
+        Unreachable or ServerError if the dataset has no replica, and Stopping if onefs is being
+        stopped.
         """
         if self._closed:
             raise _stopping_error()
@@ -97,7 +100,8 @@ class Scheduler:
         self._dispatch()
 
     def fetch_ahead(self, partial: PartialFile, window: ReadaheadWindow) -> None:
-        """Request the blocks that a window reads ahead. Called with the lock held."""
+        """Request the absent blocks that ``window`` plans to read ahead. Called with the lock
+        held."""
         if self._closed or partial.demand.last_failure is not None:
             return
         for first, last in window.plan_requests():
@@ -111,8 +115,10 @@ class Scheduler:
         self._dispatch()
 
     def cancel_unwanted(self, partial: PartialFile) -> None:
-        """Cancel the requests for a file that no reader wants any more. Called with the lock
-        held."""
+        """Cancel each request for ``partial`` whose blocks no reader needs any more.
+
+        Called with the lock held.
+        """
         for request in {*partial.demand.in_flight.values()}:
             if not _is_wanted(request):
                 request.cancel()
@@ -122,7 +128,7 @@ class Scheduler:
         self._dispatch()
 
     def blocks_arrived(self, request: BlockRequest, blocks: range) -> None:
-        """Note that blocks of a request are present, and wake the waiting readers."""
+        """Note that ``blocks`` of a request are present now, and wake the waiting readers."""
         with self.lock:
             demand = request.partial.demand
             for block in blocks:
@@ -155,10 +161,11 @@ class Scheduler:
             demand.notify_waiters()
 
     def last_progress(self, partial: PartialFile, missing: list[int]) -> float:
-        """Return when a request for a ``missing`` block last made progress (monotonic seconds).
+        """Return when a request for one of the ``missing`` blocks last made progress.
 
-        For a request that is still queued, the last progress of its file server counts. Return 0.0
-        if there is no request. Called with the lock held.
+        The time is in seconds of ``time.monotonic``. A queued request makes progress whenever its
+        file server sends data for any request. Return 0.0 if none of the blocks is requested.
+        Called with the lock held.
         """
         in_flight = partial.demand.in_flight
         requests = {in_flight[block] for block in missing if block in in_flight}
@@ -169,7 +176,7 @@ class Scheduler:
         return max(times, default=0.0)
 
     def transfers(self) -> list[Transfer]:
-        """Return the files whose blocks are being fetched."""
+        """Return the downloads in progress, one for each file whose blocks are being fetched."""
         transfers: dict[int, Transfer] = {}
         with self.lock:  # a partial file stays open while a request for it is running
             for request in self._running:
@@ -205,7 +212,7 @@ class Scheduler:
             self._pool.enqueue(self._run_request, request)
 
     def _next_request(self) -> BlockRequest | None:
-        """Return the queued request to start now. Return None if no queued request may start
+        """Return the queued request to start next. Return None if no queued request may start
         now."""
         if len(self._running) >= MAX_REQUESTS:
             return None
@@ -264,7 +271,7 @@ class Scheduler:
     ) -> None:
         """Give an error to all readers that wait for one of ``blocks``.
 
-        For the next ``pause`` seconds, new readers get the same error.
+        New readers of the file get the same error for the next ``pause`` seconds.
         """
         failed = set(blocks)
         for ticket in partial.demand.tickets:
@@ -275,9 +282,9 @@ class Scheduler:
 
 
 def _is_wanted(request: BlockRequest) -> bool:
-    """Whether a reader waits for a block of the request, or will soon read one.
+    """Whether a reader waits for a block of the request, or is about to read such a block.
 
-    Return True also if all blocks of the request are present.
+    Return True also if all blocks of the request are present, because then the request ends soon.
     """
     left = [block for block in request.pending_blocks() if not request.partial.has_block(block)]
     if not left:  # all blocks are present, and the request is about to end by itself

@@ -1,9 +1,9 @@
 """Verification of partial files: hash blocks in the background, then publish or reject the file.
 
 Threads of low priority hash the files. A file that is read sequentially is hashed while its blocks
-arrive, when their bytes are still in the page cache. A file whose blocks arrive in another order is
-hashed when the last block is present. In both cases the digest of the whole file is compared with
-the database before the file gets its final name.
+arrive, because then the bytes are still in the page cache. A file whose blocks arrive in another
+order is hashed when the last block is present. In both cases the digest of the whole file is
+compared with the database before the file gets its final name.
 """
 
 from __future__ import annotations
@@ -39,8 +39,8 @@ log = logging.getLogger(__name__)
 
 #: number of files that are hashed at the same time
 HASH_THREADS = 2
-#: blocks hashed per step. Between two steps the thread holds the interpreter lock, although its
-#: priority is low
+#: number of blocks that are hashed in one step. Between two steps the thread holds the interpreter
+#: lock, although the priority of the thread is low
 BLOCKS_PER_STEP = 16
 #: longest time in seconds that a step waits for busy readers. After this time the step hashes
 #: although readers are busy
@@ -57,15 +57,15 @@ HASH_THREAD_NICE = 19
 
 
 class _HashProgress:
-    """The hash of the blocks of one file that were hashed so far."""
+    """The hash of a file from its first block to the last block that was hashed so far."""
 
     def __init__(self, partial: PartialFile) -> None:
         self.partial = partial
         self.digest = new_hash(partial.dataset)
         #: the records of the blocks that were hashed
         self.records: list[int] = []
-        #: a thread is hashing the file. If ``is_rescheduled`` is set before the thread ends, the
-        #: thread looks for more blocks to hash
+        #: True while a thread is hashing the file. If ``is_rescheduled`` is set before the thread
+        #: ends, the thread checks again for blocks to hash
         self.is_running = False
         self.is_rescheduled = False
 
@@ -73,8 +73,8 @@ class _HashProgress:
 class Verifier:
     """Hashes partial files, and publishes or rejects each file when it is complete. Thread-safe.
 
-    ``on_invalidated`` is called with each dataset whose cached pages are no longer valid, because
-    its content was rejected or has changed on the server.
+    ``on_invalidated`` is called with a dataset when the kernel must drop its pages of the dataset,
+    because the content was rejected or has changed on the server.
     """
 
     def __init__(
@@ -93,12 +93,17 @@ class Verifier:
         )
 
     def close(self) -> None:
-        """End all threads. A file that is not hashed to its end is hashed again later."""
+        """End all threads. A file that is not completely hashed yet is hashed again later."""
         # no time limit is needed, because hashing ends after the current step
         self._pool.shutdown(wait=True, cancel_futures=True)
 
     def blocks_arrived(self, partial: PartialFile, blocks: range) -> None:
-        """Schedule hashing if ``blocks`` complete a step, or if no block is in flight any more."""
+        """Schedule hashing if enough blocks for the next step have arrived.
+
+        Hashing is scheduled when ``blocks`` reach a multiple of BLOCKS_PER_STEP, and when no block
+        of the file is requested any more. Nothing is scheduled while the next block to hash is
+        absent.
+        """
         ends = blocks.stop // BLOCKS_PER_STEP > blocks.start // BLOCKS_PER_STEP
         if ends or not partial.demand.in_flight:
             with self._lock:
@@ -108,8 +113,8 @@ class Verifier:
                 self.schedule(partial)
 
     def schedule(self, partial: PartialFile) -> None:
-        """Hash the present blocks on another thread. Publish or reject the file if it is
-        complete."""
+        """Hash the present blocks on another thread. A complete file is then published or
+        rejected."""
         with self._lock:
             progress = self._progress.get(id(partial))
             if progress is None:
@@ -121,11 +126,11 @@ class Verifier:
                 self._pool.enqueue(self._run, progress)
 
     def start_pending(self) -> None:
-        """Start hashing that was delayed because no thread could be started."""
+        """Start the hashing that had to wait because the system could not start a thread."""
         self._pool.retry_thread_start()
 
     def release(self, partial: PartialFile) -> None:
-        """Stop using ``partial`` if the verifier is its only user. The file is then closed."""
+        """Close ``partial`` if the verifier is its only user and no thread is hashing the file."""
         with self._lock:
             progress = self._progress.get(id(partial))
             if progress is None or progress.is_running or partial.user_count != 1:
@@ -134,7 +139,7 @@ class Verifier:
         self._registry.release(partial)
 
     def reject(self, partial: PartialFile, reason: str, digest: str = "") -> None:
-        """Mark the content as contradicting the database, and stop serving it.
+        """Record that the content of a file contradicts the database, and stop serving the file.
 
         Raises CacheError if the cache folder cannot be written.
         """
@@ -165,7 +170,7 @@ class Verifier:
     def _begin_round(self, progress: _HashProgress) -> bool:
         """Return True if a thread should hash the file now.
 
-        Otherwise release the file if no reader needs it any more.
+        Otherwise return False. In that case also release the file if no reader needs it any more.
         """
         partial = progress.partial
         with self._lock:
@@ -181,7 +186,8 @@ class Verifier:
         return False
 
     def _hash_present_blocks(self, progress: _HashProgress) -> None:
-        """Hash the blocks that are present. Publish or reject the file after its last block."""
+        """Hash the next blocks until a block is absent. If no block is left, publish or reject the
+        file."""
         partial = progress.partial
 
         def is_needed() -> bool:
@@ -212,15 +218,15 @@ class Verifier:
     def _yield_to_readers(self, partial: PartialFile) -> None:
         """Wait while readers are busy, because hashing takes more processor time than reading.
 
-        Readers that wait for the network are not busy: there is then enough processor time for
-        hashing.
+        Wait at most READER_PRIORITY_SECONDS. Readers that wait for the network are not busy,
+        because then enough processor time is left for hashing.
         """
         end = time.monotonic() + READER_PRIORITY_SECONDS
         while partial.is_busy() and time.monotonic() < end and self._registry.is_open():
             time.sleep(_READER_POLL_SECONDS)
 
     def _hash_step(self, progress: _HashProgress) -> bool:
-        """Hash the next blocks that are present. Return False if the first of the next blocks is
+        """Hash the next present blocks, BLOCKS_PER_STEP at most. Return False if the next block is
         absent."""
         partial, first = progress.partial, len(progress.records)
         blocks = partial.block_file
@@ -245,12 +251,15 @@ class Verifier:
         return True
 
     def _publish_or_reject(self, progress: _HashProgress) -> None:
-        """Publish or reject a hashed file, unless a block was evicted or replaced after it was
-        hashed."""
+        """Publish or reject a file whose blocks are all hashed.
+
+        If a block was evicted or replaced after the block was hashed, the file is hashed again from
+        its beginning.
+        """
         partial = progress.partial
         dataset, blocks = partial.dataset, partial.block_file
         verdict = check_content(dataset, blocks.header.size, progress.digest.hexdigest())
-        os.fdatasync(blocks.data_fd)  # a bad file too: the user may accept it
+        os.fdatasync(blocks.data_fd)  # a wrong file is synced too, because the user may accept it
         with self._dataset_lock(partial):
             if blocks.state() is not PartialState.LIVE or not blocks.is_current():
                 return
@@ -266,9 +275,9 @@ class Verifier:
         self._notify_readers(partial)
 
     def _reject_or_drop(self, partial: PartialFile, reason: str, digest: str) -> None:
-        """Reject wrong bytes if the same wrong bytes arrived before. Otherwise drop them.
+        """Reject a file if the same wrong digest was found before. Otherwise drop the file.
 
-        Dropped bytes are fetched again.
+        The bytes of a dropped file are fetched again.
         """
         # the digest of blocks of several versions proves nothing about any version
         needed = NEVER_CONFIRMED if partial.has_mixed_versions() else REQUIRED_DIGEST_MISMATCHES
@@ -286,7 +295,8 @@ class Verifier:
     def drop(self, partial: PartialFile, reason: str) -> None:
         """Remove all blocks of a file. The next read fetches the file from its beginning.
 
-        ``reason`` follows the name of the file in the error message for readers. Raises CacheError.
+        The error message for readers is the name of the file, followed by ``reason``. Raises
+        CacheError if the cache folder cannot be written.
         """
         partial.drop_reason = reason
         with disk_errors(self._store.root), self._dataset_lock(partial):
@@ -319,7 +329,8 @@ class Verifier:
     def _reject_locked(self, partial: PartialFile, reason: str, digest: str) -> None:
         """Reject a file. The caller holds the dataset's lock.
 
-        The state is set first. So no reader is served from then on, even if this process dies.
+        The state BAD is set first. So no reader is served any more, even if this process is then
+        killed.
         """
         blocks = partial.block_file
         partial.rejection_reason = reason

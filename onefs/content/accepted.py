@@ -15,7 +15,7 @@ ACCEPTED_TTL_SECONDS = 1.0
 
 
 class AcceptedEntries:
-    """The entries of accepted bytes in one store. Thread-safe.
+    """The cache entries of accepted bytes in one store. Thread-safe.
 
     The entries are read again after ACCEPTED_TTL_SECONDS.
     """
@@ -27,7 +27,7 @@ class AcceptedEntries:
         self._valid_until = 0.0
 
     def get(self, dataset: Dataset) -> CacheEntry | None:
-        """Return the entry of a dataset's accepted bytes. Return None if there is none.
+        """Return the cache entry of a dataset's accepted bytes, or None if no bytes were accepted.
 
         Return None also if the dataset was changed in the database after its bytes were accepted.
         """
@@ -43,9 +43,9 @@ class AcceptedEntries:
         return entry
 
     def expire(self, dataset_id: str | None = None) -> None:
-        """Read the entries again at the next use.
+        """Make the next :meth:`get` read all entries again.
 
-        With ``dataset_id``, do this only if no entry of that dataset is known yet.
+        With ``dataset_id``, do nothing if an entry of this dataset has been read already.
         """
         if dataset_id not in self._entries:
             self._valid_until = 0.0

@@ -48,16 +48,16 @@ class CacheItem:
     on_disk: int
     #: time of last use, at most an hour too early, in seconds since the epoch; 0.0 if unknown
     used_at: float
-    #: True if onefs downloaded the file, False if another program did
+    #: True if onefs downloaded the file, False if another program wrote the file
     ours: bool
     pinned: bool
-    #: why the file is bad or was accepted; '' otherwise
+    #: why the file is bad or was accepted; '' in the other states
     reason: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class VerifyResult:
-    """The result of verifying one dataset."""
+    """Whether the bytes of one dataset are right, and what is wrong with the file."""
 
     #: the path relative to the cache folder
     path: str
@@ -74,7 +74,10 @@ VerifyFunction = Callable[[str, PathProgressCallback], VerifyResult | None]
 
 
 class CacheAdmin:
-    """Administration of one cache folder. Other processes may use the folder. Raises CacheError."""
+    """Administration of one cache folder, which other processes may use at the same time.
+
+    Methods raise CacheError if the cache folder cannot be used.
+    """
 
     def __init__(self, store: Store, evictor: Evictor) -> None:
         self._store = store
@@ -112,17 +115,19 @@ class CacheAdmin:
             (self._store.private_folder / "pins" / dataset_id).unlink(missing_ok=True)
 
     def evict(self, dataset_id: str) -> int:
-        """Remove the files of a dataset that onefs downloaded. Return the bytes of disk freed.
+        """Remove the files that onefs downloaded for a dataset. Return the bytes of disk freed.
 
-        A pinned dataset stays, and so do blocks that are being read. Raises CacheError, which names
-        the files that could not be removed. The bytes of such files stay counted.
+        A pinned dataset stays. Blocks that are being read stay too. Raises CacheError, which names
+        the files that could not be removed. The usage counter still counts the bytes of these
+        files.
         """
         return self._evictor.evict_dataset(dataset_id)
 
     def clear(self, failed: Callable[[str], None] = lambda reason: None) -> int:
         """Remove all files that may be evicted. Return the bytes of disk freed.
 
-        ``failed`` is called with a sentence for each file that could not be removed.
+        Pinned datasets, accepted files and files of other programs stay. ``failed`` is called with
+        a sentence for each file that could not be removed.
         """
         outcome = self._evictor.evict(1 << 62)
         for reason in outcome.failures:
@@ -134,13 +139,13 @@ class CacheAdmin:
         watch: PathProgressCallback = lambda path, done: None,
         only: Container[str] | None = None,
     ) -> Iterator[VerifyResult]:
-        """Hash cached files again, compare them with the database, and yield the result for each
-        file.
+        """Hash cached files again, compare the hashes with the database, and yield the results.
 
-        With ``only``, verify only the datasets with these ids. A wrong file that onefs downloaded
-        is removed, so that the next read fetches it again. A wrong file of another program stays,
-        and loses its record. Blocks with a wrong checksum become absent. A file is skipped if
-        another process removes, replaces or fetches the file at the same time.
+        With ``only``, verify only the datasets with these ids. If onefs downloaded a wrong file,
+        the file is removed, so that the next read fetches the dataset again. If another program
+        wrote a wrong file, the file stays and only its record is removed. Blocks with a wrong
+        checksum become absent. A file is skipped if another process removes, replaces or fetches
+        the file at the same time.
         """
         for dataset_id, verify in self._checks():
             if only is None or dataset_id in only:
@@ -160,9 +165,10 @@ class CacheAdmin:
     def _verify_locked(
         self, dataset_id: str, check: VerifyFunction, watch: PathProgressCallback
     ) -> VerifyResult | None:
-        """Verify a dataset with its lock held.
+        """Verify a dataset while holding the lock of the dataset.
 
-        Return None if another process holds the lock for too long, or has removed the file.
+        Return None if another process holds the lock for more than VERIFY_LOCK_WAIT_SECONDS, or if
+        the file is not in the cache any more.
         """
         try:
             with (
@@ -174,10 +180,10 @@ class CacheAdmin:
             return None
 
     def rejected_content(self, dataset: Dataset) -> tuple[CacheEntry, Path | None]:
-        """Return the entry of a bad dataset, and the path of its bytes. The path is None if none
-        were kept.
+        """Return the cache entry of a rejected dataset, and the path of its rejected bytes.
 
-        Raises NotFound if the dataset is not known to be bad.
+        The path is None if the rejected bytes were not kept. Raises NotFound if the dataset is not
+        rejected.
         """
         # readers get the error for a bad file shortly before its record is written
         with disk_errors(self._store.root), self._store.locks.hold(dataset.id, 60.0):
@@ -188,12 +194,11 @@ class CacheAdmin:
         return entry, rejected if entry.digest and rejected.is_file() else None
 
     def accept(self, dataset: Dataset, place: Place, rejected: Path, digest: str = "") -> Path:
-        """Accept the bytes at ``rejected``, so that they are served although they contradict the
-        database.
+        """Accept the bytes at ``rejected``, which contradict the database.
 
-        The state is ``accepted`` until the dataset is changed in the database. Returns the new path
-        of the bytes. Raises BadContent if ``digest`` is not '' and the bytes have another digest.
-        Raises NotFound if another process has removed the bytes.
+        Return the new path of the bytes. Readers get the accepted bytes until the dataset is
+        changed in the database. Raises BadContent if ``digest`` is given and the bytes have another
+        digest. Raises NotFound if another process has removed the bytes.
         """
         with disk_errors(self._store.root), self._store.locks.hold(dataset.id, 60.0):
             try:
@@ -215,7 +220,10 @@ class CacheAdmin:
             return final
 
     def clear_rejection(self, dataset: Dataset) -> None:
-        """Clear the bad verdict on a dataset, so that the next read fetches the file again."""
+        """Remove the rejection of a dataset, so that the next read fetches the file again.
+
+        Do nothing if the dataset is not rejected.
+        """
         entry = self._store.valid_entry(dataset)
         if entry is not None and entry.state == "bad":
             with disk_errors(self._store.root):
@@ -251,7 +259,7 @@ class CacheAdmin:
         )
 
     def _verify_file(self, dataset_id: str, watch: PathProgressCallback) -> VerifyResult | None:
-        """Hash the file of a dataset. Return None if another process has removed the file."""
+        """Hash the file of a dataset. Return None if the file is not in the cache any more."""
         entry = self._store.records.get(dataset_id)
         if entry is None or entry.state == "bad":
             return None
@@ -274,7 +282,8 @@ class CacheAdmin:
         return VerifyResult(entry.path, False, reason + self._remove_wrong_file(entry, path))
 
     def _remove_wrong_file(self, entry: CacheEntry, path: Path) -> str:
-        """Remove a wrong file. Return why the removal failed. Return '' if it did not fail."""
+        """Remove a wrong file. Return why the file could not be removed, or '' if the file was
+        removed."""
         try:
             self._store.remove_wrong_file(entry)
         except OSError as error:
@@ -282,8 +291,7 @@ class CacheAdmin:
         return ""
 
     def _verify_blocks(self, dataset_id: str, watch: PathProgressCallback) -> VerifyResult | None:
-        """Verify each block of a partial file. Return None if the file was completed or dropped
-        before."""
+        """Verify each block of a partial file. Return None if there is no partial file any more."""
         header = read_header(self._store.partial_folder, dataset_id)
         if header is None:
             return None
@@ -304,10 +312,9 @@ class CacheAdmin:
         return VerifyResult(path, not wrong, reason)
 
     def _clear_if_invalid(self, blocks: BlockFile, block: int) -> bool:
-        """Clear the record of a block if its bytes contradict its checksum. Return True if it was
-        cleared.
+        """Clear the record of a block if the block's bytes contradict the checksum in the record.
 
-        A block that is claimed is not changed.
+        Return True if the record was cleared. The record of a claimed block is not cleared.
         """
         record = blocks.records(block, block + 1)[0]
         if not record or blocks.is_block_valid(block, record):

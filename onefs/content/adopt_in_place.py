@@ -1,8 +1,8 @@
 """Adoption in place: separate threads hash files that onefs did not download.
 
-Hashing a recording with 40 GB takes minutes. As with a download, the readers of the recording wait
-while the hashing makes progress, and they can be interrupted. No lock is held during the hashing,
-so that other readers do not wait.
+Hashing a recording with 40 GB takes minutes. The readers of the recording wait while the hashing
+makes progress, and the user can interrupt the readers, as with a download. No lock is held during
+the hashing, so that readers of other recordings do not wait.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ _STALL_CHECK_SECONDS = 0.5
 class InPlaceAdopter:
     """Adopts files that onefs did not download, for one store. Thread-safe.
 
-    ``stall`` is the number of seconds without progress after which waiting ends. ``on_invalidated``
-    is called with each dataset whose cached file was changed.
+    ``stall`` is the number of seconds without progress after which a reader stops waiting.
+    ``on_invalidated`` is called with each dataset whose cached file was changed.
     """
 
     def __init__(
@@ -55,10 +55,12 @@ class InPlaceAdopter:
         self._single_flight.close()
 
     def adopt(self, dataset: Dataset, place: Place) -> Path | None:
-        """Return the file at the ONE path after its hash was found to agree with the database.
+        """Hash the file at a dataset's ONE path. Return the path if the hash is right.
 
-        Return None if there is no such file. A cached file is also hashed again if only its ctime
-        has changed. Raises DeadlineExceeded if the disk does not respond, Stopping or CacheError.
+        Return None if there is no such file, or if its bytes contradict the database. A cached file
+        is also hashed again if only its ctime has changed. Raises DeadlineExceeded if the disk does
+        not respond, Stopping if onefs is being stopped, and CacheError if the cache folder cannot
+        be used.
         """
         with disk_errors(self._store.root):
             if not (self._store.look_up(dataset)[1] or has_candidate(self._store, dataset, place)):

@@ -18,7 +18,7 @@ DatasetProgressCallback = Callable[[Dataset, int], None]
 
 @dataclass(frozen=True, slots=True)
 class FetchResult:
-    """The result of fetching one dataset."""
+    """The dataset that was fetched, and the path of its file or the error."""
 
     dataset: Dataset
     #: the ONE path of the dataset
@@ -38,9 +38,9 @@ def fetch_datasets(
 ) -> Iterator[FetchResult]:
     """Fetch and verify datasets, ``jobs`` at a time. Yield each result as soon as it is available.
 
-    Cached datasets are skipped, and partial files are completed. An error for one dataset does not
-    stop the other datasets. If the generator is closed, datasets that were not started are not
-    fetched.
+    Cached datasets are not fetched again, and partial files are completed. An error for one dataset
+    does not stop the other datasets. If the caller closes the generator, no more datasets are
+    started.
     """
     content.store.fetched_ids = fetched = set[str]()
     outcomes = run_parallel(

@@ -34,8 +34,8 @@ from onefs.errors import BadContent, CacheFull
 from onefs.http import HostAuth, Transport
 from onefs.model import Dataset
 
-#: a large file may be evicted as soon as it is complete. Then the file is fetched again, until
-#: there were this number of attempts and this number of seconds have passed
+#: a large file may be evicted as soon as it is complete. Then the file is fetched again. Fetching
+#: ends after at least EVICTED_RETRIES attempts and EVICTED_RETRY_SECONDS seconds
 EVICTED_RETRIES, EVICTED_RETRY_SECONDS = 8, 60.0
 
 
@@ -48,10 +48,12 @@ class Content:
     are fetched as a whole. With ``strict``, no byte is served before its whole file is verified.
     ``preferred`` names the repositories whose replicas are tried first. For ``share_partials`` and
     ``trusted`` see ``share`` and ``trusted`` of :class:`onefs.cache.folder.CacheFolder`.
-    ``on_invalidated`` is called, on any thread, with each dataset whose cached pages are no longer
-    valid. Handles fetch at most ``max_fetch`` bytes in any hour; beyond that they raise FetchLimit.
+    ``on_invalidated`` is called, on any thread, with a dataset when the kernel must drop its pages
+    of the dataset. Handles fetch at most ``max_fetch`` bytes in any hour. A handle that needs more
+    bytes raises FetchLimit.
 
-    Raises UsageError if the folder belongs to another database, CacheError if it cannot be used.
+    Raises UsageError if the folder belongs to another database. Raises CacheError if the folder
+    cannot be used.
     """
 
     def __init__(
@@ -97,8 +99,9 @@ class Content:
     def open(self, dataset: Dataset, place: Place, at: Place | None = None) -> DatasetHandle:
         """Open a dataset whose size is known, without any request to a server.
 
-        ``at`` is the path at which the dataset is shown, if this is not ``place``. The kernel
-        caches pages by this path. Raises BadContent if the file is known to be bad, and CacheError.
+        ``at`` is the path at which the tree shows the dataset. Without ``at``, this path is
+        ``place``. The kernel caches pages by this path. Raises BadContent if the file is known to
+        be bad, and CacheError if the cache folder cannot be used.
         """
         at = place if at is None else at
         entry, must_hash = self.store.look_up(dataset)
@@ -135,11 +138,10 @@ class Content:
         return self.small_files.size_of(dataset, self._deadline)
 
     def state(self, dataset: Dataset) -> tuple[str, str]:
-        """Return the state of a dataset, and a sentence on what is wrong with it ('' if nothing
-        is).
+        """Return the state of a dataset, and a sentence on its problem ('' if there is no problem).
 
         The state is ``remote``, ``partial``, ``cached``, ``unverified``, ``accepted`` or ``bad``.
-        It is the value of the extended attribute ``user.onefs.state``.
+        The extended attribute ``user.onefs.state`` has this value.
         """
         entry, _ = self.store.look_up(dataset)
         if entry is not None:
@@ -151,10 +153,10 @@ class Content:
         return state, str(failure or "")
 
     def check_folder(self) -> str:
-        """Recreate the cache folder if it was deleted. Return a sentence on what happened to the
-        folder.
+        """Create the cache folder again if it was deleted.
 
-        Return '' if nothing happened to it. Raises CacheError while the folder cannot be used.
+        Return a sentence that tells the user what happened to the folder, or '' if nothing
+        happened. Raises CacheError while the folder cannot be used.
         """
         with disk_errors(self.cache_dir):
             self.store.restore()
@@ -172,9 +174,9 @@ class Content:
         return self.store.usage.total_bytes()
 
     def disk_space(self) -> tuple[int, int]:
-        """Return ``(total, free)``, the bytes of the disk on which the cache folder is.
+        """Return the total size and the free space, in bytes, of the disk with the cache folder.
 
-        Raises CacheError.
+        Raises CacheError if the cache folder cannot be used.
         """
         with disk_errors(self.cache_dir):
             status = os.statvfs(self.cache_dir)
@@ -188,16 +190,16 @@ class Content:
         self.small_files.close()
 
     def close_store(self) -> None:
-        """Release the cache folder. Called after its last use."""
+        """Release the cache folder. Called after the last use of the folder."""
         self.one_tables.close()
         self.store.close()
 
     def fetch_file(
         self, dataset: Dataset, place: Place, watch: Callable[[int], None] | None = None
     ) -> Path:
-        """Return the path of a dataset's verified file, which is downloaded if necessary.
+        """Return the path of a dataset's verified file. Download the file if it is not cached.
 
-        ``watch`` is called from time to time with the number of present bytes, for a large file.
+        For a large file, ``watch`` is called from time to time with the number of present bytes.
         Waits as long as bytes arrive. Raises BadContent, Unreachable, DataServerCredentials,
         DeadlineExceeded, ServerError, Throttled, CacheError, CacheFull, Stopping or
         RemoteFileChanged.
@@ -223,16 +225,22 @@ class Content:
         raise CacheFull(f"{dataset.name} was evicted before it could be read: raise --cache-size")
 
     def size_of(self, dataset: Dataset) -> int | None:
-        """Return the size in bytes of a dataset's accepted file, or else the size in the database.
+        """Return the size of a dataset in bytes, or None if the size is unknown.
 
-        This is fast. If another process has accepted a file, the size of this file is returned
-        after a second at most, or after the file was opened.
+        If the user has accepted bytes for the dataset, return the size of the accepted bytes.
+        Otherwise return the size in the database. This method is fast, because it reads the
+        accepted sizes at most once a second. Bytes that another process accepts count at most a
+        second later.
         """
         entry = self._accepted.get(dataset)
         return dataset.size if entry is None else entry.size
 
     def identity_of(self, dataset: Dataset) -> bytes:
-        """Return an identity of the bytes that are shown. These may be accepted bytes."""
+        """Return a text that identifies the content that readers of the dataset get.
+
+        If the user has accepted bytes, the text is the digest of the accepted bytes. Otherwise the
+        text is the md5 in the database, or the size and the UUID if the database has no md5.
+        """
         entry = self._accepted.get(dataset)
         if entry is None:
             return dataset_identity(dataset)
@@ -240,11 +248,10 @@ class Content:
         return entry.digest.encode() or b"accepted %d" % entry.size + dataset_identity(dataset)
 
     def accept(self, dataset: Dataset, place: Place) -> Path:
-        """Accept the rejected bytes of a dataset, so that they are served. Return the path of the
-        bytes.
+        """Accept the rejected bytes of a dataset for all readers. Return the path of the bytes.
 
-        The bytes are fetched again if they were not kept. Raises NotFound if the dataset is not
-        known to be bad, and the errors of :meth:`fetch_file`.
+        If the rejected bytes were not kept, they are fetched again. Raises NotFound if the dataset
+        is not rejected. Also raises the errors of :meth:`fetch_file` and :meth:`probe_size`.
         """
         entry, rejected = self.admin.rejected_content(dataset)
         digest = entry.digest
@@ -257,29 +264,28 @@ class Content:
         return path
 
     def cached_path(self, dataset: Dataset) -> Path | None:
-        """Return the path of a dataset's verified file, without waiting. Return None if there is
-        none.
+        """Return the path of a dataset's verified file, or None if the dataset is not cached.
 
-        Raises CacheError.
+        Nothing is fetched or hashed. Raises CacheError if the cache folder cannot be used.
         """
         return self.store.cached_path(dataset)
 
     def has_local_candidate(self, dataset: Dataset, place: Place) -> bool:
-        """Return True if reading a dataset may need no server.
+        """Whether a dataset can perhaps be read without a server.
 
-        This is so if the dataset is cached, or if there is a file at its ONE path that may be
-        adopted. Raises CacheError or OSError.
+        This is the case if the cache has a valid entry for the dataset, or if another program has
+        put a file at the dataset's ONE path. Raises CacheError or OSError if the disk fails.
         """
         known = self.store.look_up(dataset)[0] is not None
         return known or has_candidate(self.store, dataset, place)
 
     def is_small(self, dataset: Dataset) -> bool:
-        """Whether a dataset is fetched as a whole. A dataset of unknown size is fetched as a
-        whole."""
+        """Whether a dataset is fetched as a whole, because it is small or its size is unknown."""
         return dataset.size is None or dataset.size <= self._small_file
 
     def invalidate_pages(self, dataset: Dataset) -> None:
-        """Drop all cached pages of a dataset, because their bytes are not valid any more."""
+        """Tell the kernel to drop its pages of a dataset, because their bytes are not valid any
+        more."""
         self.page_versions.forget(dataset.id)
         self._on_invalidated(dataset)
 

@@ -1,4 +1,4 @@
-"""Open handles: find or fetch the bytes of a dataset, and return the descriptor of the file."""
+"""Open handles: find or fetch the bytes of a dataset, and return a descriptor to read them from."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from onefs.download.whole_file import SmallFileDownloader
 from onefs.errors import BadContent, CacheError, reason_of
 from onefs.model import Dataset
 
-#: seconds after the opening for which a dataset that was absent then still counts as absent
+#: seconds for which a dataset still counts as absent, if no byte was cached when it was opened
 _ABSENT_TTL_SECONDS = 0.02
 #: number of changes of a file on the server, before any byte was served, after which a read fails
 MAX_RESTARTS = 3
@@ -33,7 +33,7 @@ MAX_OPEN_ATTEMPTS = 8
 
 
 class ByteSource(Protocol):
-    """The services that a handle needs in order to read."""
+    """The parts of :class:`Content` that a handle uses to read."""
 
     #: True if no byte is served before its whole file is verified
     strict: bool
@@ -49,16 +49,16 @@ class ByteSource(Protocol):
     page_versions: PageVersions
 
     def invalidate_pages(self, dataset: Dataset) -> None:
-        """Drop all cached pages of a dataset."""
+        """Tell the kernel to drop its pages of a dataset."""
 
 
 class DatasetHandle:
     """An open dataset (see ``onefs.tree.nodes.Handle``). Thread-safe.
 
-    ``place`` is the dataset's ONE path, and ``at`` is the path at which the dataset is shown.
-    ``size`` is in bytes. ``keep_cache`` says that the kernel's cached pages of the path are still
-    valid. ``is_small`` says that the file is fetched as a whole. ``absent`` says that no byte of
-    the dataset was cached when it was opened.
+    ``place`` is the dataset's ONE path, and ``at`` is the path at which the tree shows the dataset.
+    ``size`` is in bytes. ``keep_cache`` is True if the kernel's pages of the path ``at`` are still
+    valid. ``is_small`` is True if the file is fetched as a whole. ``absent`` is True if no byte of
+    the dataset was cached when the dataset was opened.
     """
 
     def __init__(
@@ -88,7 +88,7 @@ class DatasetHandle:
         self._verified_stat: os.stat_result | None = None
         self._verified_until = 0.0
         self._verify_lock = threading.Lock()
-        #: the bytes of the open file were found to be changed
+        #: True if a verification has shown that the bytes of the open file were changed
         self._was_modified = False
         self._cursor: ReadCursor | None = None
         #: cursors on partial files that were dropped because the file changed on the server. They
@@ -96,10 +96,10 @@ class DatasetHandle:
         self._outdated_cursors: list[ReadCursor] = []
 
     def try_fd(self, offset: int, length: int) -> int | None:
-        """Return the descriptor of a file with these bytes. Return None if reading them may take
-        long.
+        """Return a descriptor from which a range of bytes can be read without waiting, or None.
 
-        Raises BadContent or CacheError.
+        Return None if the range must first be fetched or verified. Raises BadContent if the dataset
+        is known to be bad, and CacheError if the cache folder cannot be used.
         """
         if self._fd is not None:
             return self._fd if self._is_unchanged() else None
@@ -119,10 +119,10 @@ class DatasetHandle:
         return None if cursor is None else self._try_cursor_fd(cursor, offset, length)
 
     def wait_fd(self, offset: int, length: int) -> int:
-        """Return the descriptor of a file with these bytes at this offset. Fetch them if necessary.
+        """Return a descriptor from which a range of bytes can be read. Wait if necessary.
 
-        Waits as long as bytes arrive. Raises BadContent, FetchLimit, CacheError, Stopping, and the
-        errors of the file servers.
+        The range has ``length`` bytes from ``offset``. Waits as long as bytes arrive. Raises
+        BadContent, FetchLimit, CacheError, Stopping, and the errors of the file servers.
         """
         if self._fd is not None and not self._is_unchanged():
             self._verify_again(self._fd)
@@ -143,7 +143,7 @@ class DatasetHandle:
         )
 
     def close(self) -> None:
-        """Close the file. No byte is read from this handle afterwards."""
+        """Close the file. The caller must not read from this handle any more."""
         with self._lock:
             descriptor, self._fd = self._fd, None
             cursors, self._outdated_cursors = self._outdated_cursors, []
@@ -166,9 +166,10 @@ class DatasetHandle:
         return cursor.fd if is_readable else None
 
     def _fetch_within_quota(self, offset: int, length: int) -> bool:
-        """Wait for the bytes. Return False if they were evicted before their file was open.
+        """Adopt the file, or fetch a range of bytes. Return False if the handle has no bytes yet.
 
-        Raises FetchLimit if the hourly limit does not allow that the bytes are fetched.
+        The handle has no bytes if the file was evicted before the handle could open it. Raises
+        FetchLimit if fetching would exceed the hourly limit.
         """
         if self._cursor is None:  # a file of another program is adopted, not fetched
             path = self._source.adopter.adopt(self._dataset, self._place)
@@ -195,9 +196,9 @@ class DatasetHandle:
         return True
 
     def _is_absent(self) -> bool:
-        """Whether the dataset was absent when it was opened a moment ago.
+        """Whether the dataset was opened a moment ago, and no byte of the dataset was cached then.
 
-        Then the cache is not searched again.
+        If this is true, the caller need not search the cache again.
         """
         return time.monotonic() < self._absent_until
 
@@ -221,13 +222,15 @@ class DatasetHandle:
         return cursor
 
     def _restart(self, *, last: bool) -> None:
-        """Start over with the new version of a remote file if no byte of the old version was
-        served.
+        """Start again with the new version of a file that has changed on the server.
 
-        Several threads may notice the change. The first of these threads starts over for all of
-        them. A later thread finds a cursor that is not outdated, and uses it, whether bytes of the
-        new version were served or not. The old cursor stays open, because other threads may still
-        use it. Raises BadContent if a byte of the old version was served, or if ``last`` is true.
+        Several threads may notice the same change. The first of these threads puts the outdated
+        cursor aside, so that the next read opens a new cursor. A later thread finds the new cursor
+        and changes nothing. The outdated cursor stays open, because other threads may still use it.
+
+        Raises BadContent if bytes of the old version were served, because a reader must not get
+        bytes of two versions. Raises BadContent also if ``last`` is true: the file has changed too
+        often.
         """
         with self._lock:
             cursor = self._cursor
@@ -242,9 +245,10 @@ class DatasetHandle:
                 self._cursor = None
 
     def _open_file(self, path: Path) -> bool:
-        """Open a verified file. Return False if it was evicted before it could be opened.
+        """Open a verified file. Return False if the file was evicted before it was open.
 
-        Raises BadContent or CacheError.
+        Raises BadContent if the file has an unexpected size, and CacheError if the file cannot be
+        opened.
         """
         try:
             descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
@@ -269,10 +273,10 @@ class DatasetHandle:
         return True
 
     def _is_unchanged(self) -> bool:
-        """Whether the open file has the same status as when it was verified.
+        """Whether the open file is unchanged since it was verified, according to its status.
 
-        A file without any name was evicted. Only its name is removed, so that its bytes are the
-        same.
+        If the file was evicted while it is open, only its name was removed. So the file counts as
+        unchanged.
         """
         now = time.monotonic()
         if now < self._verified_until or self._fd is None or self._verified_stat is None:
@@ -285,11 +289,11 @@ class DatasetHandle:
         return True
 
     def _verify_again(self, descriptor: int) -> None:
-        """Verify the open file again. Raises BadContent if its bytes were changed."""
+        """Verify the open file again. Raises BadContent if the bytes of the file were changed."""
         dataset = self._dataset
         with self._verify_lock:
             if not self._was_modified:
-                if self._is_unchanged():  # another thread has verified it
+                if self._is_unchanged():  # another thread has verified the file
                     return
                 status = os.fstat(descriptor)
                 self._source.adopter.adopt(dataset, self._place)
@@ -302,10 +306,10 @@ class DatasetHandle:
             raise BadContent(f"{dataset.name} was changed in the cache folder: open it again")
 
     def _is_content_valid(self, descriptor: int) -> bool:
-        """Whether the bytes of the open file agree with the database. The file may have no name any
-        more.
+        """Whether the bytes of the open file agree with the database.
 
-        If they do not agree, the dataset's cached pages are dropped.
+        The file is read by its descriptor, because its name may have been removed. If the bytes
+        contradict the database, the kernel is told to drop its pages of the dataset.
         """
         good = check_file(self._dataset, Path(f"/proc/self/fd/{descriptor}")).state == "cached"
         if not good:
@@ -313,7 +317,7 @@ class DatasetHandle:
         return good
 
     def _note_page_version(self, status: os.stat_result) -> None:
-        """Note the version of the bytes that will be in the kernel's cached pages."""
+        """Record which version of the bytes the kernel will have in its pages of the file."""
         source, dataset = self._source, self._dataset
         entry = None if self._is_small else source.store.valid_entry(dataset)
         if entry is None or (entry.inode, entry.mtime_ns) != (status.st_ino, status.st_mtime_ns):
