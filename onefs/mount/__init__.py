@@ -1,1 +1,1 @@
-"""The FUSE mount of a tree: the file operations, the daemon, and the registry of mounts."""
+"""Mount a tree of files with FUSE: file operations, the daemon, and the registry of mounts."""

@@ -2,8 +2,8 @@
 
 The ``onefs mount`` command returns when the mount responds. The command spawns a new process
 instead of forking, so that threads, databases and connections are created in the process that uses
-them. The daemon reads its configuration, including secrets, from standard input. It reports through
-a pipe that the mount is ready, or why mounting failed.
+them. The daemon reads its configuration, including secrets, from standard input. The daemon reports
+through a pipe that the mount is ready, or why mounting failed.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from onefs.mount.serve import Service, ServiceBuilder, serve
 
 __all__ = ["DaemonConfig", "Service", "ServiceBuilder", "run", "serve", "start", "stop"]
 
-#: environment variables that the daemon does not inherit, because its configuration contains them
+#: environment variables that the daemon does not inherit, because the configuration has the values
 _SECRET_VARIABLES = ("ONEFS_PASSWORD", "ONEFS_TOKEN", "ONEFS_DATA_PASSWORD")
 #: seconds to wait for the daemon's exit before searching for other mount points of the same mount
 _HOLDER_CHECK_SECONDS = 1.0
@@ -48,12 +48,12 @@ log = logging.getLogger(__name__)
 
 
 def start(config: DaemonConfig, *, module: str, timeout: float) -> int:
-    """Start a daemon. Return its pid when the mount responds.
+    """Start a daemon. Return the daemon's pid when the mount responds.
 
     ``module`` is run as ``__main__``, and must call :func:`run`. ``config.log_file`` is required.
     Raises the :class:`OnefsError` that the daemon reports. Raises :class:`MountError` if the daemon
     died, or if the mount did not respond within ``timeout`` seconds. After any of these errors, the
-    daemon is ended and its mount is removed.
+    daemon is ended and the daemon's mount is removed.
     """
     if config.log_file is None:
         raise errors.UsageError("A daemon needs a log file.")
@@ -71,7 +71,11 @@ def start(config: DaemonConfig, *, module: str, timeout: float) -> int:
 
 
 def run(build: ServiceBuilder) -> int:
-    """Run the daemon in the spawned process, and return its exit code."""
+    """Run the daemon in the spawned process, until the mount ends.
+
+    Return the exit code for the process: 0 after the mount has ended, 1 after an error. The error
+    is logged and reported to the command that started the daemon. ``build`` builds what is mounted.
+    """
     outcome = int(sys.argv[1])
     os.set_inheritable(outcome, False)
     try:
@@ -93,18 +97,20 @@ def run(build: ServiceBuilder) -> int:
 
 
 def stop(mountpoint: str | os.PathLike[str], timeout: float = 30.0) -> None:
-    """Unmount (``onefs umount``). Return when the mount and its daemon have ended.
+    """Unmount ``mountpoint``. Return when the mount and its daemon have ended.
 
-    The mount's record is removed. The mount point is removed if the mount command created it.
+    The mount's record is removed. The folder ``mountpoint`` is removed if the mount command created
+    this folder.
 
     Raises :class:`onefs.errors.UsageError` if there is no mount of onefs that this user may
-    unmount. Raises :class:`onefs.errors.Busy` if processes use the mount; the message contains
-    their names. Raises :class:`MountError` if unmounting fails, if unmounting or the daemon's exit
-    takes longer than ``timeout`` seconds, or if the file system is still mounted at another path.
+    unmount. Raises :class:`onefs.errors.Busy` if processes use the mount; the message contains the
+    names of these processes. Raises :class:`MountError` if unmounting fails, if unmounting or the
+    daemon's exit takes longer than ``timeout`` seconds, or if the file system is still mounted at
+    another path.
 
-    If the mount is removed but the daemon is still running, the record and the folder are already
-    removed. A daemon that still writes gigabytes to a slow disk does not need the record or the
-    folder.
+    The record and the folder are removed before this function waits for the daemon's exit, because
+    the daemon no longer needs them. For example, the daemon may still write gigabytes to a slow
+    disk.
     """
     deadline = time.monotonic() + timeout
     path = mountpoints.resolve_mountpoint(mountpoint)
@@ -190,7 +196,7 @@ def _check_responds(mountpoint: str, deadline: float) -> None:
 
 
 def _terminate(process: subprocess.Popen[bytes], mountpoint: str) -> None:
-    """End a failed daemon. Remove its mount if the mount remains."""
+    """End the process of a failed daemon. Then remove the daemon's mount if it still exists."""
     process.terminate()
     try:
         process.wait(_TERMINATE_SECONDS)

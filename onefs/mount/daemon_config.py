@@ -53,9 +53,9 @@ class DaemonConfig:
 
     @classmethod
     def from_json(cls, text: str) -> DaemonConfig:
-        """Return the configuration that :meth:`to_json` wrote as ``text``.
+        """Return the configuration in ``text``, which :meth:`to_json` has written.
 
-        Raises :class:`UsageError` if ``text`` is not such a configuration.
+        Raises :class:`UsageError` if ``text`` is not JSON with the fields of this class.
         """
         try:
             raw = json.loads(text)

@@ -1,4 +1,4 @@
-"""The daemon's log file. Its size is limited, and it also contains the output of libraries."""
+"""Write the daemon's log file, which has a size limit and also contains output of libraries."""
 
 from __future__ import annotations
 
@@ -21,10 +21,11 @@ _MAX_LOG_BYTES = 4 * 1024 * 1024
 
 
 class _DaemonLogHandler(logging.handlers.RotatingFileHandler):
-    """Write a log file, and redirect standard output and standard error to this file.
+    """A handler that writes the log file, and redirects standard output and error to this file.
 
-    Only the owner can read the file. If the file was deleted, a new file is created as soon as its
-    folder exists on the same disk.
+    Only the owner can read the file. If the file was deleted, the next log message creates a new
+    file. But no file is created while the file's folder is absent, or while the folder's disk is
+    not mounted.
     """
 
     def emit(self, record: logging.LogRecord) -> None:
@@ -35,9 +36,9 @@ class _DaemonLogHandler(logging.handlers.RotatingFileHandler):
         super().emit(record)
 
     def _is_deleted(self, stream: TextIOWrapper) -> bool:
-        """Whether the log file was deleted while its folder exists on the same disk.
+        """Whether the log file was deleted, and the folder is still on the deleted file's disk.
 
-        Raises OSError if the folder does not exist.
+        ``stream`` is the open log file. Raises OSError if the folder does not exist.
         """
         file = os.fstat(stream.fileno())
         folder = os.stat(os.path.dirname(self.baseFilename))
@@ -52,7 +53,10 @@ class _DaemonLogHandler(logging.handlers.RotatingFileHandler):
 
 
 def set_up_logging(log_file: str | None, level: str) -> None:
-    """Log to ``log_file`` (mode 0600), or to standard error if ``log_file`` is None."""
+    """Log to ``log_file`` (mode 0600), or to standard error if ``log_file`` is None.
+
+    Messages below ``level`` are not logged. Python's warnings are logged, too.
+    """
     handler: logging.Handler
     if log_file is None:
         handler = logging.StreamHandler()

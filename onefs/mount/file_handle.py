@@ -1,4 +1,4 @@
-"""An open file of the mount. It says where the bytes are, and fails if the cached file is short."""
+"""Open files of the mount: find the bytes to read, and refuse a cached file that is too short."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Extent:
-    """A range of bytes in the file of a descriptor."""
+    """A file descriptor, and a range of bytes in the file that the descriptor has open."""
 
     fd: int
     offset: int
@@ -43,7 +43,7 @@ class _ReadFailure:
 
 
 class FileHandle:
-    """One open file of the mount, shared by all threads that read it."""
+    """One open file of the mount, shared by all threads that read this file."""
 
     def __init__(
         self,
@@ -67,13 +67,15 @@ class FileHandle:
         self._size_checked_until = 0.0
 
     def extent(self, offset: int, size: int) -> Extent:
-        """Return the descriptor and range of ``size`` bytes that begin at ``offset``.
+        """Return where ``size`` bytes from ``offset`` on can be read: descriptor, offset, length.
 
-        The range is shorter only at the end of the file. Waits until the bytes are available.
+        The length is less than ``size`` only at the end of the file. Waits until the bytes are
+        available.
 
-        Raises the errors of the handle. Raises :class:`Busy` if too many reads are waiting.
-        Raises :class:`BadContent` if the cached file is too short, because a program would treat a
-        short read as the end of the file.
+        Raises the errors of :meth:`Handle.wait_fd` if the bytes cannot be fetched. Raises
+        :class:`IndexerBlocked` if the calling program may read cached bytes only. Raises
+        :class:`Busy` if too many reads are waiting. Raises :class:`BadContent` if the cached file
+        is too short, because a program would treat a short read as the end of the file.
         """
         end = min(offset + size, self.handle.size)
         if end <= offset:
@@ -89,7 +91,10 @@ class FileHandle:
         return Extent(fd, offset, length)
 
     def read(self, offset: int, size: int) -> bytes:
-        """Return the bytes in the range that :meth:`extent` returns. Raises the same errors."""
+        """Return the bytes in the range that :meth:`extent` returns.
+
+        Raises the errors that :meth:`extent` raises.
+        """
         extent = self.extent(offset, size)
         chunks: list[bytes] = []
         missing = extent.length

@@ -1,8 +1,8 @@
 """Callbacks for libfuse, made with mfusepy. Only this module uses libfuse's C types.
 
-Most of mfusepy's methods are used unchanged. A method is replaced if it is slow, or if it lacks a
-feature of libfuse 3. The replaced features are readdirplus, ``read_buf`` with a descriptor,
-``getattr`` without a dict, ``open`` with ``keep_cache``, and the translation of errors.
+Most of mfusepy's methods are used unchanged. A method is replaced here if mfusepy's method is slow
+or lacks a feature of libfuse 3. The replacements provide readdirplus, ``read_buf`` with a
+descriptor, ``getattr`` without a dict, ``open`` with ``keep_cache``, and an errno for each error.
 
 Importing this module loads libfuse. Raises :class:`onefs.errors.MountError` if libfuse is not
 installed.
@@ -43,14 +43,14 @@ _STAT_BLOCK_BYTES = 128 * 1024
 #: seconds for which the kernel caches names and attributes, and names that do not exist
 _KERNEL_CACHE_SECONDS = 60
 _KERNEL_NEGATIVE_CACHE_SECONDS = 2
-#: seconds that replace both values above if the kernel cannot be told to drop names. A refresh then
-#: waits for this time.
+#: seconds that replace the two values above if the kernel cannot be told to drop names. In this
+#: case, a refresh waits for this time.
 _FALLBACK_CACHE_SECONDS = 1
 #: the message FUSE_NOTIFY_INC_EPOCH, which makes all names of the mount expire in the kernel. It is
 #: a ``struct fuse_out_header``: the length 16, the code 8, and 0 because it answers no request. It
 #: needs protocol 7.44 (Linux 6.16) or later.
 _INC_EPOCH_MESSAGE = struct.pack("=IiQ", 16, 8, 0)
-#: if this environment variable is set, the kernel is treated as too old for the message; for tests
+#: for tests: if this environment variable is set, the kernel is treated as too old for the message
 _OLD_KERNEL_VARIABLE = "ONEFS_TEST_OLD_KERNEL"
 _NANOSECONDS_PER_SECOND = 1_000_000_000
 _XATTR_PREFIX = XATTR_PREFIX.encode()
@@ -127,21 +127,25 @@ class FuseSession:
             self._library.fuse_invalidate_path.argtypes = (ctypes.c_void_p, ctypes.c_char_p)
 
     def exit(self) -> None:
-        """Request the loop's end. The loop notices this when a signal interrupts its wait."""
+        """Request the loop's end, and return at once.
+
+        The loop ends when a signal interrupts the loop's wait for a request.
+        """
         self._library.fuse_exit(self._fuse)
 
     def invalidate_path(self, path: str) -> None:
-        """Invalidate what the kernel has cached for ``path``.
+        """Make the kernel drop the attributes and pages that it has cached for ``path``.
 
-        An operation on ``path`` must not call this method. The return code of libfuse is ignored,
-        because it is an error for each path that the kernel has not cached.
+        An operation on ``path`` must not call this method, because the operation would wait for
+        itself. libfuse's return code is ignored, because libfuse returns an error code for each
+        path that the kernel has not cached.
         """
         self._library.fuse_invalidate_path(self._fuse, os.fsencode(path))
 
     def expire_names(self) -> bool:
         """Tell the kernel to look up all names again, including names that did not exist.
 
-        Return False if the kernel or libfuse is too old for this.
+        Return False if the kernel or libfuse is too old to do so, True otherwise.
         """
         if LIBFUSE_VERSION[0] < 3 or os.environ.get(_OLD_KERNEL_VARIABLE):
             return False
@@ -151,7 +155,7 @@ class FuseSession:
         return False
 
     def has_exited(self) -> bool:
-        """Whether the loop's end was requested or the kernel has ended the mount."""
+        """Whether the end of the loop was requested, or the kernel has ended the mount."""
         return bool(self._library.fuse_session_exited(self._session))
 
 
@@ -169,9 +173,11 @@ class Fuse(mfusepy.FUSE):  # type: ignore[misc]
     ) -> None:
         """Mount, and serve requests until the mount is unmounted.
 
-        ``on_ready`` is called with libfuse's loop when the kernel has accepted the mount. The loop
-        must not be used after ``on_end`` has returned. Raises RuntimeError, with libfuse's error
-        code, if mounting fails.
+        ``options`` are those of :func:`mount_options`. ``appearance`` has the user, the group and
+        the umask that all files show. ``on_ready`` is called with libfuse's loop when the kernel
+        has accepted the mount. ``on_end`` is called when the mount ends. The loop must not be used
+        after ``on_end`` has returned. Raises RuntimeError, with libfuse's error code, if mounting
+        fails.
         """
         self._operations = operations
         operations.caller_thread = lambda: int(mfusepy.fuse_get_context()[2])
@@ -219,8 +225,8 @@ class Fuse(mfusepy.FUSE):  # type: ignore[misc]
         self._fill_stat(buf.contents, node)
 
     def getxattr(self, path: bytes, name: bytes, value: Any, size: int, *more: Any) -> int:
-        # ``ls -l`` requests two attributes of each file that onefs does not have. To be fast,
-        # neither is the path looked up nor an exception raised for them.
+        # For each file, ``ls -l`` requests two attributes that onefs does not have. To be fast,
+        # these requests look up no path and raise no exception.
         if not name.startswith(_XATTR_PREFIX):
             return -errno.ENODATA
         return int(super().getxattr(path, name, value, size, *more))
@@ -322,7 +328,7 @@ def mount_options(fsname: str, *, allow_other: bool) -> dict[str, Any]:
 
 
 def _modes_by_kind(umask: int) -> dict[NodeKind, int]:
-    """Return the mode for each kind of node, without the bits in ``umask``.
+    """Return the file mode (``st_mode``) for each kind of node, without the bits in ``umask``.
 
     ``umask`` does not change the mode of links.
     """

@@ -16,10 +16,10 @@ log = logging.getLogger(__name__)
 
 
 class IndexerFilter:
-    """Refuse reads of bytes that are not cached, for the programs in a list.
+    """A filter that lets the programs ``blocked_programs`` read only bytes that are cached.
 
     ``caller_thread`` returns the id of the thread that requested the running operation, or 0 if
-    this thread is unknown. Reads of unknown threads are not refused.
+    this thread is unknown. Reads by unknown threads are not refused.
     """
 
     def __init__(self, blocked_programs: Iterable[str], caller_thread: Callable[[], int]) -> None:
@@ -29,9 +29,9 @@ class IndexerFilter:
         self._lock = threading.Lock()
 
     def check_caller(self, path: str) -> None:
-        """Raise IndexerBlocked if the program that requested the operation is in the list.
+        """Raise IndexerBlocked if a blocked program has requested the running operation.
 
-        The error is logged once for each program.
+        ``path`` is named in the error. The error is logged once for each program.
         """
         if not self._blocked_programs:
             return
@@ -55,9 +55,10 @@ ALLOW_ALL = IndexerFilter((), lambda: 0)
 
 
 def program_names_of(thread: int) -> list[str]:
-    """Return the name of a thread, and the name of its process if the thread is not the first.
+    """Return the name of the thread with the id ``thread``, then the name of the process.
 
-    Return [] if ``/proc`` does not show these names.
+    The first thread of a process and the process have the same name, so only one name is returned
+    for the first thread. Return [] if ``/proc`` does not show these names.
     """
     if thread <= 0:
         return []

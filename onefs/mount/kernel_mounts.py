@@ -1,7 +1,7 @@
-"""Find the mounts of onefs, and their users, in the kernel's table of mounts.
+"""Find the mounts of onefs, and the user that owns each mount, in the kernel's table of mounts.
 
-The mounts are not accessed, because a mount whose daemon hangs would block this process so that
-not even SIGKILL ends it. To check that a mount responds, use ``onefs.mount.mount_probes``.
+The mounts are not accessed. A mount whose daemon hangs would block this process, and not even
+SIGKILL ends a blocked process. To check that a mount responds, use ``onefs.mount.mount_probes``.
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ from onefs.lowlevel.mountinfo import MOUNTINFO_FILE, KernelMount, read_mounts
 def find_mount(mountpoint: str, mountinfo: Path = MOUNTINFO_FILE) -> KernelMount | None:
     """Return the mount at ``mountpoint``, an absolute path without symbolic links.
 
-    Return the topmost mount if there are several. Return None if there is none.
+    If several mounts are at ``mountpoint``, return the topmost mount. Return None if there is no
+    mount. ``mountinfo`` is the file with the kernel's table of mounts.
     """
     mounts = [mount for mount in read_mounts(mountinfo) if mount.mountpoint == mountpoint]
     return mounts[-1] if mounts else None
@@ -33,8 +34,9 @@ def other_owner_of(mountpoint: str) -> str:
 def remaining_mountpoints(mount: KernelMount) -> list[str]:
     """Return the paths at which an unmounted file system is still mounted.
 
-    The paths can be bind mounts, or can be in other mount namespaces. Other namespaces are searched
-    only if this namespace has no such path, and only for processes that this user may inspect.
+    The file system may be mounted at other paths by bind mounts, or in other mount namespaces.
+    First, the mount namespace of this process is searched. If no path is found, the namespaces of
+    all processes that this user may inspect are searched.
     """
     in_this_namespace = _mountpoints_of_device(mount, MOUNTINFO_FILE)
     if in_this_namespace:
@@ -49,7 +51,10 @@ def remaining_mountpoints(mount: KernelMount) -> list[str]:
 
 
 def _mountpoints_of_device(mount: KernelMount, mountinfo: Path) -> list[str]:
-    """Return the mount points in ``mountinfo`` that have the same file system as ``mount``."""
+    """Return the mount points in the file ``mountinfo`` that show the file system of ``mount``.
+
+    Return [] if ``mountinfo`` cannot be read.
+    """
     try:
         mounts = read_mounts(mountinfo)
     except OSError:  # the process has ended, or belongs to another user

@@ -3,7 +3,7 @@
 By default, the kernel requests at most 128 KiB at a time from a FUSE daemon. Python code runs for
 each request, so reading is up to 1.5 times as fast if each request is three times as large. The
 width of the window is set in a file in sysfs. Only root may write this file, so the mounts of other
-users keep the default.
+users keep the default width.
 """
 
 from __future__ import annotations
@@ -24,10 +24,11 @@ log = logging.getLogger(__name__)
 
 
 def widen_readahead(mountpoint: str, devices: Path = _BDI_FOLDER) -> bool:
-    """Widen the read-ahead window of a mount. Return True if the window is wide now.
+    """Widen the read-ahead window of a mount to READAHEAD_KIB.
 
-    Call this function only when the mount responds. Before that time, the kernel and libfuse are
-    still negotiating the window, and would set the narrower one.
+    Return True if the window has at least this width now. Return False if there is no mount, or if
+    the width cannot be set. Call this function only when the mount responds. Before that time, the
+    kernel and libfuse would replace this width by a smaller width.
     """
     mount = find_mount(mountpoint)
     if mount is None:

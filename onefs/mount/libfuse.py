@@ -1,7 +1,7 @@
 """Choose the libfuse library, and change the process settings that libfuse needs.
 
-No other module imports ``mfusepy``, because the library must be chosen before this import:
-``mfusepy`` loads the library while it is being imported.
+No other module imports ``mfusepy``. The import of ``mfusepy`` loads libfuse, so libfuse must be
+chosen before the import.
 """
 
 from __future__ import annotations
@@ -39,7 +39,10 @@ _THREAD_STACK_BYTES = 1 * _MIB
 
 
 def check_can_mount(device: str = _FUSE_DEVICE) -> None:
-    """Raise :class:`MountError`, with advice, if this user cannot mount on this machine."""
+    """Raise :class:`MountError` if this user cannot mount on this machine.
+
+    The message says what to do. ``device`` is the path of the FUSE device.
+    """
     _find_library()
     if not os.path.exists(device):
         raise MountError(
@@ -58,10 +61,10 @@ def check_can_mount(device: str = _FUSE_DEVICE) -> None:
 
 
 def load_mfusepy() -> ModuleType:
-    """Import mfusepy, with libfuse 3 if it is installed, otherwise with libfuse 2.
+    """Import and return mfusepy, with libfuse 3 if libfuse 3 is installed, otherwise libfuse 2.
 
-    If ``FUSE_LIBRARY_PATH`` or ``FUSE_LIBRARY_NAME`` is set in the environment, mfusepy uses that
-    library instead. Raises :class:`MountError` if no libfuse can be loaded.
+    If the environment variable ``FUSE_LIBRARY_PATH`` or ``FUSE_LIBRARY_NAME`` is set, mfusepy uses
+    the library in this variable. Raises :class:`MountError` if no libfuse can be loaded.
     """
     name = _find_library()
     if name is not None:
@@ -77,7 +80,10 @@ def load_mfusepy() -> ModuleType:
 
 
 def tune_process() -> None:
-    """Set this process's memory allocator and the stack size of its libfuse threads."""
+    """Change this process's settings so that libfuse's threads are fast and need little memory.
+
+    Sets options of the memory allocator (glibc only), and the stack size of libfuse's threads.
+    """
     os.environ.setdefault("FUSE_THREAD_STACK", str(_THREAD_STACK_BYTES))
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is None:  # not glibc
@@ -89,11 +95,11 @@ def tune_process() -> None:
 class PinnedThreadStates:
     """Keep the Python thread state of each libfuse thread until the thread ends.
 
-    Python did not start the libfuse threads. Without this class, each callback in such a thread
+    Python did not start the libfuse threads. Without this class, each callback in a libfuse thread
     would create a thread state, and free the thread state when the callback returns. This class
     takes one more reference to the thread state, and releases the reference when the thread ends.
-    Random reads of 4 KiB become 1.6 times as fast. The thread that creates this object is excluded,
-    because Python started it.
+    This makes random reads of 4 KiB 1.6 times as fast. Python started the thread that creates this
+    object, so the state of this thread is left alone.
     """
 
     def __init__(self) -> None:
@@ -104,7 +110,10 @@ class PinnedThreadStates:
         _libc.pthread_key_create(ctypes.byref(_cleared_state_key), _delete_thread_state)
 
     def pin(self) -> None:
-        """Keep the state of the calling thread. This is fast if the state is already kept."""
+        """Keep the Python thread state of the calling thread until the thread ends.
+
+        Further calls in the same thread do nothing, and are fast.
+        """
         if hasattr(self._local, "pinned"):
             return
         self._local.pinned = True
@@ -114,16 +123,15 @@ class PinnedThreadStates:
 
 
 def _clear_thread_state(state: int) -> None:
-    """Clear the Python thread state of an ending thread.
+    """Clear ``state``, the old Python thread state of an ending thread.
 
-    The C library calls this function as a destructor of thread-local storage. At this time the C
-    library has already cleared the slot in which Python stores the thread state: POSIX sets each
-    value to NULL before its destructor runs. So this callback runs with a new state, and ``state``,
-    the old one, is unused.
+    The C library calls this function as a destructor of thread-local storage. POSIX sets each
+    value in this storage to NULL before the value's destructor runs. So Python no longer finds
+    ``state``, and runs this function with a new thread state.
 
-    The old state is not deleted here. From Python 3.12 on, deleting a state also clears the slot of
-    the thread that deletes it, so this callback could not return. A second destructor, which is not
-    Python code, deletes the old state.
+    ``state`` is cleared here, but not deleted. From Python 3.12 on, deleting a state also makes
+    Python forget the new state of the running thread, so this function could not return. A second
+    destructor, which is not Python code, deletes ``state``.
     """
     if state != _current_thread_state():
         ctypes.pythonapi.PyThreadState_Clear(ctypes.c_void_p(state))
@@ -142,10 +150,10 @@ _current_thread_state.restype = ctypes.c_void_p
 
 
 def _find_library() -> str | None:
-    """Return the file name of the libfuse to load.
+    """Return the file name of the library to load: libfuse 3 if installed, otherwise libfuse 2.
 
-    Return None if the environment names a library. Raises :class:`MountError` if libfuse is not
-    installed.
+    Return None if ``FUSE_LIBRARY_PATH`` or ``FUSE_LIBRARY_NAME`` is set, because mfusepy then loads
+    the library in this variable. Raises :class:`MountError` if libfuse is not installed.
     """
     if os.environ.get("FUSE_LIBRARY_PATH") or os.environ.get("FUSE_LIBRARY_NAME"):
         return None

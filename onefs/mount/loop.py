@@ -25,8 +25,8 @@ from onefs.mount.refresher import Refresher
 if TYPE_CHECKING:
     from onefs.mount.fuse import FuseSession
 
-#: signal that interrupts the loop's wait. It needs a handler, because otherwise it would end the
-#: process.
+#: signal that interrupts the loop's wait. This signal needs a handler, because a signal without a
+#: handler would end the process.
 _WAKE_SIGNAL = signal.SIGUSR1
 _POLL_SECONDS = 0.02
 #: seconds added to the time for which the kernel caches names. Replies that libfuse had already
@@ -38,7 +38,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class PathInvalidations:
-    """Paths whose file or content has changed. The kernel's caches of the paths are invalidated."""
+    """The paths at which a file has changed, so that the kernel's caches must be invalidated."""
 
     #: absolute paths in the tree
     paths: SimpleQueue[str]
@@ -59,9 +59,10 @@ class MountLoop:
         refresher: Refresher | None = None,
     ) -> None:
         """Prepare the mount. The method :meth:`start` mounts.
+
         ``on_end`` is called in the loop's thread when the mount has ended for any reason. The
-        kernel's caches are invalidated for each path in ``invalidations``. The kernel's names are
-        dropped each time ``refresher`` requests this.
+        kernel's caches are invalidated for each path in ``invalidations``. At each refresh,
+        ``refresher`` makes the kernel drop all names.
         """
         self._operations = operations
         self._config = config
@@ -69,8 +70,8 @@ class MountLoop:
         self._invalidations = invalidations
         self._refresher = refresher
         self._has_mounted_or_failed = threading.Event()
-        #: libfuse's loop; None before the kernel accepts the mount and after its end. It is used
-        #: only while one of the two locks is held.
+        #: libfuse's loop; None before the kernel accepts the mount, and after the mount's end. It
+        #: is used only while one of the two locks is held.
         self._session: FuseSession | None = None
         self._is_mounted = False
         #: whether the mount has ended, so that libfuse frees the loop
@@ -83,7 +84,7 @@ class MountLoop:
         self._thread = threading.Thread(target=self._run, name="fuse-loop", daemon=True)
 
     def start(self, timeout: float) -> None:
-        """Mount. Return when the kernel has accepted the mount.
+        """Mount the tree. Return when the kernel has accepted the mount.
 
         Raises :class:`MountError` if mounting fails or takes longer than ``timeout`` seconds.
         """
@@ -101,7 +102,10 @@ class MountLoop:
         raise MountError(f"{mountpoint} could not be mounted: {reason}.")
 
     def stop(self, grace: float) -> bool:
-        """Unmount. Return True if all callbacks have ended within ``grace`` seconds."""
+        """Unmount the tree, and wait at most ``grace`` seconds for running callbacks.
+
+        Return True if all callbacks have ended in this time, False otherwise.
+        """
         deadline = time.monotonic() + grace
         while self._thread.is_alive() and time.monotonic() < deadline:
             with self._lock:

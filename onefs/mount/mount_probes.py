@@ -1,7 +1,8 @@
 """Send requests to mounts. Each request runs in a child process.
 
-A system call on a mount whose daemon hangs blocks its process so that not even SIGKILL ends it. So
-a child process is not waited for any longer if the mount does not respond in time.
+If a mount's daemon hangs, a system call on the mount blocks the calling process, and not even
+SIGKILL ends a blocked process. So the parent process waits for a child process only until a time
+limit.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ _MIN_OUTCOME_SECONDS = 0.1
 _PROBE_SCRIPT = (
     "import os, sys\ntry: os.statvfs(sys.argv[1])\nexcept OSError as e: sys.exit(e.errno)"
 )
-#: a script that begins a refresh, waits for its end, and exits with the errno; see
+#: a script that begins a refresh, waits for the refresh to end, and exits with the errno; see
 #: ``onefs.mount.refresher``
 _REFRESH_SCRIPT = """
 import os, sys, time
@@ -62,10 +63,10 @@ sys.stdout.buffer.write(b"%d %s" % (missing, os.fsencode(real)))
 
 
 def probe_mount(mountpoint: str, timeout: float) -> int | None:
-    """Check a mount. Return 0 if the mount responds, or the errno if the request fails.
+    """Check whether a mount responds, with the system call statvfs.
 
-    The errno is ENOTCONN if the mount's daemon is dead. Return None if the mount does not respond
-    within ``timeout`` seconds.
+    Return 0 if statvfs succeeds, or the errno if statvfs fails. The errno is ENOTCONN if the
+    mount's daemon is dead. Return None if the mount does not respond within ``timeout`` seconds.
     """
     return _wait_for_script(_start_script(_PROBE_SCRIPT, mountpoint), timeout)[0]
 
@@ -79,11 +80,11 @@ def is_stale(mountpoint: str, timeout: float = 5.0) -> bool:
 
 
 def refresh_mounts(mountpoints: Iterable[str], timeout: float) -> dict[str, int | None]:
-    """Make the daemon of each mount, and the kernel, drop their caches in memory.
+    """Make each mount's daemon, and the kernel, drop the caches in memory.
 
     Return a code for each mount: 0 if the caches were dropped, the errno if the request failed, or
     None if the mount did not respond within ``timeout`` seconds. The errno is ENODATA if the daemon
-    is of an older version without refreshes.
+    runs an older version of onefs, which cannot refresh.
     """
     outcomes = _ask_all(
         _REFRESH_SCRIPT, mountpoints, REFRESH_XATTR, REFRESHED_XATTR, timeout=timeout
@@ -102,10 +103,11 @@ def read_root_xattrs(mountpoints: Iterable[str], name: str, timeout: float) -> d
 
 
 def resolve_path(path: str, timeout: float) -> tuple[str, int] | None:
-    """Return the real path of an absolute path, and how many of its last names do not exist.
+    """Return the real path of an absolute path, and how many names at its end do not exist.
 
-    A name that cannot be checked is counted as existing. Return None if a file system does not
-    respond within ``timeout`` seconds.
+    For example, the number is 2 for ``/home/a/b`` if only ``/home`` exists. A name that cannot be
+    checked counts as existing. Return None if a file system does not respond within ``timeout``
+    seconds.
     """
     code, output = _wait_for_script(_start_script(_REALPATH_SCRIPT, path), timeout)
     if code != 0:
@@ -117,9 +119,9 @@ def resolve_path(path: str, timeout: float) -> tuple[str, int] | None:
 def _ask_all(
     script: str, mountpoints: Iterable[str], *arguments: str, timeout: float
 ) -> dict[str, tuple[int | None, bytes]]:
-    """Run a script for all mounts at the same time. Return the results by mount point.
+    """Run a script for all mounts at the same time, in one child process for each mount.
 
-    Each result is that of :func:`_wait_for_script`.
+    Return by mount point what :func:`_wait_for_script` returns: exit code and output.
     """
     end = time.monotonic() + timeout
     processes = {each: _start_script(script, each, *arguments) for each in mountpoints}
@@ -140,13 +142,14 @@ def _start_script(script: str, *arguments: str) -> subprocess.Popen[bytes]:
 
 
 def _wait_for_script(process: subprocess.Popen[bytes], timeout: float) -> tuple[int | None, bytes]:
-    """Return the exit code and the output of a script.
+    """Wait for a script, and return the script's exit code and output.
 
-    The code is None if the script has not ended within ``timeout`` seconds.
+    The code is None, and the output is empty, if the script has not ended within ``timeout``
+    seconds.
     """
     try:
         output, _ = process.communicate(timeout=timeout)
     except subprocess.TimeoutExpired:
-        process.kill()  # do not wait for its end: it may be blocked until the daemon responds
+        process.kill()  # the process may be blocked until the daemon responds, so do not wait
         return None, b""
     return process.returncode, output

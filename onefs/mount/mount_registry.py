@@ -2,12 +2,12 @@
 
 Each mount has a record, which is a JSON file. The record is in the user's default state folder, and
 not in the folder given by ``--state-dir``, so that every command finds the record. If the default
-folder is not writable, the record is in the mount's own state folder. Commands search that folder
-only if ONEFS_STATE_DIR names it.
+folder is not writable, the record is in the mount's own state folder. Commands search a mount's own
+state folder only if the environment variable ONEFS_STATE_DIR contains the path of this folder.
 
 A record contains the host's name and the id of the host's boot, because several hosts may share a
-home folder. Records of other hosts are neither shown nor removed. Only the daemon writes its
-record, and each write is atomic.
+home folder. Records of other hosts are neither shown nor removed. Only the daemon writes the
+daemon's record, and each write is atomic.
 """
 
 from __future__ import annotations
@@ -42,17 +42,17 @@ READY = "ready"
 OFFLINE = "offline"
 REFUSED = "refused"
 STALE = "stale"
-#: state of a mount without a record: another user has mounted it, or its record is in another state
-#: folder
+#: state of a mount without a record: either another user owns the mount, or the record is in
+#: another state folder
 FOREIGN = "foreign"
 
 #: extended attribute of a mount's root. Its value is the mount's present :class:`MountInfo` as
 #: JSON, without the user name of the login.
 STATUS_XATTR = f"{XATTR_PREFIX}status"
-#: largest number of downloads in the attribute. The kernel limits an attribute to 64 KiB, and a
-#: path may have 4 KiB.
+#: largest number of downloads in the attribute STATUS_XATTR. The kernel limits an attribute to
+#: 64 KiB, and the path of a download may have 4 KiB.
 _MAX_REPORTED_DOWNLOADS = 12
-#: longest time in seconds that reading the attribute may take
+#: longest time in seconds that reading the attribute STATUS_XATTR may take
 _STATUS_TIMEOUT_SECONDS = 2.0
 
 #: fields that are missing in records of older versions of onefs
@@ -78,7 +78,7 @@ class Download:
 
 @dataclass(frozen=True, slots=True)
 class MountStatus:
-    """The values of a mount that change while it runs."""
+    """The values of a mount that change while the mount exists."""
 
     #: :data:`READY`, :data:`OFFLINE` if the server is unreachable, :data:`REFUSED` if a server
     #: refuses the login, :data:`STALE` if the daemon is dead, or :data:`FOREIGN`
@@ -129,7 +129,7 @@ class MountInfo:
 
     @property
     def variant(self) -> Variant:
-        """The variant of the tree that the mount shows."""
+        """The variant of the tree that the mount shows: full, as of a day, or flat."""
         return Variant(self.as_of, self.flat)
 
     def to_json(self) -> dict[str, Any]:
@@ -160,11 +160,11 @@ class MountInfo:
 
 
 class MountRecord:
-    """The record of a daemon, written by the daemon itself.
+    """The record of a daemon in the registry, written by the daemon itself.
 
     The record is written when the status changes, but at most once in ``interval`` seconds. Raises
-    :class:`MountError` if the record cannot be created. Later errors, for example of a full disk,
-    are logged once and do not end the mount.
+    :class:`MountError` if the record cannot be created. If a later write fails, for example because
+    the disk is full, the error is logged once and the mount continues.
     """
 
     def __init__(self, info: MountInfo, folder: Path | None = None, interval: float = 1.0) -> None:
@@ -192,9 +192,10 @@ class MountRecord:
             self._is_failure_logged = True
 
     def remove(self) -> None:
-        """Remove the record. Do nothing if another daemon has replaced it.
+        """Remove the record, except if another daemon has replaced the record.
 
-        Another daemon at the same mount point has a record with the same path.
+        The path of a record depends only on the host and the mount point. So a later daemon at the
+        same mount point replaces the record.
         """
         raw = _load_record(self._path)
         if raw is not None and raw.get("pid") == os.getpid():
@@ -218,12 +219,15 @@ class MountRecord:
 
 
 def default_registry_folder() -> Path:
-    """Return the default folder of the registry. It does not depend on ONEFS_STATE_DIR."""
+    """Return the default folder of the registry. ONEFS_STATE_DIR does not change this folder."""
     return Path(platformdirs.user_state_dir("onefs")) / "mounts"
 
 
 def _registry_folders(folder: Path | None) -> list[Path]:
-    """Return the folders in which records are searched, the first choice first."""
+    """Return the folders that are searched for records.
+
+    A record in an earlier folder is used instead of a record in a later folder.
+    """
     if folder is not None:
         return [folder]
     state = os.environ.get("ONEFS_STATE_DIR")
@@ -235,9 +239,10 @@ def _first_usable_path(
 ) -> Path:
     """Return the path of a mount's record in the first folder that is usable.
 
-    A folder is usable if ``use``, called with the path of the record in it, raises no OSError. The
-    first folder is ``folder`` or the default registry. If ``folder`` is None, the second folder is
-    in the mount's own state folder. Raises MountError if no folder is usable.
+    ``use`` is called with the path that the record has in a folder. The folder is usable if ``use``
+    raises no OSError. The first folder is ``folder``, or the default registry if ``folder`` is
+    None. If ``folder`` is None, the second folder is in the mount's own state folder. Raises
+    MountError if no folder is usable.
     """
     folders = [folder or default_registry_folder()]
     if folder is None and state_dir:
@@ -285,10 +290,9 @@ def with_current_status(mounts: Sequence[MountInfo]) -> list[MountInfo]:
 
 
 def mounts_of_other_users() -> list[MountInfo]:
-    """Return the mounts of other users that this user may access.
+    """Return those mounts of other users that are accessible to this user.
 
-    The values are read from each mount, because the records and folders of other users are not
-    accessible.
+    The values are read from each mount, because this user cannot read the records of other users.
     """
     places = {each.mountpoint for each in read_mounts() if each.is_onefs and each.other_owner}
     return list(_read_infos(sorted(places)).values())
@@ -331,7 +335,7 @@ def find_record(mountpoint: str, folder: Path | None = None) -> MountInfo | None
 
 
 def remove_record(mountpoint: str, folder: Path | None = None) -> None:
-    """Remove the record of an ended mount if the record exists."""
+    """Remove the record of the ended mount at ``mountpoint``. Do nothing if there is no record."""
     for each in _registry_folders(folder):
         with suppress(OSError):  # the record does not exist, or the folder is not writable
             _record_path(mountpoint, each).unlink()
@@ -343,9 +347,9 @@ def claim_mountpoint(
 ) -> Iterator[None]:
     """Prevent this user's other processes from mounting at ``mountpoint`` during the block.
 
-    Without this claim, two processes could mount there, and one mount would hide the other. Raises
-    :class:`MountError` immediately if another process has claimed the mount point, or if no folder
-    of the registry is writable.
+    Otherwise, two processes could mount at ``mountpoint``, and the later mount would hide the
+    earlier mount. Raises :class:`MountError` immediately if another process has claimed the mount
+    point, or if no folder of the registry is writable.
     """
     opened: list[int] = []
 
@@ -422,7 +426,7 @@ def _record_path(mountpoint: str, folder: Path) -> Path:
 
 
 def _load_record(path: Path) -> dict[str, Any] | None:
-    """Return the record in a file. Return None if there is no file, or if it is not a record."""
+    """Return the record in the file ``path``, or None if the file does not exist or is invalid."""
     try:
         raw = json.loads(path.read_text())
     except (OSError, ValueError):

@@ -26,9 +26,10 @@ class PreparedMountpoint:
 
 
 def resolve_mountpoint(mountpoint: str | os.PathLike[str]) -> str:
-    """Return the absolute path without symbolic links, as it is in the kernel's table of mounts.
+    """Return the absolute path of ``mountpoint`` without symbolic links.
 
-    A mount at the path is not accessed, because a mount whose daemon hangs would block the caller.
+    The kernel's table of mounts contains mount points in this form. A mount at the path is not
+    accessed, because a mount whose daemon hangs would block the caller.
     """
     absolute = paths.absolute(mountpoint)
     folder, name = os.path.split(absolute)
@@ -41,9 +42,9 @@ def resolve_mountpoint(mountpoint: str | os.PathLike[str]) -> str:
 def prepare_mountpoint(mountpoint: str | os.PathLike[str]) -> PreparedMountpoint:
     """Create the folder (mode 0700) if it does not exist, and remove a dead mount at its path.
 
-    Raises :class:`UsageError` if onefs is already mounted there, if the path is not an empty,
-    writable folder or cannot be created, or if the path contains control characters. Raises
-    :class:`MountError` if a dead mount cannot be removed.
+    Raises :class:`UsageError` if onefs is already mounted at the path, if the folder cannot be
+    created, if the path is not a folder, if the folder is not empty or not writable, or if the path
+    contains control characters. Raises :class:`MountError` if a dead mount cannot be removed.
     """
     path = resolve_mountpoint(mountpoint)
     _check_characters(path)
@@ -63,10 +64,10 @@ def prepare_mountpoint(mountpoint: str | os.PathLike[str]) -> PreparedMountpoint
 def check_outside_mountpoint(
     mountpoint: str | os.PathLike[str], *places: str | os.PathLike[str]
 ) -> None:
-    """Raise :class:`UsageError` if one of ``places`` is inside the mount point, or contains it.
+    """Raise :class:`UsageError` if one of ``places`` is inside or above the mount point.
 
-    ``places`` are the files and folders of the daemon. If the daemon accessed its own mount, the
-    daemon would wait for itself forever.
+    ``places`` are paths of the daemon's files and folders. If the daemon accessed its own mount,
+    the daemon would wait for itself forever.
     """
     mount = Path(resolve_mountpoint(mountpoint))
     for place in places:
@@ -105,10 +106,10 @@ def _check_characters(path: str) -> None:
 
 
 def _remove_stale_mount(path: str) -> bool:
-    """Remove the dead mount at ``path``, if there is one.
+    """Remove the mount of onefs at ``path`` if the mount's daemon is dead.
 
-    Return True if the folder was created for the removed mount and is empty. Raises
-    :class:`UsageError` if there is a mount of onefs that is not dead.
+    Return True if a mount was removed, the folder was created for this mount, and the folder is
+    empty. Raises :class:`UsageError` if there is a mount of onefs whose daemon is alive.
     """
     mounted = find_mount(path)
     if mounted is None or not mounted.is_onefs:
@@ -121,7 +122,7 @@ def _remove_stale_mount(path: str) -> bool:
 
 
 def _make_folder(path: str) -> bool:
-    """Create the folder unless the path exists. Return True if the folder was created."""
+    """Create the folder ``path`` and its parents. Return False if ``path`` already exists."""
     try:
         os.makedirs(path, mode=0o700)
     except FileExistsError:

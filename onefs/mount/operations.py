@@ -1,8 +1,7 @@
 """The file operations of a mount. This module uses a tree, but neither libfuse nor ctypes.
 
 :class:`ErrorNumbers` is the only place where exceptions become errnos. There are no operations that
-write, because the mount is read-only (``ro``): the kernel itself answers requests to write with the
-error EROFS.
+write. The mount is read-only (``ro``), so the kernel itself refuses writes with the error EROFS.
 """
 
 from __future__ import annotations
@@ -37,7 +36,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(slots=True)
 class _OpenFolder:
-    """An open folder."""
+    """An open folder, and the listing that the folder had when it was read from the tree."""
 
     path: str
     #: the listing. It is read for the first page, and read again when the program rewinds the
@@ -92,7 +91,7 @@ class Operations:
         _check_name_length(path)
         try:
             node = self._tree.node(path)
-        except Exception as error:  # the most likely reason is that its folder cannot be listed
+        except Exception as error:  # the likely reason is that the path's folder cannot be listed
             self.path_errors.note_failure(os.path.dirname(path), error)
             raise
         if self.path_errors.has_any():
@@ -115,11 +114,11 @@ class Operations:
         return number
 
     def readdir(self, number: int, *, first: bool) -> DirectoryEntries:
-        """Return the whole listing of an open folder. It begins with ``.`` and ``..``.
+        """Return the whole listing of an open folder. The listing begins with ``.`` and ``..``.
 
-        The listing is read from the tree if ``first`` is true, which means that the first page is
-        requested. The other pages reuse the listing, so that a change of the folder between two
-        pages has no effect.
+        ``number`` is the number of the open folder. ``first`` is True if the kernel requests the
+        first page of the listing: then the listing is read from the tree. The other pages reuse
+        this listing, so that a change of the folder between two pages has no effect.
         """
         listing = self._open_folders[number]
         if first:
@@ -130,10 +129,11 @@ class Operations:
         self._open_folders.pop(number, None)
 
     def open(self, path: str, flags: int) -> tuple[int, bool, bool]:
-        """Open a file. Return its number, and the values of ``keep_cache`` and ``direct_io``.
+        """Open a file. Return the number of the open file, ``keep_cache`` and ``direct_io``.
 
-        Generated texts need ``direct_io``. Without ``direct_io``, the kernel reads only as many
-        bytes as the last size that it knows, so the end of a text that has grown would be missing.
+        ``keep_cache`` is True if the kernel may keep the file's cached pages. ``direct_io`` is True
+        for a generated text, whose length may change. Without ``direct_io``, the kernel would read
+        only as many bytes as the text had before, and would miss the end of a longer text.
         """
         if flags & os.O_ACCMODE != os.O_RDONLY:
             raise ReadOnly(f"{path} cannot be written: onefs is read-only.")
@@ -151,7 +151,7 @@ class Operations:
         return self._file_handle(number).extent(offset, size)
 
     def read(self, number: int, offset: int, size: int) -> bytes:
-        """Return bytes of an open file, see :meth:`FileHandle.read`. Only libfuse 2 calls this."""
+        """Return bytes of an open file (see :meth:`FileHandle.read`). Only libfuse 2 needs this."""
         return self._file_handle(number).read(offset, size)
 
     def release(self, _path: str | None, number: int) -> None:
@@ -191,9 +191,10 @@ class Operations:
         return self._refresher.xattr_value(name) if self._refresher else None
 
     def _xattrs(self, path: str) -> dict[str, str]:
-        """Return the attributes that the tree has for ``path``, and the stored error of ``path``.
+        """Return the extended attributes of ``path``: the tree's attributes, and ``error``.
 
-        The error is that of the last operation on ``path``, and is left out if there is none.
+        If the last operation on ``path`` has failed, ``error`` is the message of that error. If the
+        tree itself has an attribute ``error`` for ``path``, the tree's value is returned instead.
         """
         values = self._tree.xattrs(path)
         error = self.path_errors.error_of(path)
@@ -228,7 +229,8 @@ def _check_name_length(path: str) -> None:
 class ErrorNumbers:
     """Turn exceptions into errnos.
 
-    An unexpected exception becomes EIO. It is logged once for each line of code that raises it.
+    An exception without an errno is unexpected and becomes EIO. An unexpected exception is logged
+    once for each line of code that raises the exception.
     """
 
     def __init__(self) -> None:

@@ -40,7 +40,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class _MountWideError:
-    """An error of the whole mount. The times are in seconds since the epoch."""
+    """An error that concerns the whole mount. The times are in seconds since the epoch."""
 
     error: OnefsError
     #: time at which the error first occurred
@@ -60,7 +60,10 @@ class PathErrors:
         self._mount_wide: dict[type[OnefsError], _MountWideError] = {}
 
     def note_failure(self, path: str, error: Exception) -> None:
-        """Store the error of an operation on ``path``."""
+        """Store the error that an operation on ``path`` has raised.
+
+        Only errors of ``onefs.errors`` are stored, but not NotFound, ReadOnly and Stopping.
+        """
         if not isinstance(error, OnefsError) or isinstance(error, _UNREPORTED_ERRORS):
             return
         with self._lock:
@@ -77,11 +80,10 @@ class PathErrors:
                 self._by_path.pop(path, None)
 
     def note_fetched(self, path: str) -> None:
-        """Drop the errors that are resolved, because bytes of ``path`` were downloaded and stored.
+        """Drop the errors that are resolved after bytes of ``path`` were downloaded and stored.
 
-        These are the error of ``path`` and the errors of the whole mount. Only the error for the
-        limit --max-fetch is kept, because other files may still exceed the limit. This error is
-        dropped when it expires.
+        The error of ``path`` and the errors of the whole mount are dropped. Only the error for the
+        limit --max-fetch is kept until it expires, because other files may still exceed the limit.
         """
         self.clear(path)
         if self._mount_wide:
@@ -90,9 +92,9 @@ class PathErrors:
 
     @contextmanager
     def record_outcome(self, path: str) -> Iterator[None]:
-        """Store the error that the block raises for ``path``.
+        """Run the block, an operation on ``path``, and store the error that the block raises.
 
-        The block is an operation on ``path``. If the block succeeds, drop the error of ``path``.
+        The error is raised again. If the block succeeds, the stored error of ``path`` is dropped.
         """
         try:
             yield
@@ -110,7 +112,7 @@ class PathErrors:
         return self._by_path.get(path, "")
 
     def is_login_refused(self) -> bool:
-        """Whether the file server has refused the login and no download has succeeded since."""
+        """Whether the file server has refused the login since the last successful download."""
         return DataServerCredentials in self._mount_wide
 
     def mount_wide_messages(self) -> tuple[str, ...]:
@@ -127,9 +129,10 @@ class PathErrors:
             )
 
     def _note_mount_wide(self, error: OnefsError) -> bool:
-        """Store an error if it concerns the whole mount.
+        """Store an error if the error concerns the whole mount.
 
-        Return True if no error of the same kind was shown before. The caller must hold the lock.
+        Return True if the error was stored and is new. The error is new if no error of its kind is
+        stored, or if the stored error of this kind has expired. The caller must hold the lock.
         """
         kind = next((kind for kind in _MOUNT_WIDE_ERRORS if isinstance(error, kind)), None)
         if kind is None:

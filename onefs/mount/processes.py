@@ -17,7 +17,7 @@ _POLL_SECONDS = 0.05
 
 @dataclass(frozen=True, slots=True)
 class ProcessInUse:
-    """A process that keeps a mount busy."""
+    """A process that uses a folder of a mount, so that the mount is busy."""
 
     pid: int
     command: str
@@ -66,10 +66,11 @@ def wait_until(condition: Callable[[], bool], timeout: float) -> bool:
 
 
 def processes_using(folder: str) -> list[ProcessInUse]:
-    """Return the processes with an open or mapped file, or a working directory, in ``folder``.
+    """Return the processes that use ``folder``, sorted by pid.
 
-    Only processes that this user may inspect are found. ``folder`` is not accessed, because all
-    information is in ``/proc``.
+    A process uses the folder if a file that the process has open or mapped is in the folder, or if
+    the process's working directory is in the folder. Only processes that this user may inspect are
+    found. All information comes from ``/proc``, so ``folder`` is not accessed.
     """
     inside = folder.rstrip("/") + "/"
     users = []

@@ -1,4 +1,4 @@
-"""Refresh one mount on request: drop the caches in memory of its daemon and of the kernel.
+"""Refresh a mount on request: drop the caches that its daemon and the kernel have in memory.
 
 ``onefs refresh`` reads the attribute :data:`REFRESH_XATTR` of the mount's root. This read begins a
 refresh and returns the number of the refresh. Then ``onefs refresh`` reads the attribute

@@ -8,7 +8,7 @@ wait for a stalled server. Otherwise, reads of complete files would have to wait
 A program that reads sequentially occupies two requests: one for the page that it needs, and one for
 the read-ahead after this page. So 200 waiting programs occupy 400 requests. If
 :data:`MAX_WAITING_READS` reads are waiting, a further read that has to wait fails immediately, so
-that the remaining threads stay free for reads that do not have to wait.
+that the remaining threads stay free for reads of cached bytes.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ log = logging.getLogger(__name__)
 
 
 class WaitingReads:
-    """Count the reads that wait for the network, and refuse more than ``limit`` of these reads."""
+    """A counter of the reads that wait for the network. At most ``limit`` reads may wait."""
 
     def __init__(self, limit: int = MAX_WAITING_READS) -> None:
         self._limit = limit
@@ -67,7 +67,11 @@ class WaitingReads:
                 self._is_refusal_logged = self._is_refusal_logged and self._waiting > 0
 
     def _busy_error(self) -> Busy:
-        """Return the error for a refused read. Log it if none was logged since no read waited."""
+        """Return the error for a read that is refused because ``limit`` reads are waiting.
+
+        Only the first refusal is logged. After a time at which no read waits, the next refusal is
+        logged again.
+        """
         refusal = Busy(
             f"{self._limit} reads are waiting for the server: more are refused, so that cached "
             "files can still be read. Try again when it answers."
@@ -79,10 +83,12 @@ class WaitingReads:
 
 
 def waiting_read_limit(system: Path = _MAX_USER_BACKGROUND_FILE) -> int:
-    """Return the number of reads that may wait at the same time on this machine.
+    """Return how many reads may wait for the network at the same time on this machine.
 
-    For the mount of an ordinary user, the kernel lowers ``max_background`` to ``max_user_bgreq``.
-    The kernel computes ``max_user_bgreq`` from the size of the memory: 330 requests for 1 GiB.
+    The number is MAX_WAITING_READS, or less if the kernel allows few requests.
+    The file ``system`` contains ``max_user_bgreq``, the largest ``max_background`` that the kernel
+    allows for the mount of an ordinary user. The kernel computes this number from the size of the
+    machine's memory: 330 requests for 1 GiB.
     """
     try:
         allowed = int(system.read_text())

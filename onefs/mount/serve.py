@@ -54,8 +54,9 @@ class Service:
     """A tree that can be mounted, and the functions that the mount calls."""
 
     tree: Tree
-    #: returns the status for ``onefs status``. It is called once per second, so it must be fast. If
-    #: it raises OSError or OnefsError, the error is logged and the previous status is shown.
+    #: returns the status for ``onefs status``. This function must be fast, because the mount
+    #: calls it every second. If the function raises OSError or OnefsError, the error is logged and
+    #: the last status is shown.
     status: Callable[[], MountStatus]
     #: makes all waiting operations fail with :class:`onefs.errors.Stopping`. After this call,
     #: operations do not wait any more.
@@ -81,12 +82,12 @@ ServiceBuilder = Callable[[DaemonConfig], Service]
 def serve(
     config: DaemonConfig, build: ServiceBuilder, on_ready: Callable[[], None] = lambda: None
 ) -> None:
-    """Mount, and serve until a signal or an unmount ends the mount.
+    """Build the service, mount its tree, and serve until a signal or an unmount ends the mount.
 
     Only the main thread may call this function. ``on_ready`` is called when the kernel has accepted
-    the mount. Raises the errors of ``build``. Raises :class:`onefs.errors.MountError` if mounting
-    fails. If operations are still running 5 seconds after the end of the mount, the whole process
-    exits.
+    the mount. Raises the errors that ``build`` raises. Raises :class:`onefs.errors.MountError` if
+    mounting fails. If operations are still running 5 seconds after the end of the mount, the whole
+    process exits.
     """
     libfuse.check_can_mount()
     if config.allow_other:
@@ -149,7 +150,10 @@ def _watch_mount(
 
 
 def _with_path_errors(status: MountStatus, path_errors: PathErrors) -> MountStatus:
-    """Return the status of a service, with the errors that occurred while files were read."""
+    """Return ``status`` with the errors of the whole mount in ``path_errors`` added.
+
+    The state READY becomes REFUSED if the file server refuses the login.
+    """
     refused = status.state == READY and path_errors.is_login_refused()
     return replace(
         status,
@@ -159,7 +163,7 @@ def _with_path_errors(status: MountStatus, path_errors: PathErrors) -> MountStat
 
 
 class _StatusReader:
-    """Read the status of a service. If reading fails, use the last status."""
+    """A reader of a service's status. It keeps the last status in case a later reading fails."""
 
     def __init__(self, read_status: Callable[[], MountStatus]) -> None:
         self._read_status = read_status
@@ -167,9 +171,9 @@ class _StatusReader:
         self._is_failure_logged = False
 
     def read_or_last(self) -> MountStatus:
-        """Return the present status. If reading it fails, return the last status.
+        """Return the present status, or the last status if the present status cannot be read.
 
-        The error is logged once until reading succeeds again.
+        The first error is logged. Further errors are logged only after a successful reading.
         """
         try:
             self._last_status = self._read_status()
@@ -203,7 +207,7 @@ def _describe_mount(config: DaemonConfig, service: Service, status: MountStatus)
 
 
 def _exit_at_once(mountpoint: str) -> None:
-    """End the process although operations are still running.
+    """Remove the mount and end the process immediately, while operations are still running.
 
     These operations are blocked in code that ``Service.stop`` cannot interrupt.
     """
@@ -226,9 +230,10 @@ def _raise_interrupt(number: int, _frame: FrameType | None) -> NoReturn:
 
 @contextmanager
 def _signals_handled_by(handler: Callable[[int, FrameType | None], object]) -> Iterator[None]:
-    """Call ``handler`` for the signals that end a mount, during the block.
+    """Call ``handler`` for the signals that end a mount (_END_SIGNALS), during the block.
 
-    libfuse does not replace existing signal handlers.
+    The mount begins inside the block. libfuse keeps this handler, because libfuse does not replace
+    existing signal handlers.
     """
     before = {number: signal.signal(number, handler) for number in _END_SIGNALS}
     try:

@@ -21,12 +21,12 @@ _BUSY_RETRY_SECONDS = 2.0
 
 
 def unmount(mountpoint: str, *, timeout: float = 30.0) -> None:
-    """Unmount. Return when the mount no longer exists; its daemon may still be running.
+    """Unmount ``mountpoint``. Return when the mount no longer exists.
 
-    Raises :class:`UsageError` if there is no mount of onefs, or if another user owns the mount and
-    this user is not root. Raises :class:`Busy` if processes use the mount; the message contains
-    their names. Raises :class:`MountError` if unmounting fails, or if the mount still exists after
-    ``timeout`` seconds.
+    The mount's daemon may still be running then. Raises :class:`UsageError` if there is no mount of
+    onefs, or if another user owns the mount (root may unmount every mount). Raises :class:`Busy` if
+    processes use the mount; the message contains the names of these processes. Raises
+    :class:`MountError` if unmounting fails, or if the mount still exists after ``timeout`` seconds.
     """
     mount = find_mount(mountpoint)
     if mount is None:
@@ -56,10 +56,12 @@ def remove_stale_mount(mountpoint: str, timeout: float = 10.0) -> None:
 
 
 def _unmount_with_retries(mountpoint: str) -> None:
-    """Unmount. Try again while the mount is busy and no process is found that uses the mount.
+    """Unmount ``mountpoint``. Try again for 2 seconds if the mount is busy for no visible reason.
 
-    A process that used the mount may have ended before the search, or the kernel may not have
-    released a file yet. Raises :class:`Busy` if a process is found, or after some seconds.
+    A visible reason is a process that uses the mount, or another mount below ``mountpoint``. If no
+    reason is found, a process may have ended before the search, or the kernel may not have released
+    a file yet. Raises :class:`Busy` if a reason is found, or if the mount is still busy after the 2
+    seconds. Raises :class:`MountError` if unmounting fails in another way.
     """
     deadline = time.monotonic() + _BUSY_RETRY_SECONDS
     while True:
@@ -76,7 +78,11 @@ def _unmount_with_retries(mountpoint: str) -> None:
 
 
 def _run_unmount_helper(mountpoint: str, *, lazy: bool) -> str:
-    """Run fusermount or umount. Return its error message, or '' if it succeeded."""
+    """Unmount ``mountpoint`` with fusermount, or with umount if there is no fusermount.
+
+    Return the error message of this program, or '' if the program succeeded. ``lazy`` means that
+    the mount is removed even while processes use it.
+    """
     helper = which("fusermount3") or which("fusermount")
     if helper is not None:
         command = [helper, "-uz" if lazy else "-u", "--", mountpoint]
@@ -98,7 +104,10 @@ def _run_unmount_helper(mountpoint: str, *, lazy: bool) -> str:
 
 
 def _find_users(mountpoint: str) -> list[str]:
-    """Return descriptions of the processes and of the mounts below that keep a mount busy."""
+    """Return what keeps a mount busy: processes, and other mounts below ``mountpoint``.
+
+    Each item is a text for an error message.
+    """
     inside = mountpoint.rstrip("/") + "/"
     below = [mount.mountpoint for mount in read_mounts() if mount.mountpoint.startswith(inside)]
     return [

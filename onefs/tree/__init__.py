@@ -1,1 +1,1 @@
-"""The tree of folders, datasets, links and texts. It finds the node of a path, without FUSE."""
+"""The tree of folders, datasets, links and texts that a mount shows. Independent of FUSE."""

@@ -1,8 +1,8 @@
-"""``.as-of``: the revisions of a day, by ONE's rules. No I/O.
+"""``.as-of``: the revisions that ONE uses for a given day. No I/O.
 
-Given a day (``revision=`` or ``ONE_REVISION_LAST_BEFORE``), ONE uses for each file the last
-revision whose name is not after that day. Names of revisions are compared as texts, and a file
-without a revision comes first. Default flags are ignored, so any number of them may be set.
+ONE gets the day as ``revision=`` or ``ONE_REVISION_LAST_BEFORE``. For each file, ONE uses the last
+revision whose name is equal to the day or comes before the day. Names of revisions are compared as
+texts. A file without a revision comes before all revisions. Default flags are ignored.
 """
 
 from __future__ import annotations
@@ -20,19 +20,19 @@ AS_OF = ".as-of"
 
 
 def is_as_of_day(text: str) -> bool:
-    """Whether ``text`` is a valid name below ``.as-of``: ``2021-07-05``, or ``2021-07-05a``.
+    """Whether ``text`` is a valid name below ``.as-of``, for example ``2021-07-05``.
 
-    The second and later revisions of one day have a letter. As texts, these names come after the
-    name of the first revision.
+    A letter may follow the day (``2021-07-05a``), because the second and later revisions of one day
+    have a letter. Compared as texts, a name with a letter comes after the name without a letter.
     """
     return alf.is_revision_day(text)
 
 
 def latest_revision_as_of(versions: Iterable[Dataset], day: str) -> Dataset | None:
-    """Return the last revision of one file up to ``day``. Return None if all are later.
+    """Return the last revision of one file up to ``day``. Return None if all revisions are later.
 
-    If several of ``versions`` have the same revision, return the first of these
-    (``one.util.filter_revision_last_before``).
+    ``versions`` are the revisions of the file. If several datasets have the last revision, return
+    the first of these datasets, as ``one.util.filter_revision_last_before`` does.
     """
     candidates = (dataset for dataset in versions if dataset.revision <= day)
     return max(candidates, key=lambda dataset: dataset.revision, default=None)

@@ -22,7 +22,7 @@ from onefs.tree.variant import FULL_TREE, Variant
 
 @dataclass(frozen=True, slots=True)
 class TreeContext:
-    """The services of one tree, and the variant of the tree that an entry belongs to."""
+    """The services that all entries of a tree share, and the variant that contains an entry."""
 
     catalogue: Catalogue
     content: Content
@@ -37,36 +37,46 @@ class TreeContext:
     user_folders: UserFolders | None = None
     #: decides the datasets that are shown, and their paths
     variant: Variant = FULL_TREE
-    #: the folders from the root of the tree to the one that contains the labs
+    #: the path from the root of the tree to the folder that contains the labs
     path_prefix: Place = ()
 
 
 def dataset_node(context: TreeContext, dataset: Dataset, date: str) -> Node:
-    """Return the node of a dataset in a session of ``date``. An unknown size is None."""
+    """Return the node of a dataset. ``date`` is the date of the dataset's session.
+
+    The node's size is None if the size is unknown. No request is sent.
+    """
     size, identity = context.content.size_of(dataset), context.content.identity_of(dataset)
     mtime = file_mtime(dataset_day(date, dataset), identity)
     return Node(NodeKind.FILE, inode_of_uuid(dataset.id), size, mtime)
 
 
 def session_folder_node(session: Session, folders: Folders = ()) -> Node:
-    """Return the node of a session's folder, or of the folder ``folders`` below the session."""
+    """Return the node of the folder with the path ``folders`` below a session.
+
+    The path is () for the session's own folder.
+    """
     ino = inode_of_path("folder", session.eid, *folders) if folders else inode_of_uuid(session.eid)
     return Node(NodeKind.DIRECTORY, ino, 0, session_mtime(session))
 
 
 def date_folder_node(place: Place) -> Node:
-    """Return the node of a date's folder."""
+    """Return the node of a date's folder. ``place`` is the folder's path from the lab on."""
     return Node(NodeKind.DIRECTORY, inode_of_path("date", *place), 0, midnight(place[-1]))
 
 
 def undated_folder_node(context: TreeContext, *key: str) -> Node:
-    """Return the node of a folder that has no date, with the catalogue's creation time.
+    """Return the node of a folder that has no date.
 
-    ``key`` identifies the folder, and decides its inode number.
+    The folder's modification time is the time at which the catalogue was created. ``key``
+    identifies the folder, and decides the folder's inode number.
     """
     return Node(NodeKind.DIRECTORY, inode_of_path(*key), 0, context.catalogue.created)
 
 
 def session_mtime(session: Session) -> float:
-    """Return midnight of a session's date, because some listings lack the session's start time."""
+    """Return the modification time of a session's folder: midnight of the session's date.
+
+    The start time of the session is not used, because some listings lack the start time.
+    """
     return midnight(session.date)

@@ -1,4 +1,4 @@
-"""Datasets as files of the tree."""
+"""The files of the tree that show datasets."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from onefs.tree.open_files import PinnedHandle
 
 @dataclass(frozen=True, slots=True)
 class DatasetFile(File):
-    """A dataset as a file."""
+    """The file that shows a dataset at one path of the tree."""
 
     context: TreeContext
     #: the dataset that is shown; the listing may have a newer one (``onefs.tree.open_files``)
@@ -81,7 +81,10 @@ class DatasetFile(File):
         return values
 
     def _with_size(self) -> Dataset:
-        """Return the dataset with its size. If Alyx has no size, ask the file server for it."""
+        """Return the dataset with its size. If Alyx has no size, ask the file server.
+
+        Raises the errors of :meth:`SizeLookup.with_size` if the size cannot be found.
+        """
         if self.dataset.size is not None:
             return self.dataset
         try:
@@ -93,10 +96,12 @@ class DatasetFile(File):
         return self._file_from_alyx()._with_size()
 
     def _alyx_file_to_read(self) -> DatasetFile | None:
-        """Return the file from Alyx's listing, if only cache tables list it and it must be fetched.
+        """Return the file to open instead of this file, or None if this file can be opened.
 
-        Return None otherwise. If Alyx is unreachable, return None for a dataset that has a replica,
-        at the path that ONE's layout gives. Else raise the error of the request to Alyx.
+        If the dataset is from cache tables and must be downloaded, return the file from Alyx's
+        listing. If Alyx is unreachable, return None, so that the replica at the dataset's path in
+        ONE's layout is read. If the dataset has no such replica, the error of the request to Alyx
+        is raised. All other errors of this request are raised, too.
         """
         if not self.dataset.from_tables or self.context.content.has_local_candidate(
             self.context.sizes.with_known_size(self.dataset), self.canonical_path
@@ -110,14 +115,17 @@ class DatasetFile(File):
             return None
 
     def _with_alyx_record(self) -> Dataset:
-        """Return the dataset from Alyx's listing if possible, else the dataset as it is."""
+        """Return the dataset as Alyx lists it, or the unchanged dataset if asking Alyx fails."""
         if self.dataset.from_tables:
             with suppress(OnefsError):
                 return self._file_from_alyx().dataset
         return self.dataset
 
     def _file_from_alyx(self) -> DatasetFile:
-        """Return the file from Alyx's own listing. Raises NotFound if Alyx no longer has it."""
+        """Return the file from Alyx's own listing. Raises the errors of listing.
+
+        Raises NotFound if the file is no longer in Alyx's listing.
+        """
         entry = self.entry_from_alyx()
         if not isinstance(entry, DatasetFile):
             raise NotFound(f"Alyx no longer has {self.dataset.name} ({self.dataset.id})")

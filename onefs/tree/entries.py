@@ -1,4 +1,4 @@
-"""The kinds of entries in the tree, and the tree's layout.
+"""The kinds of entries in the tree. The tree has these paths.
 
 ::
 
@@ -8,16 +8,18 @@
     <nnn>/.session.json, .datasets.tsv
     .by-eid/<uuid> -> ../<lab>/...                     .by-ref/<ref> -> ../<lab>/...
     .search/<term>=<value>&.../<ref> -> ../../<lab>/...
-    .as-of/<day>/<lab>/...              the whole tree, with the revisions of that day
+    .as-of/<day>/<lab>/...              all labs, with the revisions of that day
     .flat/<lab>/.../<nnn>/<name>        default datasets, without collections and revisions
     sessions.pqt, datasets.pqt          .rest -> a folder that can be written
     histology, cache ... -> the user's own folders
 
-Of the virtual entries, only the two tables are listed. So programs that walk the tree terminate,
-and see each file once. Links are relative unless they lead out of the tree. With few exceptions,
-names that are not listed begin with a dot, are numbers or contain a UUID. So they are never equal
-to the literal names that shell patterns make a program look up in each folder. Opening a folder
-requests only its own listing. Looking up a name that cannot exist makes no request.
+A program that lists folders from the root on finds only the paths in the first line, and the two
+tables. All other entries are not listed, but can be looked up by name. So programs that walk the
+tree terminate, and see each file once. Almost every name that is not listed begins with a dot, is a
+number or contains a UUID. A shell pattern such as ``*/alf`` makes a program look up ``alf`` in each
+folder, and this look-up never finds an unlisted name by chance. Links are relative, except links
+that lead out of the tree. Opening a folder requests only the listing of this folder. Looking up a
+name that cannot exist makes no request.
 """
 
 from __future__ import annotations
@@ -38,21 +40,27 @@ class TreeEntry:
         raise NotImplementedError
 
     def xattrs(self) -> dict[str, str]:
-        """Return the extended attributes. Their names lack the prefix ``user.onefs.``."""
+        """Return the extended attributes, by their names without the prefix ``user.onefs.``."""
         return {}
 
 
 class Folder(TreeEntry):
-    """An entry that contains other entries, its children."""
+    """An entry that contains other entries, which are called its children."""
 
     __slots__ = ()
 
     def child(self, name: str) -> TreeEntry:
-        """Return the child named ``name``, also if it is not listed. Raises NotFound."""
+        """Return the child named ``name``, even if :meth:`children` does not list this child.
+
+        Raises NotFound if there is no such child.
+        """
         raise NotImplementedError
 
     def children(self) -> list[tuple[str, Node]]:
-        """Return the names and nodes of the listed children. Here [], for folders without any."""
+        """Return the names and nodes of the children that a listing of the folder shows.
+
+        Return [] if a subclass does not replace this method.
+        """
         return []
 
 
@@ -68,7 +76,7 @@ class File(TreeEntry):
 
 @dataclass(frozen=True, slots=True)
 class SymbolicLink(TreeEntry):
-    """A relative symbolic link. Its target is computed when the link is read."""
+    """A relative symbolic link. The link's target is computed when the link is read."""
 
     ino: int
     #: length of the target in bytes; 0 if the target is not known yet
@@ -82,5 +90,5 @@ class SymbolicLink(TreeEntry):
 
 
 def fixed_link(ino: int, target: str, mtime: float) -> SymbolicLink:
-    """Return a link to a target that is already known."""
+    """Return a link to ``target``, for a target that is known before the link is read."""
     return SymbolicLink(ino, len(target.encode()), mtime, lambda: target)

@@ -18,7 +18,7 @@ class FdHandle:
         self._release = release
 
     def try_fd(self, offset: int, length: int) -> int:
-        """Return the descriptor."""
+        """Return the descriptor, which is valid for all bytes of the file."""
         return self._fd
 
     wait_fd = try_fd
@@ -29,9 +29,10 @@ class FdHandle:
 
 
 class TextHandle(FdHandle):
-    """An open file with its bytes in memory: an anonymous file, because a handle has a descriptor.
+    """An open file whose bytes are a generated text in memory.
 
-    The kernel must not keep the file's pages, because the text may change between two openings.
+    Every handle needs a descriptor, so the text is in an anonymous file. The kernel must not keep
+    the file's pages, because the text may change between two openings.
     """
 
     def __init__(self, text: bytes) -> None:

@@ -1,10 +1,10 @@
 """Inode numbers of 32 bits, for 32-bit programs. Numbers are assigned in sequence, and stored.
 
 The tree's own inode numbers have 63 bits. A 32-bit program without large-file support gets
-EOVERFLOW for such numbers, and sees folders as empty. Truncated to 32 bits, numbers would collide:
-among 100,000 files, about one would have the number of another file. So each file gets the next
-free number. Numbers are stored in a SQLite file in the state folder, so that a remount shows the
-same numbers.
+EOVERFLOW for such numbers, and sees folders as empty. If the numbers were truncated to 32 bits, two
+files could have the same number. This would happen about once among 100,000 files. So each file
+gets the next free number. Numbers are stored in a SQLite file in the state folder, so that each
+file has the same number after a remount.
 """
 
 from __future__ import annotations
@@ -25,7 +25,8 @@ from onefs.tree.nodes import Node, Tree
 INODES_FILENAME = "inodes.sqlite"
 #: one more than the largest inode number that may be assigned
 INODE_LIMIT = 2**32
-#: the root's inode number, the same as without this module; for many programs 0 means "no file"
+#: the root's inode number. The root has this number without this module, too. It is not 0, because
+#: for many programs 0 means "no file".
 ROOT_INODE = 1
 
 _SCHEMA_VERSION = 1
@@ -47,12 +48,13 @@ log = logging.getLogger(__name__)
 
 
 class InodeNumbers:
-    """The inode numbers stored in one state folder. Several processes may share it. Thread-safe.
+    """The 32-bit inode numbers that are stored in the SQLite file ``path``. Thread-safe.
 
-    While the file cannot be written, numbers are taken from a reserve that no other process uses.
-    These numbers are stored when the file can be written again. If the reserve is empty, the
-    tree's own number is shown, as without ``--inode32``. ``limit`` is one more than the largest
-    number, ``reserve`` the size of the reserve. Raises CacheError if the file cannot be opened.
+    Several processes may share the file. While the file cannot be written, numbers are taken from a
+    reserve that no other process uses. These numbers are stored when the file can be written again.
+    If the reserve is empty, a file keeps the tree's own number, which has 63 bits. ``limit`` is one
+    more than the largest 32-bit number. ``reserve`` is the count of numbers in a full reserve.
+    Raises CacheError if the file cannot be opened.
     """
 
     def __init__(
@@ -83,9 +85,10 @@ class InodeNumbers:
             self._file.close()
 
     def get_or_assign(self, wide: Sequence[int]) -> list[int]:
-        """Return a 32-bit number for each of the tree's own numbers ``wide``, in order.
+        """Return a 32-bit number for each of the tree's own numbers ``wide``, in the same order.
 
-        New numbers are assigned and stored. If none is free, the tree's own number is returned.
+        New numbers are assigned and stored. If no 32-bit number is free, the tree's own number is
+        returned.
         """
         cached = self._cached
         numbers = [cached.get(each, 0) for each in wide]
@@ -99,7 +102,11 @@ class InodeNumbers:
             return [self._cached.get(each, each) for each in wide]
 
     def _load_or_assign(self, missing: Sequence[int]) -> None:
-        """Cache a number for each of ``missing``, while there are free numbers."""
+        """Put a 32-bit number for each of ``missing`` into the cache in memory.
+
+        The numbers are from the file, or are new. If too few numbers are free, some of ``missing``
+        get no number.
+        """
         try:
             self._cached.update(self._read_assigned(missing))
             new = [each for each in missing if each not in self._cached]
@@ -111,7 +118,10 @@ class InodeNumbers:
         self._assign_from_reserve([each for each in missing if each not in self._cached])
 
     def _read_assigned(self, wide: Sequence[int]) -> dict[int, int]:
-        """Return the numbers that the file contains for ``wide``. Does not wait for writers."""
+        """Return the 32-bit numbers that the file contains, by the tree's own numbers ``wide``.
+
+        Numbers that are not in the file are left out. Does not wait for processes that write.
+        """
         assigned: dict[int, int] = {}
         for start in range(0, len(wide), _NUMBERS_PER_QUERY):
             part = wide[start : start + _NUMBERS_PER_QUERY]
@@ -121,7 +131,11 @@ class InodeNumbers:
         return assigned
 
     def _assign(self, wide: Sequence[int]) -> None:
-        """Assign the next numbers, and renew the reserve if half of it is used. One transaction."""
+        """Assign the next 32-bit numbers to ``wide``, and store these numbers in one transaction.
+
+        If half of the reserve is used, a new reserve is taken in the same transaction. Numbers
+        of the old reserve that are already in use are stored, too.
+        """
         lacking = 0 if 2 * len(self._reserve) > self._reserve_size else self._reserve_size
         with self._file.transaction() as connection:
             first = _next_number(connection, self._limit)
@@ -171,7 +185,10 @@ class Inode32Tree:
         return _with_inode(node, number)
 
     def children(self, path: str) -> list[tuple[str, Node]]:
-        """Return the listed children. All missing numbers are assigned in one transaction."""
+        """Return the names and nodes of a folder's listed children, with 32-bit inode numbers.
+
+        Children that have no 32-bit number yet get new numbers, all in one transaction.
+        """
         children = self._tree.children(path)
         numbers = self._numbers.get_or_assign([node.ino for _, node in children])
         return [
@@ -185,7 +202,7 @@ def _with_inode(node: Node, number: int) -> Node:
 
 
 def _next_number(connection: sqlite3.Connection, limit: int) -> int:
-    """Return the inode number to assign next. The caller has begun a transaction.
+    """Return the 32-bit number to assign next. The caller must have begun a transaction.
 
     The first number in a new SQLite file is random, because running mounts may still show numbers
     from a deleted SQLite file.

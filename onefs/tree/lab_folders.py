@@ -25,7 +25,10 @@ from onefs.tree.session_paths import load_subject_layout
 
 @dataclass(frozen=True, slots=True)
 class DateFolder(Folder):
-    """A date of a subject. It contains number folders, and aliases without leading zeros."""
+    """The folder of one date of a subject. It contains a number folder for each session.
+
+    Links without leading zeros (``1`` -> ``001``) are not listed, but can be looked up.
+    """
 
     context: TreeContext
     #: the path of this folder from the lab on
@@ -64,7 +67,7 @@ class DateFolder(Folder):
 
 @dataclass(frozen=True, slots=True)
 class SubjectFolder(Folder):
-    """A subject. It contains a folder for each date of a session."""
+    """The folder of a subject. It contains a folder for each date that has a session."""
 
     context: TreeContext
     lab: str
@@ -88,18 +91,27 @@ class SubjectFolder(Folder):
         return [(date, date_folder_node((*self.place, date))) for date in self.sessions_by_date()]
 
     def sessions_by_date(self) -> Mapping[str, Mapping[str, Session]]:
-        """Return the sessions by date, and for each date by the names of their number folders."""
+        """Return the subject's sessions by date, and then by the name of the number folder.
+
+        Raises the errors of listing.
+        """
         context = self.context
         return load_subject_layout(context.catalogue, context.layouts, self.lab, self.subject)
 
     def ask_for_new_sessions(self) -> bool:
-        """Ask Alyx for new sessions. Return True if :meth:`sessions_by_date` may now have more."""
+        """Ask Alyx for sessions that are newer than the cache tables.
+
+        Return True if :meth:`sessions_by_date` may have more sessions than before.
+        """
         return self.context.catalogue.ask_for_new_sessions(self.lab, self.subject)
 
 
 @dataclass(frozen=True, slots=True)
 class LabFolder(Folder):
-    """A lab. It contains its subjects, and ``Subjects``, a link to the lab's own folder."""
+    """The folder of a lab. It contains a folder for each subject of the lab.
+
+    The link ``Subjects``, which leads to the lab's own folder, is not listed.
+    """
 
     context: TreeContext
     lab: str

@@ -1,4 +1,4 @@
-"""The laboratory as a tree: finds the entry of a path."""
+"""Show the laboratory as a tree, and find the entry at each path of the tree."""
 
 from __future__ import annotations
 
@@ -42,12 +42,14 @@ _MAX_CACHED_FOLDERS = 1024
 
 
 class LaboratoryTree:
-    """The tree that shows a catalogue and its content (``onefs.tree.nodes.Tree``). Thread-safe.
+    """The tree of a laboratory's sessions and datasets (``onefs.tree.nodes.Tree``). Thread-safe.
 
-    ``url`` is the database's address, shown as an extended attribute of the root. ``deadline`` is
-    the longest wait for a size from a file server, in seconds. ``variant`` is the variant that the
-    root shows. ``rest`` contains the folders that ``.rest`` leads to. If ``rest`` is None, there is
-    no ``.rest``. ``user_folders`` has the folders that users' code writes to.
+    ``catalogue`` lists the sessions and datasets, and ``content`` has their bytes. ``url`` is the
+    database's address, shown as an extended attribute of the root. ``deadline`` is the longest wait
+    for a size from a file server, in seconds. ``variant`` is what the root shows: the full tree,
+    the tree as of a day, or the flat tree. ``rest`` is the folder that contains the targets of the
+    link ``.rest``. If ``rest`` is None, there is no link ``.rest``. ``user_folders`` has the links
+    to the folders that users' code writes to; None means that there are no such links.
     """
 
     def __init__(
@@ -86,9 +88,9 @@ class LaboratoryTree:
             self._context.user_folders.close()
 
     def drop_caches(self) -> None:
-        """Drop folders, search results and failures in memory, so that they are looked up again.
+        """Drop the folders, the search results and the failures that are cached in memory.
 
-        Never waits. Open files keep their content.
+        The next operation looks up these values again. Never waits. Open files keep their content.
         """
         self._folder_cache = _FolderCache()
         self._context.searches.drop_results()
@@ -136,9 +138,9 @@ class LaboratoryTree:
         }
 
     def session_at(self, path: str) -> Session:
-        """Return the session that has its folder at ``path``, a path from the root of the tree.
+        """Return the session whose folder is at ``path``, a path from the root of the tree.
 
-        Raises NotFound if no session has its folder there, and the errors of listing.
+        Raises NotFound if ``path`` is not the folder of a session. Raises the errors of listing.
         """
         entry = self._resolve(path)
         if not isinstance(entry, SessionFolder) or entry.folders:
@@ -146,11 +148,11 @@ class LaboratoryTree:
         return entry.session
 
     def find_datasets(self, pattern: str) -> Iterator[tuple[Dataset, Place]]:
-        """Yield the datasets at and below a path, or at and below all paths that match a pattern.
+        """Yield the datasets at and below all paths that match ``pattern``.
 
-        ``dataset:<uuid>`` yields the one dataset with that UUID. Each dataset is yielded once, with
-        its path in ONE's layout, from the lab on. Raises NotFound if no path matches, and the
-        errors of listing.
+        ``pattern`` is a path, a path with wildcards, or ``dataset:<uuid>`` for the dataset with
+        that UUID. Each dataset is yielded once, together with its path in ONE's layout, from the
+        lab on. Raises NotFound if no path matches. Raises the errors of listing.
         """
         if pattern.startswith(DATASET_PREFIX):
             yield self._find_dataset_by_id(pattern.removeprefix(DATASET_PREFIX))
@@ -166,7 +168,8 @@ class LaboratoryTree:
     def _find_dataset_by_id(self, dataset_id: str) -> tuple[Dataset, Place]:
         """Return the dataset with a UUID, and its path in ONE's layout.
 
-        Raises NotFound, and the errors of listing its session.
+        Raises NotFound if Alyx has no such dataset, or if the dataset is on no server. Raises the
+        errors of listing the dataset's session.
         """
         catalogue = self._context.catalogue
         eid = self._context.searches.queries.session_of_dataset(dataset_id)
@@ -205,10 +208,10 @@ class LaboratoryTree:
 
 
 class _FolderCache:
-    """Folders that were just looked up, by path. Thread-safe, because dict operations are atomic.
+    """The folders that were looked up less than FOLDER_CACHE_SECONDS ago, by path. Thread-safe.
 
-    The cache saves time because a program that walks the tree looks up each name in a folder, and
-    each look-up needs the folder and all folders above the folder.
+    The cache saves time. A program that walks the tree looks up each name in a folder, and each
+    look-up needs the folder and all folders above this folder.
     """
 
     def __init__(self) -> None:
@@ -227,8 +230,9 @@ class _FolderCache:
 def _with_variant_inode(variant: Variant, node: Node) -> Node:
     """Return a node with the inode number that the node has in a variant of the tree.
 
-    Inode numbers differ between variants for two reasons. Variants may show different bytes at one
-    path. And ``diff -r`` skips folders that have the same inode number.
+    ``node`` has the inode number in the full tree. Each variant has other numbers, for two reasons.
+    Two variants may show different bytes at one path. And ``diff -r`` does not compare two folders
+    that have the same inode number.
     """
     if variant.day:
         node = replace(node, ino=inode_of_path("as of", variant.day, str(node.ino)))

@@ -1,7 +1,8 @@
-"""Layouts: the folders and file names that show a listing. No I/O. Built once for each listing.
+"""Build layouts: the names of folders and files that show a listing in the tree. No I/O.
 
-Folders and files are named after the server's names, by the rules of ``onefs.alf``. These rules
-also give different names to two entries that would have the same name.
+A layout is built once for each listing. The rules in ``onefs.alf`` make the names of folders and
+files from the server's names. If two entries of a folder would have the same name, these rules add
+digits of a UUID or of a hash to one of the two names.
 """
 
 from __future__ import annotations
@@ -34,14 +35,14 @@ class SessionLayout:
 
 
 def lab_folder_names(labs: Iterable[str]) -> dict[str, str]:
-    """Return the names of the labs' folders, with the lab of each folder."""
+    """Return the labs by the names of their folders."""
     return dict(
         alf.unique_names((alf.lab_folder(lab), alf.name_digest(lab), lab) for lab in sorted(labs))
     )
 
 
 def subject_folder_names(subjects: Iterable[str]) -> dict[str, str]:
-    """Return the names of the subjects' folders, with the nickname of each subject."""
+    """Return the nicknames of the subjects by the names of their folders."""
     return dict(
         alf.unique_names(
             (alf.subject_folder(name), alf.name_digest(name), name) for name in sorted(subjects)
@@ -68,8 +69,9 @@ def session_layout(
 ) -> SessionLayout:
     """Return the folders and files of a session's datasets.
 
-    If two datasets have the same path, the default dataset gets the plain name. If neither or both
-    are defaults, the first dataset gets it. A mark is added to the name of the other dataset.
+    If two datasets would have the same path, digits of the UUID are added to one of the two names.
+    The default dataset keeps the plain name. If both datasets are defaults, or if both are not
+    defaults, the first dataset keeps the plain name. ``folder_of`` returns the folder of a dataset.
     """
     files: dict[Folders, list[Dataset]] = defaultdict(list)
     for dataset in datasets:
@@ -97,11 +99,12 @@ def datasets_by_path(layout: SessionLayout) -> list[tuple[Folders, Dataset]]:
 
 
 def default_revision_of(datasets: Iterable[Dataset]) -> Dataset | None:
-    """Return the default revision of one file, by ONE's rules. ``datasets`` are its revisions.
+    """Return the default revision of one file, by ONE's rules.
 
-    Return the revision that is flagged as default, even if it is not the latest. Return None if
-    several revisions are flagged. If no revision is flagged, return the last by name
-    (``one.util.filter_revision_last_before``).
+    ``datasets`` are the revisions of the file. If one revision is flagged as default, return this
+    revision, even if there is a later revision. If several revisions are flagged, return None. If
+    no revision is flagged, return the revision whose name is the last in alphabetical order, as
+    ``one.util.filter_revision_last_before`` does.
     """
     revisions = list(datasets)
     flagged = [dataset for dataset in revisions if dataset.default]
@@ -113,8 +116,8 @@ def default_revision_of(datasets: Iterable[Dataset]) -> Dataset | None:
 def flat_layout(layout: SessionLayout) -> SessionLayout:
     """Return a layout with the default datasets of a session, all in the session's own folder.
 
-    A name is omitted if it is in two collections. A name is also omitted if two revisions of the
-    file are flagged as default.
+    A file is left out if a file with the same name is in another collection. A file is also left
+    out if two of its revisions are flagged as default.
     """
     revisions: dict[tuple[str, str], list[Dataset]] = defaultdict(list)
     canonical_paths: dict[str, Folders] = {}
@@ -123,7 +126,7 @@ def flat_layout(layout: SessionLayout) -> SessionLayout:
         revisions[dataset.collection, dataset.name].append(dataset)
     defaults: dict[str, list[Dataset | None]] = defaultdict(list)
     for versions in revisions.values():
-        # None (two flagged revisions) also makes the name ambiguous if another collection has it
+        # None (two flagged revisions) also counts if another collection has a file of this name
         defaults[alf.dataset_file(versions[0], ())].append(default_revision_of(versions))
     files = {
         name: candidates[0]
@@ -134,7 +137,7 @@ def flat_layout(layout: SessionLayout) -> SessionLayout:
 
 
 def paths_of_name(layout: SessionLayout, name: str) -> list[Folders]:
-    """Return the paths of default datasets that are named ``name``, in any folder of a session."""
+    """Return the paths of all default datasets in a session that have the file name ``name``."""
     collections: dict[str, list[tuple[Folders, Dataset]]] = defaultdict(list)
     for folder, children in layout.folders.items():
         dataset = children.get(name)
@@ -154,9 +157,9 @@ def paths_of_name(layout: SessionLayout, name: str) -> list[Folders]:
 def missing_name_message(
     layout: SessionLayout, session_label: str, folders: Folders, name: str
 ) -> str:
-    """Return the message that a session has no ``folders/name``.
+    """Return the error message for a path ``folders/name`` that a session does not have.
 
-    The message lists the paths of files with the same name in other folders.
+    If files with the same name are in other folders, the message contains up to 3 of their paths.
     """
     missing = f"{session_label} has no {'/'.join((*folders, name))}"
     paths = ["/".join(path) for path in paths_of_name(layout, name)]
@@ -168,12 +171,12 @@ def missing_name_message(
 
 
 def path_by_uuid(layout: SessionLayout, folders: Folders, name: str) -> Folders | None:
-    """Return the path of the dataset with the UUID in ``name``, looked up in ``folders``.
+    """Return the path of the dataset whose UUID is part of ``name``, a name in ``folders``.
 
-    Alyx's URLs and old MATLAB loaders use such names: ``spikes.times.<uuid>.npy``. The name is
-    valid in the session's own folder, in the folder of the dataset's collection, and in the folder
-    of its revision. Return None if no dataset has that UUID and name, or if ``folders`` is none of
-    these three folders.
+    Alyx's URLs and old MATLAB loaders use names with a UUID, like ``spikes.times.<uuid>.npy``. A
+    dataset is found by such a name in three folders: the session's own folder, the folder of the
+    dataset's collection, and the folder of the dataset's revision. Return None in any other folder,
+    or if no dataset has the UUID and the name.
     """
     for uuid, plain in alf.names_with_uuid(name):
         for path, dataset in datasets_by_path(layout):

@@ -1,4 +1,4 @@
-"""A cache of layouts. Each layout is kept until the listing it was built from changes."""
+"""A cache of layouts. A layout is built from a listing, and is kept until the listing changes."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ MAX_CACHED_ROWS = 20_000
 
 
 class LayoutCache:
-    """The layouts that were built from listings, by key. Thread-safe."""
+    """A cache of the layouts that were built from listings, by key. Thread-safe."""
 
     def __init__(self) -> None:
         self._lock = Lock()
@@ -33,10 +33,10 @@ class LayoutCache:
         build: Callable[[L], S],
         on_change: Callable[[S, S], None] | None = None,
     ) -> S:
-        """Return the layout of a listing. Build the layout if this listing object is a new one.
+        """Return the layout of a listing. Build the layout if no layout of the listing is cached.
 
-        If ``key`` had another layout before, ``on_change`` is called with the old layout and the
-        new layout.
+        ``key`` identifies the folder that is listed. If a layout of an earlier listing is cached
+        for ``key``, ``on_change`` is called with the earlier layout and the new layout.
         """
         with self._lock:
             before = self._layouts.get(key)

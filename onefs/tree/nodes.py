@@ -1,7 +1,7 @@
 """The interface between a tree and the mount that shows the tree: nodes, handles, and the tree.
 
-The mount uses these types only. Every call may raise an error from ``onefs.errors``. The ``errno``
-of that error is the result of the file operation.
+The mount uses only these types of the tree. If a method raises an error from ``onefs.errors``, the
+file operation fails with the error's ``errno``.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _MAX_CACHED_INODES = 20_000
 
 
 class NodeKind(Enum):
-    """The three kinds of entries in a tree."""
+    """The kind of an entry in a tree: a directory, a file or a symbolic link."""
 
     DIRECTORY = "directory"
     FILE = "file"
@@ -29,20 +29,21 @@ class NodeKind(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Node:
-    """The values that ``stat`` shows. They are known without fetching any bytes of the file."""
+    """The values that ``stat`` shows for an entry. No bytes of the file are fetched for them."""
 
     kind: NodeKind
     #: inode number, never 0; derived from a UUID or a path, so that it is stable across remounts
     ino: int
-    #: size in bytes: Alyx's value for a dataset; the target's length for a link, 0 if unknown;
-    #: 0 for a directory. In a listing, None is an unknown size; :meth:`Tree.node` looks it up
+    #: size in bytes. For a dataset: Alyx's value. For a link: the target's length, or 0 if the
+    #: target is unknown. For a directory: 0. In a listing, None means that the size is unknown;
+    #: :meth:`Tree.node` looks up this size.
     size: int | None = 0
     #: seconds since the epoch, never 0
     mtime: float = 1.0
 
 
 class Handle(Protocol):
-    """An open file."""
+    """An open file of a tree. The methods return descriptors from which the bytes are read."""
 
     #: size of the file in bytes at the time of opening
     size: int
@@ -50,17 +51,19 @@ class Handle(Protocol):
     keep_cache: bool
 
     def try_fd(self, offset: int, length: int) -> int | None:
-        """Return what :meth:`wait_fd` returns, or None if the bytes need the network. Never waits.
+        """Return a descriptor for the bytes, like :meth:`wait_fd`, but never wait.
 
-        The mount calls this method first. It limits the number of reads that wait, so that reads
-        of cached bytes always find a free thread.
+        Return None if the bytes must be fetched from a server. The mount calls this method first,
+        and calls :meth:`wait_fd` only for a limited number of reads at the same time. So reads of
+        cached bytes always find a free thread.
         """
 
     def wait_fd(self, offset: int, length: int) -> int:
-        """Wait for the bytes, and return a descriptor that has these bytes at the same offset.
+        """Wait for ``length`` bytes from ``offset`` on, and return a descriptor to read them from.
 
-        The descriptor is valid until :meth:`close`. ``offset + length`` must not exceed ``size``.
-        Raises an error of ``onefs.errors`` if any of the bytes is unavailable.
+        In the descriptor's file, the bytes are at ``offset``, too. The descriptor is valid until
+        :meth:`close`. ``offset + length`` must be at most ``size``. Raises an error of
+        ``onefs.errors`` if a byte is unavailable.
         """
 
     def close(self) -> None:
@@ -71,7 +74,10 @@ class Tree(Protocol):
     """A read-only tree. Paths begin with ``/``, and are decoded by ``os.fsdecode``."""
 
     def node(self, path: str) -> Node:
-        """Return the node of ``path``. May wait for listings of folders, and for the size."""
+        """Return the node of ``path``. Raises NotFound if ``path`` does not exist.
+
+        May wait for listings of folders, and for the size of a dataset.
+        """
 
     def children(self, path: str) -> list[tuple[str, Node]]:
         """Return the names and nodes of a folder's listed children, always in the same order.
@@ -80,33 +86,40 @@ class Tree(Protocol):
         """
 
     def target(self, path: str, caller: int = 0, user: int | None = None) -> str:
-        """Return the target of a link. The target is relative, unless it is outside the tree.
+        """Return the target of the link at ``path``.
 
-        ``caller`` is the id of the thread that reads the link, 0 if unknown. ``user`` is the id of
-        the thread's user, None for the user of this process.
+        A target in the tree is relative, a target outside the tree is absolute. ``caller`` is the
+        id of the thread that reads the link, or 0 if the thread is unknown. ``user`` is the id of
+        the thread's user; None means the user of this process.
         """
 
     def open(self, path: str) -> Handle:
-        """Open a file. The first read requests bytes from the file server, not this call."""
+        """Open a file for reading. Opening requests no bytes from the file server; reading does."""
 
     def xattrs(self, path: str) -> dict[str, str]:
         """Return the extended attributes of ``path``, by full name (``user.onefs.eid``)."""
 
     def space(self) -> tuple[int, int]:
-        """Return ``(total, free)``: bytes on the disk that contains the cache."""
+        """Return the total bytes and the free bytes of the disk that contains the cache."""
 
 
 # A program that walks the tree needs each inode number twice: when it lists the folder of an entry,
 # and when it looks up the entry.
 @lru_cache(maxsize=_MAX_CACHED_INODES)
 def inode_of_uuid(text: str) -> int:
-    """Return the inode number for an entry with a UUID: 63 bits of the UUID, never 0 or 1."""
+    """Return the inode number for an entry with the UUID ``text``.
+
+    The number is computed from the UUID, has at most 63 bits, and is at least 2.
+    """
     return _fold_to_inode(uuid.UUID(text).int)
 
 
 @lru_cache(maxsize=_MAX_CACHED_INODES)
 def inode_of_path(*parts: str) -> int:
-    """Return the inode number for an entry that has no UUID. ``parts`` identify the entry."""
+    """Return the inode number for an entry without a UUID, computed from ``parts``.
+
+    ``parts`` must identify the entry. The number has at most 63 bits, and is at least 2.
+    """
     raw = "\0".join(parts).encode("utf-8", "surrogatepass")
     return _fold_to_inode(int.from_bytes(hashlib.sha1(raw).digest()[:8], "big"))
 

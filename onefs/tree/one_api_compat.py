@@ -1,4 +1,4 @@
-"""ONE-api's two cache tables, and ``.rest``. With them, ONE-api can use the mount as cache folder.
+"""The two cache tables and the link ``.rest``, which ONE-api needs to use a mount as cache folder.
 
 ONE-api reads ``*.pqt`` in the root, and stores Alyx's responses in ``.rest``.
 """
@@ -23,10 +23,11 @@ from onefs.tree.rest_link import REST, RestLink
 
 
 class OneApiFolder:
-    """The tables and ``.rest`` of one mount. Thread-safe.
+    """The two cache tables and the link ``.rest`` of one mount. Thread-safe.
 
-    A sync may replace a table that is open. Then its path shows the old table until the last handle
-    is closed. The same is done for datasets (see ``onefs.tree.open_files``).
+    ``onefs sync`` may replace a table that is open. Then the table's path shows the old table until
+    the last handle of the old table is closed. Datasets are treated in the same way (see
+    ``onefs.tree.open_files``).
     """
 
     def __init__(self, tables: OneTables, open_files: OpenFiles, rest: RestLink | None) -> None:
@@ -34,13 +35,13 @@ class OneApiFolder:
         self._open_files = open_files
         self._rest = rest
         self._lock = Lock()
-        #: the tables at the last call of :meth:`children` that found any
+        #: the tables that the last call of :meth:`children` has found, if a call has found tables
         self._last_pair: Mapping[str, OpenTable] = {}
         #: the tables of which the kernel may have cached pages, by name
         self._kernel_cached: dict[str, Dataset] = {}
 
     def children(self) -> dict[str, OneTableFile]:
-        """Return the two tables by name, or {} if there are no tables."""
+        """Return the two tables by their file names, or {} if there are no tables."""
         pair = self._tables.current_pair()
         with self._lock:
             before, self._last_pair = self._last_pair, pair or self._last_pair
@@ -51,17 +52,24 @@ class OneApiFolder:
         }
 
     def child(self, name: str) -> OneTableFile | RestLink | None:
-        """Return the table or ``.rest`` by its name. Return None if there is no such entry."""
+        """Return the table or link that is named ``name``, or None if no entry has this name."""
         if name == REST:
             return self._rest
         return self.children().get(name) if name in ROOT_FILES else None
 
     def effective_dataset(self, dataset: Dataset) -> Dataset:
-        """Return the table that is shown at the path of ``dataset``: the open one, if any."""
+        """Return the table that is shown at the path of the table ``dataset``.
+
+        This is the table that programs have open at the path. If no program has a table open at the
+        path, return ``dataset``.
+        """
         return self._open_files.effective_dataset(dataset, (dataset.name,))
 
     def open(self, dataset: Dataset) -> Handle:
-        """Open a table. Raises ESTALE if the kernel must look up the path again first."""
+        """Open a table. Raises OSError (ESTALE) if the table was replaced.
+
+        ESTALE makes the kernel look up the path again, and repeat the opening.
+        """
         place = (dataset.name,)
         pinned = self._open_files.pin(dataset, place)
         table = self._tables.acquire(pinned.name, _table_identity(pinned))
@@ -79,7 +87,7 @@ class OneApiFolder:
 
 @dataclass(frozen=True, slots=True)
 class OneTableFile(File):
-    """``sessions.pqt`` or ``datasets.pqt``."""
+    """The file of a cache table in the root: ``sessions.pqt`` or ``datasets.pqt``."""
 
     folder: OneApiFolder
     dataset: Dataset
@@ -96,7 +104,10 @@ class OneTableFile(File):
 
 
 def _table_dataset(table: OpenTable) -> Dataset:
-    """Return a table as a dataset without a session. The field md5 identifies the table's file."""
+    """Return a table in the form of a dataset without a session.
+
+    The field ``md5`` is not a hash: it has the inode number and the time of the table's file.
+    """
     ino, size, mtime_ns = table.identity
     return Dataset(
         table.name, "", table.name, size=size, md5=f"{ino}.{mtime_ns}", mtime=table.mtime

@@ -1,8 +1,9 @@
-"""Pinning of open datasets: a path shows the same dataset until its last handle is closed.
+"""Pin open datasets: a path shows the same dataset until the last handle at the path is closed.
 
-A path is one kernel inode with one size and one set of pages. If Alyx replaces an open dataset, all
-programs still see the old dataset at its path. When the last handle is closed, the path shows the
-new dataset. Then the kernel's cached pages and attributes for the path are invalidated.
+The kernel has only one size and one set of cached pages for each path. If Alyx replaces an open
+dataset, all programs still see the old dataset at the path. When the last handle is closed, the
+path shows the new dataset, and the kernel's cached pages and attributes for the path are
+invalidated.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ KERNEL_CACHE_SECONDS = 65.0
 
 @dataclass(slots=True)
 class _PinnedDataset:
-    """A dataset with open handles."""
+    """An open dataset, and the number of handles that are open at its path."""
 
     dataset: Dataset
     handles: int = 0
@@ -46,9 +47,10 @@ class OpenFiles:
         self.invalidations: SimpleQueue[str] = SimpleQueue()
 
     def effective_dataset(self, dataset: Dataset, place: Place) -> Dataset:
-        """Return the dataset that is shown at a path: the pinned dataset, or else ``dataset``.
+        """Return the dataset that is shown at the path ``place``.
 
-        ``dataset`` is the dataset at this path in the listing.
+        ``dataset`` is the dataset that the listing has at this path. If another dataset is pinned
+        at the path, return the pinned dataset. Otherwise return ``dataset``.
         """
         pinned = self._pinned.get(place) if self._pinned else None
         if pinned is None or is_same_content(pinned.dataset, dataset):
@@ -57,19 +59,19 @@ class OpenFiles:
         return pinned.dataset
 
     def has_pinned(self) -> bool:
-        """Whether any dataset is pinned, so that its path may differ from the listing."""
+        """Whether a dataset is pinned at any path, so that a path may differ from the listing."""
         return bool(self._pinned)
 
     def is_replaced(self, place: Place) -> bool:
-        """Whether the dataset shown at a path is pinned, and is no longer the listing's."""
+        """Whether the listing has another dataset than the dataset that is pinned at a path."""
         pinned = self._pinned.get(place)
         return pinned is not None and pinned.replaced
 
     def pin(self, dataset: Dataset, place: Place) -> Dataset:
         """Count a new handle at a path, and return the dataset that the handle must read.
 
-        Raises ESTALE once if the kernel may still have the size of a replaced dataset. Then the
-        kernel looks up the path again, and repeats the opening.
+        Raises OSError (ESTALE) if the kernel may still have the size of a replaced dataset. Then
+        the kernel looks up the path again, and repeats the opening, which succeeds.
         """
         with self._lock:
             invalidated_at = self._invalidated_at.pop(place, float("-inf"))
@@ -81,7 +83,10 @@ class OpenFiles:
             return pinned.dataset
 
     def unpin(self, place: Place) -> None:
-        """Record that a handle was closed. After the last one, the path shows the new dataset."""
+        """Record that a handle at a path was closed.
+
+        After the last handle was closed, the path shows the dataset of the listing.
+        """
         with self._lock:
             pinned = self._pinned[place]
             pinned.handles -= 1
@@ -94,8 +99,8 @@ class OpenFiles:
     def listing_changed(self, place: Place, before: SessionLayout, after: SessionLayout) -> None:
         """Record that the layout of the folder ``place`` has changed from ``before`` to ``after``.
 
-        For each file with other bytes, the kernel's caches are invalidated at once, or if the file
-        is open, when its last handle is closed.
+        For each file whose bytes have changed, the kernel's caches are invalidated. If the file is
+        open, this is done when the file's last handle is closed. Otherwise it is done at once.
         """
         with self._lock:
             for inner in _replaced_paths(before, after):
@@ -107,7 +112,10 @@ class OpenFiles:
                     pinned.replaced = True
 
     def invalidate_content(self, dataset: Dataset) -> None:
-        """Invalidate the kernel's caches for an open dataset, because its content was invalid."""
+        """Invalidate the kernel's caches for an open dataset whose bytes turned out to be invalid.
+
+        Does nothing if the dataset is not open.
+        """
         with self._lock:
             for place, pinned in self._pinned.items():
                 if pinned.dataset.id == dataset.id:
@@ -151,7 +159,11 @@ class PinnedHandle:
 
 
 def is_same_content(one: Dataset, other: Dataset) -> bool:
-    """Whether two records describe the same bytes, according to UUID, size and hash."""
+    """Whether two records describe the same bytes: their UUIDs, sizes and hashes agree.
+
+    A size that is unknown agrees with every size. A hash that cache tables lack agrees with every
+    hash.
+    """
     sizes_agree = one.size == other.size or one.size is None or other.size is None
     # the cache tables may lack the hash: a missing hash is equal to every hash
     md5_unknown = any(each.from_tables and not each.md5 for each in (one, other))

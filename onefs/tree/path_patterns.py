@@ -19,10 +19,10 @@ _MAX_LINK_DEPTH = 8
 
 
 def expand_pattern(tree: Tree, pattern: str) -> Iterator[str]:
-    """Yield the paths that match a pattern, with links resolved. Wildcards match listed names only.
+    """Yield the paths that match a pattern like ``/lab/*/2021-*``. Links are resolved.
 
-    A folder is listed only if the part of the pattern below the folder has a wildcard. Raises
-    NotFound if nothing matches.
+    A wildcard matches only names that the folder lists. A part of the pattern without a wildcard is
+    looked up by name, and the folder is not listed. Raises NotFound if no path matches.
     """
     parts = [part for part in pattern.split("/") if part not in ("", ".")]
     path = None
@@ -49,7 +49,10 @@ def _expand_parts(tree: Tree, folder: str, parts: list[str]) -> Iterator[str]:
 
 
 def _resolve_link(tree: Tree, path: str) -> str:
-    """Return the path that a link leads to. Return ``path`` itself if it is not a link."""
+    """Return the path that the link at ``path`` leads to. Links to links are followed.
+
+    Return ``path`` itself if ``path`` is not a link. Raises NotFound if links lead in a circle.
+    """
     for _ in range(_MAX_LINK_DEPTH):
         if tree.node(path).kind is not NodeKind.LINK:
             return path

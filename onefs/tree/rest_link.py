@@ -1,9 +1,10 @@
 """``.rest``: a link to the folder where ONE-api stores Alyx's responses, outside of the mount.
 
-Each process gets its own folder, because ONE-api cannot share a folder between processes. It writes
-a response in place, and removes a response that another process has only half written. If another
-process has removed the file first, ONE-api ends with FileNotFoundError. Hosts and containers may
-share the state folder, so the name of a process's folder is ``<pid>-<pid namespace>``.
+Each process gets its own folder, because ONE-api cannot share a folder between processes. ONE-api
+writes a response in place, and removes a response that another process has only half written. If
+two processes remove the same file, the later process ends with FileNotFoundError. Hosts and
+containers may share the state folder, so the name of a process's folder is
+``<pid>-<pid namespace>``.
 """
 
 from __future__ import annotations
@@ -41,8 +42,8 @@ class RestLink(TreeEntry):
     def read_target(self, caller: int) -> str:
         """Return the folder of the process that contains the thread ``caller``.
 
-        ``caller`` is the thread's id, 0 if unknown. If the folder cannot be created, a line in the
-        log says so.
+        ``caller`` is the thread's id, or 0 if the thread is unknown. The folder is created if it
+        does not exist. If the folder cannot be created, the error is logged.
         """
         own = self.root / f"{_process_id_of(caller)}-{pid_namespace_id()}"
         try:
@@ -70,9 +71,9 @@ def _make_process_folder(root: Path, own: Path) -> None:
 
 
 def _process_id_of(thread: int) -> int:
-    """Return the process id for a thread id.
+    """Return the id of the process that contains the thread with the id ``thread``.
 
-    If ``/proc`` does not show the thread, return the thread id, or 0 if it is negative.
+    If ``/proc`` does not show the thread, return ``thread``, or 0 if ``thread`` is negative.
     """
     try:
         with (_PROC / str(thread) / "status").open(errors="replace") as file:

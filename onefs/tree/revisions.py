@@ -1,8 +1,8 @@
-"""``#<revision>#`` folders in a tree as of a day, so that ONE's own paths also work there.
+"""``#<revision>#`` folders in a tree as of a day, so that paths in ONE's layout also work there.
 
 A tree as of a day shows each file at its path without a revision. The folder of the file's revision
 is not listed, but can be looked up. It contains links, so that the path with the revision leads to
-the same file. Folders of revisions that the day does not show do not exist.
+the same file. Only the revisions that are shown for the day have a folder.
 """
 
 from __future__ import annotations
@@ -45,9 +45,10 @@ class RevisionFolder(Folder):
 def find_revision_folder(
     session: Session, folders: Folders, children: Mapping[str, Dataset | None]
 ) -> RevisionFolder | None:
-    """Return the revision's folder at ``folders``. ``children`` are those of its parent folder.
+    """Return the folder of a revision, with a link for each file that has this revision.
 
-    Return None if no file in ``children`` has that revision.
+    ``folders`` is the path of the revision's folder below the session. ``children`` are the
+    children of the folder's parent folder. Return None if no file in ``children`` has the revision.
     """
     names = tuple(
         name

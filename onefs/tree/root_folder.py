@@ -32,7 +32,10 @@ _LOOKUP_FOLDERS: Mapping[str, Callable[[TreeContext], Folder]] = {
 
 @dataclass(frozen=True, slots=True)
 class AsOfFolder(Folder):
-    """``.as-of``: lists nothing, and contains a root of the whole tree for every day."""
+    """The folder ``.as-of``. No day is listed, but every day (``2021-07-05``) can be looked up.
+
+    The folder of a day is the root of the tree as of this day.
+    """
 
     context: TreeContext
 
@@ -47,7 +50,10 @@ class AsOfFolder(Folder):
 
 @dataclass(frozen=True, slots=True)
 class RootFolder(Folder):
-    """The root of the tree or of a variant: contains the labs and the virtual entries."""
+    """The root of the full tree or of another variant. It contains the labs and virtual entries.
+
+    Examples of virtual entries are ``.search`` and ``.by-eid``.
+    """
 
     context: TreeContext
 
@@ -98,9 +104,10 @@ class RootFolder(Folder):
         }
 
     def _user_folder_link(self, name: str) -> UserFolderLink | None:
-        """Return the link to a folder of the user's own, or None if a known lab has the same name.
+        """Return the link named ``name`` to a folder that belongs to the user.
 
-        Does not ask Alyx for labs, so that writing to the user's folders needs no network.
+        Return None if there is no such link, or if a lab in the catalogue has the same name. Alyx
+        is not asked for labs, so that writing to the user's folders needs no network.
         """
         if self.context.user_folders is None or self.context.path_prefix:
             return None
@@ -116,6 +123,9 @@ class RootFolder(Folder):
 
 
 def _variant_root(context: TreeContext, variant: Variant, *folders: str) -> RootFolder:
-    """Return the root of a variant, at the path ``folders`` below the root of ``context``."""
+    """Return the root of ``variant``.
+
+    The returned folder is at the path ``folders`` below the root that has the context ``context``.
+    """
     prefix = (*context.path_prefix, *folders)
     return RootFolder(replace(context, variant=variant, path_prefix=prefix))

@@ -1,4 +1,4 @@
-"""The results of searches, cached in memory, and the paths of the sessions found."""
+"""Cache the results of searches in memory, with the paths of the sessions that a search found."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class SearchResult:
 
     #: the sessions that have a folder, by ref; a mark is added if two sessions have the same ref
     sessions: Mapping[str, Session]
-    #: the eids of all sessions found
+    #: the eids of all sessions that the search found
     eids: tuple[str, ...]
     #: see :class:`onefs.search.queries.FoundSessions`
     has_complete_numbers: bool
@@ -52,9 +52,9 @@ class SearchResult:
 
 
 class SearchCache:
-    """Results of searches. Threads that need the same result at the same time share one search.
+    """A cache of the results of searches. Thread-safe.
 
-    Thread-safe.
+    If several threads need the same result at the same time, only one search is made.
     """
 
     def __init__(self, queries: SessionQueries) -> None:
@@ -73,9 +73,11 @@ class SearchCache:
         self._generation = 0
 
     def parse_name(self, name: str) -> Query:
-        """Return the query for a folder's name, which is the name of a saved search, or terms.
+        """Return the query that a folder's name in ``.search`` describes.
 
-        For an invalid search, sets :attr:`last_error` and raises NotFound.
+        ``name`` is the name of a saved search, or has the terms of a search, like
+        ``users=olivier``. If the terms are invalid, the method stores the error in
+        :attr:`last_error` and raises NotFound.
         """
         try:
             saved = self.queries.saved_searches().get(name)
@@ -86,10 +88,10 @@ class SearchCache:
             raise NotFound(f"{SEARCH}/{self.last_error}") from error
 
     def get_result(self, query: Query) -> SearchResult:
-        """Return the result of a search. It is cached for :data:`RESULT_TTL_SECONDS`.
+        """Return the result of a search. The result is cached for :data:`RESULT_TTL_SECONDS`.
 
-        Raises the errors of requests to Alyx. So an empty result always means that no session
-        matches.
+        If a request to Alyx fails, raises the error of the request. So an empty result always means
+        that no session matches.
         """
         key = (self._generation, str(query))
         with self._lock:
@@ -109,11 +111,11 @@ class SearchCache:
     def session_paths(
         self, query: Query, catalogue: Catalogue, layouts: LayoutCache
     ) -> tuple[str, ...]:
-        """Return the paths of the sessions that a search found. Stores them with the result.
+        """Return the paths of the sessions that a search found, and cache the paths.
 
-        The path of a session depends on the other sessions of its subject. So the subject's
-        sessions are listed, if the result does not contain enough of them. Raises the same errors
-        as :meth:`get_result`.
+        The path of a session depends on the sessions with the same subject, date and number. If the
+        search may not have found all these sessions, the sessions of the subject are listed. Raises
+        the errors that :meth:`get_result` raises.
         """
         key, result = (self._generation, str(query)), self.get_result(query)
         if result.paths is not None:

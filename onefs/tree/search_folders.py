@@ -1,9 +1,10 @@
-"""``.search``: searches as folders.
+"""``.search``: each search is a folder.
 
-``.search/users=olivier&date_range=2018-08-24,2018-08-24/`` contains a link for each session found,
-named by the session's ref, and two text files: ``.eids`` and ``.paths``. When the folder's name is
-looked up, it is only parsed. The search runs when the folder is listed, or when an entry in the
-folder is looked up. ``.search`` itself lists the saved searches.
+For example, the folder ``.search/users=olivier&date_range=2018-08-24,2018-08-24/`` contains a link
+for each session that the search finds, and two text files, ``.eids`` and ``.paths``. The name of a
+link is the session's ref. When the folder is looked up, its name is parsed, but no search runs. The
+search runs when the folder is listed, or when an entry in the folder is looked up. ``.search``
+itself lists the saved searches.
 """
 
 from __future__ import annotations
@@ -26,16 +27,22 @@ from onefs.tree.session_paths import session_path
 
 @dataclass(frozen=True, slots=True)
 class SearchTextFile(File):
-    """``.eids`` or ``.paths``: a text file with a line for each session."""
+    """The text file ``.eids`` or ``.paths``, with a line for each session that a search found.
+
+    A line is the eid of a session, or the path of a session's folder.
+    """
 
     context: TreeContext
     name: str
-    #: the eids of all sessions found; they decide the inode number
+    #: the eids of all sessions that the search found; the eids decide the inode number
     eids: tuple[str, ...]
     lines: Callable[[], tuple[str, ...]]
 
     def listed_node(self) -> Node:
-        """Return the node for a listing of the folder. Its size is None, so no line is computed."""
+        """Return the node of this file for a listing of the folder.
+
+        The node's size is None, because the size is unknown until the lines are computed.
+        """
         ino = inode_of_path(SEARCH, self.name, *self.eids)
         return Node(NodeKind.FILE, ino, None, self.context.catalogue.created)
 
@@ -52,7 +59,7 @@ class SearchTextFile(File):
 
 @dataclass(frozen=True, slots=True)
 class SearchFolder(Folder):
-    """The folder of one search: a link for each session found, and two text files."""
+    """The folder of one search. It contains a link for each session found, and two text files."""
 
     context: TreeContext
     name: str
@@ -95,7 +102,7 @@ class SearchFolder(Folder):
 
 @dataclass(frozen=True, slots=True)
 class SearchRoot(Folder):
-    """``.search``: lists the saved searches, and contains a folder for every search."""
+    """The folder ``.search``. It lists the saved searches. Every other search can be looked up."""
 
     context: TreeContext
 

@@ -58,7 +58,10 @@ class SessionFolder(Folder):
         return {} if self.folders else {"eid": self.session.eid, "ref": self.session.ref}
 
     def _listed_child(self, name: str) -> TreeEntry:
-        """Return the child named ``name``, according to the cached listing. Raises NotFound."""
+        """Return the child named ``name``, without asking Alyx for datasets that cache tables lack.
+
+        Raises NotFound if the listing has no such child.
+        """
         layout = self._layout()
         children = self._children_in(layout)
         if name in children:
@@ -86,7 +89,10 @@ class SessionFolder(Folder):
         )
 
     def _uuid_link(self, name: str, place: Folders) -> TreeEntry:
-        """Return a link named ``name``, in this folder, to the session's file at ``place``."""
+        """Return a link in this folder with the name ``name``, which contains a UUID.
+
+        The link leads to the file at ``place``, a path below the session.
+        """
         ino = inode_of_path("uuid", self.session.eid, *self.folders, name)
         target = posixpath.relpath("/".join(place), "/".join(self.folders) or ".")
         return fixed_link(ino, target, session_mtime(self.session))
@@ -96,10 +102,11 @@ class SessionFolder(Folder):
         return self._listed_child(name)
 
     def _complete_from_alyx(self) -> bool:
-        """Ask Alyx for the listing, if it is from cache tables. Return True if it may have changed.
+        """Ask Alyx for the session's listing if the present listing is from cache tables.
 
-        If Alyx is unreachable, return False, and the listing of the cache tables is used. Raises
-        any other error, because such an error does not mean that the file does not exist.
+        Return True if the listing may have changed. Return False if Alyx is unreachable: then the
+        listing from cache tables is used. Any other error is raised, so that programs do not take
+        a failed request for a missing file.
         """
         try:
             return self.context.catalogue.fetch_full_listing(self.session)
@@ -121,9 +128,9 @@ class SessionFolder(Folder):
         return (*self.context.path_prefix, *self.place)
 
     def _canonical_path(self, layout: SessionLayout, name: str, dataset: Dataset) -> Place:
-        """Return the path, from the lab on, where the cache stores the dataset shown as ``name``.
+        """Return the path in ONE's layout, from the lab on, at which the cache stores ``dataset``.
 
-        The cache uses ONE's layout.
+        ``name`` is the dataset's name in this folder.
         """
         if self.context.variant.is_full_tree:
             return (*self.place, *self.folders, name)
@@ -131,7 +138,10 @@ class SessionFolder(Folder):
         return (*self.place, *layout.canonical_paths.get(dataset.id, default))
 
     def _listed_file_node(self, name: str, dataset: Dataset) -> Node:
-        """Return the node of a file for a listing. Its size is None if it is not known yet."""
+        """Return the node of a file for a listing of this folder. Sends no request.
+
+        The node's size is None if the size is unknown.
+        """
         open_files = self.context.open_files
         if open_files.has_pinned():
             path = (*self._path_from_root(), *self.folders, name)

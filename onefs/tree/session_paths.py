@@ -18,8 +18,9 @@ from onefs.tree.variant import FULL_TREE, Variant
 def session_path(catalogue: Catalogue, layouts: LayoutCache, session: Session) -> Place:
     """Return the path of a session's folder from the lab on.
 
-    If two sessions have the same date and number, one of their folders has a mark. So all sessions
-    of the subject are listed. Raises the errors of listing.
+    All sessions of the subject are listed, because another session may have the same date and
+    number. In this case, digits of the eid are added to one of the two folder names. Raises the
+    errors of listing.
     """
     catalogue.note_session(session)
     layout = load_subject_layout(catalogue, layouts, session.lab, session.subject)
@@ -27,7 +28,11 @@ def session_path(catalogue: Catalogue, layouts: LayoutCache, session: Session) -
 
 
 def session_path_or_cached(catalogue: Catalogue, layouts: LayoutCache, session: Session) -> Place:
-    """Return :func:`session_path`. If listing fails, return the path among the cached sessions."""
+    """Return the path of a session's folder from the lab on, like :func:`session_path`.
+
+    If the subject's sessions cannot be listed, the path is computed from the subject's sessions in
+    the catalogue. Only the errors NotFound and Stopping are raised.
+    """
     try:
         return session_path(catalogue, layouts, session)
     except (NotFound, Stopping):
@@ -43,10 +48,11 @@ def session_paths_or_cached(
     *,
     has_complete_numbers: bool,
 ) -> dict[str, Place]:
-    """Return :func:`session_path_or_cached` for each session, by eid, in the order of ``sessions``.
+    """Return the paths of the sessions' folders by eid, in the order of ``sessions``.
 
-    If ``has_complete_numbers`` is true, no other session has the same subject, date and number as
-    one of ``sessions``. Then no subject is listed.
+    Each path is the path that :func:`session_path_or_cached` returns. ``has_complete_numbers`` must
+    be True only if ``sessions`` contain, for each subject, date and number, all sessions or none.
+    Then the paths are computed from ``sessions`` alone, and no other sessions are listed.
     """
     if not has_complete_numbers:
         return {each.eid: session_path_or_cached(catalogue, layouts, each) for each in sessions}
@@ -61,7 +67,8 @@ def session_paths_or_cached(
 def session_path_among(session: Session, others: Iterable[Session]) -> Place:
     """Return the path of a session's folder from the lab on. No I/O.
 
-    ``others`` are all sessions of the subject.
+    ``others`` are all sessions of the subject, sorted by date, number and eid. They are needed
+    because another session may have the same date and number (see :func:`session_path`).
     """
     return _path_in_layout(subject_layout(others), session)
 
@@ -77,7 +84,10 @@ def load_subject_layout(
 def load_session_layout(
     catalogue: Catalogue, layouts: LayoutCache, session: Session, variant: Variant = FULL_TREE
 ) -> SessionLayout:
-    """Return the folders and files of a session in a variant. Raises the errors of listing."""
+    """Return the folders and files of a session, as a variant of the tree shows them.
+
+    Raises the errors of listing.
+    """
     listing = catalogue.datasets(session)
     return layouts.get_or_build(f"content/{session.eid}@{variant}", listing, variant.build_layout)
 

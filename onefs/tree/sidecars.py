@@ -49,8 +49,8 @@ def session_json(context: TreeContext, session: Session) -> Sidecar:
 def datasets_tsv(context: TreeContext, session: Session) -> Sidecar:
     """Return ``.datasets.tsv``: a line for each dataset, sorted by path below the session.
 
-    The cell of an unknown value is ''. Datasets that are on no server also have a line. Their state
-    is ``absent``. The state of all other datasets is ''.
+    A cell is empty if its value is unknown. Datasets that are on no server also have a line. The
+    state of these datasets is ``absent``. The state of all other datasets is empty.
     """
     return Sidecar(session, DATASETS_TSV, lambda: _datasets_table(context, session))
 
@@ -72,12 +72,15 @@ def _datasets_table(context: TreeContext, session: Session) -> str:
 
 
 def _line(path: Folders, dataset: Dataset, state: str) -> tuple[str, ...]:
-    """Return the cells in the line of a dataset."""
+    """Return the cells of a dataset's line, in the order of :data:`TSV_COLUMNS`."""
     size = "" if dataset.size is None else str(dataset.size)
     texts = (dataset.dataset_type, size, dataset.md5, dataset.revision, dataset.qc)
     return ("/".join(path), *(_tsv_cell(text) for text in texts), state)
 
 
 def _tsv_cell(text: str) -> str:
-    """Return a text from the server without characters that end a cell or a line."""
+    """Return ``text``, a text from the server, as one cell of the table.
+
+    Characters that would end the cell or the line, like a tab, are replaced.
+    """
     return printable(alf.path_component(text)) if text else ""

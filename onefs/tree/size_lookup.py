@@ -1,9 +1,9 @@
-"""Sizes that Alyx lacks. They are requested from the file server, one small request per file.
+"""Look up file sizes that Alyx lacks, with one small request to the file server for each file.
 
 Sizes are stored, so that each size is requested once. A request is made only if a program calls
 ``stat`` for a file without a size. Then the sizes of the other files in the folder are requested in
 the background, because the program will probably need these sizes next. If the server gives no
-size, the call fails: a size is never guessed.
+size, ``stat`` fails, because a size is never guessed.
 """
 
 from __future__ import annotations
@@ -27,18 +27,18 @@ log = logging.getLogger(__name__)
 
 #: most requests for sizes at the same time
 SIZE_REQUEST_THREADS = 8
-#: seconds without any request for sizes after a file server did not answer. Also seconds without a
-#: request for one file after the server gave no size for this file
+#: seconds for which no sizes are requested after a file server did not answer. If a server gave no
+#: size for one file, only this size is not requested for these seconds.
 NEGATIVE_TTL_SECONDS = 5.0
 #: most sizes kept in memory; the catalogue stores all sizes
 _MAX_CACHED_SIZES = 65536
 
 
 class SizeLookup:
-    """Looks up the sizes of datasets. Thread-safe.
+    """The object that looks up and caches the sizes of datasets. Thread-safe.
 
-    ``deadline`` is the longest wait for a size, in seconds. ``clock`` returns the time in seconds
-    that the negative cache uses.
+    ``deadline`` is the longest wait for a size, in seconds. ``clock`` returns the present time in
+    seconds. The time decides for how long an error is remembered.
     """
 
     def __init__(
@@ -55,8 +55,8 @@ class SizeLookup:
         self._lock = Lock()
         #: sizes in bytes, by the dataset's UUID and hash
         self._sizes: LRUCache[tuple[str, str], int] = LRUCache(_MAX_CACHED_SIZES)
-        #: recent errors, by dataset. The key includes the replicas: with other replicas a size may
-        #: be found. The key None is for a file server that did not answer
+        #: recent errors, by dataset. The key includes the replicas, because a size may be found if
+        #: the replicas have changed. The key None is for a file server that did not answer.
         self._failures: NegativeCache[Dataset | None] = NegativeCache(
             _MAX_CACHED_SIZES, lambda error: NEGATIVE_TTL_SECONDS, clock
         )
@@ -66,11 +66,14 @@ class SizeLookup:
         self._single_flight.close()
 
     def clear_negative_cache(self) -> None:
-        """Remove all recent errors, so that the next look-up makes a request."""
+        """Forget all recent errors of requests, so that the next look-up makes a request."""
         self._failures.clear()
 
     def with_known_size(self, dataset: Dataset) -> Dataset:
-        """Return the dataset with its size if the size is in memory, else the dataset as it is."""
+        """Return the dataset with its size if the size is in memory. Sends no request.
+
+        If the size is not in memory, return the dataset unchanged.
+        """
         if dataset.size is not None:
             return dataset
         with self._lock:
@@ -80,8 +83,10 @@ class SizeLookup:
     def with_size(self, dataset: Dataset, siblings: Iterable[Dataset]) -> Dataset:
         """Return the dataset with its size. Requests the size from a file server if necessary.
 
-        ``siblings`` are the files in the same folder. Raises Unreachable, DeadlineExceeded,
-        ServerError or DataServerCredentials.
+        ``siblings`` are the datasets in the same folder; their sizes are then requested in the
+        background. Raises Unreachable if no server is reachable, DeadlineExceeded if no size
+        arrives in time, ServerError if the server gives no size, or DataServerCredentials if the
+        server refuses the login.
         """
         known = self.with_known_size(dataset)
         if known.size is not None:
@@ -121,9 +126,11 @@ class SizeLookup:
         return size
 
     def _raise_recent_failure(self, dataset: Dataset) -> None:
-        """Raise the recent error for the file servers or for this dataset, if there is any.
+        """Raise the error of a recent request if the request was for the size of this dataset.
 
-        So a program waits for an unreachable server once per folder, not once per file.
+        If a file server did not answer a recent request for any size, raise the error of that
+        request. So a program waits for an unreachable server once, and not once for each file. Do
+        nothing if there is no recent error.
         """
         self._failures.raise_failure(None)
         self._failures.raise_failure(dataset)

@@ -1,6 +1,6 @@
-"""``.by-eid`` and ``.by-ref``: folders of symbolic links to sessions, by eid or ref.
+"""The folders ``.by-eid`` and ``.by-ref``: symbolic links to sessions, named by eid or by ref.
 
-Both folders list nothing.
+A listing of these folders is empty, but each link can be looked up.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ BY_REF = ".by-ref"
 
 @dataclass(frozen=True, slots=True)
 class ByEidFolder(Folder):
-    """``.by-eid``: contains a link for every valid UUID.
+    """The folder ``.by-eid``. It contains a link for every valid UUID.
 
-    Alyx is asked for the session when the link is read.
+    A link exists even if no session has the UUID. The session is looked up when the link is read.
     """
 
     context: TreeContext
@@ -52,7 +52,10 @@ class ByEidFolder(Folder):
 
 @dataclass(frozen=True, slots=True)
 class ByRefFolder(Folder):
-    """``.by-ref``: contains a link for every valid ref."""
+    """The folder ``.by-ref``. It contains a link for every valid ref.
+
+    A link exists even if no session has the ref. The session is looked up when the link is read.
+    """
 
     context: TreeContext
 
@@ -81,9 +84,9 @@ class ByRefFolder(Folder):
 def _session_link(
     context: TreeContext, ino: int, find_session: Callable[[], Session]
 ) -> SymbolicLink:
-    """Return a link, in a folder of the root, to a session.
+    """Return a link in ``.by-eid`` or ``.by-ref`` that leads to a session's folder.
 
-    ``find_session`` looks up the session when the link is read.
+    ``find_session`` is called when the link is read, and must return the session.
     """
 
     def target() -> str:

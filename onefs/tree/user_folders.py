@@ -1,9 +1,9 @@
 """Folders where ONE-api and IBL's code write the user's own files: ``histology``, ``cache`` ...
 
-This code writes below ONE's cache folder, but the mount is that folder and is read-only. So these
-names in the root are links to folders outside of the mount. Each user has such folders for each
-database. The links are not listed. The folders are never removed, because their files are the
-user's work.
+This code writes below ONE's cache folder. If a mount is ONE's cache folder, the code cannot write,
+because the mount is read-only. So these names in the root are links to folders outside of the
+mount. Each user has separate folders for each database. The links are not listed. The folders are
+never removed, because the files in them are the user's work.
 """
 
 from __future__ import annotations
@@ -37,13 +37,16 @@ _FAILURE = "the folder %s cannot be made: %s"
 
 
 def user_folders_root(database: str) -> Path:
-    """Return the folder that contains the folders for a database, for this process's user."""
+    """Return the path of the folder that contains all user folders for a database.
+
+    These are the folders of the user of this process.
+    """
     return Path(platformdirs.user_data_dir("onefs")) / database
 
 
 @dataclass(frozen=True, slots=True)
 class UserFolderLink(TreeEntry):
-    """A link in the root, to a folder of the user who reads the link."""
+    """A link in the root. For each user, the link leads to a folder of that user."""
 
     folders: UserFolders
     name: str
@@ -52,9 +55,10 @@ class UserFolderLink(TreeEntry):
         return Node(NodeKind.LINK, inode_of_path("own", self.name), 0, self.folders.mtime)
 
     def read_target(self, user: int | None) -> str:
-        """Return the folder that belongs to the user id ``user``. Creates the folder if possible.
+        """Return the path of the folder that this link leads to for the user id ``user``.
 
-        None is the user of this process.
+        None means the user of this process. The folder is created if possible. Raises the errors
+        of :meth:`UserFolders.link_target`.
         """
         return self.folders.link_target(self.name, os.getuid() if user is None else user)
 
@@ -62,8 +66,9 @@ class UserFolderLink(TreeEntry):
 class UserFolders:
     """The links to users' folders for one database. Thread-safe.
 
-    There is a link for each of ``names``, and for each name of an IBL release. ``mtime`` is the
-    modification time of all links, in seconds since the epoch.
+    There is a link for each name in ``names``, and for each name that an IBL release can have, like
+    ``2022_Q2_IBL_et_al``. ``mtime`` is the modification time of all links, in seconds since the
+    epoch.
     """
 
     def __init__(self, database: str, names: Iterable[str], mtime: float) -> None:
@@ -83,10 +88,10 @@ class UserFolders:
         return None
 
     def link_target(self, name: str, user: int) -> str:
-        """Return the target that the link ``name`` has for a user id.
+        """Return the target that the link ``name`` has for the user id ``user``.
 
-        Raises NotFound if the user has no home folder. Raises DeadlineExceeded if the disk does not
-        answer within :data:`DISK_TIMEOUT_SECONDS`.
+        The target folder is created if possible. Raises NotFound if the user has no home folder.
+        Raises DeadlineExceeded if the disk does not answer within :data:`DISK_TIMEOUT_SECONDS`.
         """
         label = f"the folder that {name} leads to"
         make = partial(self._ensure_folder, name, user)
@@ -120,7 +125,8 @@ def _make_folder(folder: Path) -> None:
 def _make_folder_as(entry: pwd.struct_passwd, folder: Path) -> None:
     """Create the folder with the rights of the user ``entry``, not with root's rights.
 
-    So a link in the user's home cannot make onefs write where the user must not write.
+    So a symbolic link in the user's home cannot make onefs write in a folder in which the user may
+    not write. If the folder cannot be created, the error is logged.
     """
     done = subprocess.run(
         ["mkdir", "-p", "--", str(folder)],

@@ -25,7 +25,10 @@ FLAT = ".flat"
 
 @dataclass(frozen=True, slots=True)
 class Variant:
-    """One variant of the tree."""
+    """One variant of the tree: the full tree, the tree as of a day, or the flat tree.
+
+    The flat tree exists for all revisions and for each day.
+    """
 
     #: the day whose revisions are shown, each at its path without revision; '' for all revisions
     day: str = ""
@@ -42,7 +45,7 @@ class Variant:
 
     @property
     def is_full_tree(self) -> bool:
-        """Whether this variant shows all revisions, each at its path in ONE's layout."""
+        """Whether this variant is the full tree, which shows all revisions in ONE's layout."""
         return not self.folders
 
     def path_in_full_tree(self, inner: str) -> str:
@@ -59,9 +62,9 @@ FULL_TREE = Variant()
 
 
 def split_variant(parts: Sequence[str]) -> tuple[Variant, Folders]:
-    """Return the variant that contains a path, and the parts of the path from the lab on.
+    """Return the variant that contains a path, and the parts of the path below the variant's root.
 
-    ``parts`` begin at the root of the full tree.
+    ``parts`` are the names in the path, from the root of the full tree on.
     """
     rest = tuple(parts)
     day = ""
@@ -72,9 +75,10 @@ def split_variant(parts: Sequence[str]) -> tuple[Variant, Folders]:
 
 
 def variant_of_path(parts: Sequence[str]) -> Variant:
-    """Return the variant that contains a session, by the parts of the session's path.
+    """Return the variant that contains a session. ``parts`` are the names in the session's path.
 
-    The path may begin at any folder above the tree.
+    The path may begin at the root of the tree, or at any folder above the root. Return the full
+    tree if the path contains no other variant.
     """
     for at, part in enumerate(parts):
         if part in (AS_OF, FLAT):
