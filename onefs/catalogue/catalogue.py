@@ -165,8 +165,8 @@ class Catalogue:
         """Add new sessions to a lab's listings. Return True if the listings may have changed.
 
         New sessions are sessions that are newer than the cache tables. Call this before an error
-        says that a session of ``subject`` does not exist. Return False if Alyx is never asked, or
-        if the subject's sessions are not from cache tables. Raises the errors of
+        says that a session of ``subject`` does not exist. Return False in offline mode, or if the
+        subject's sessions are not from cache tables. Raises the errors of
         :meth:`NewSessions.refresh`.
         """
         return self._database.is_from_tables(
@@ -177,8 +177,8 @@ class Catalogue:
         """Add new sessions to a lab's listings. Return True if the listings may have changed.
 
         New sessions are sessions that are newer than the cache tables. Call this before an error
-        says that a subject of the lab does not exist. Return False, or raise an error, in the same
-        cases as :meth:`NewSessions.refresh`.
+        says that a subject of the lab does not exist. Return False in offline mode, or if the lab
+        is not in the cache tables. Raises the errors of :meth:`NewSessions.refresh`.
         """
         return self._new_sessions.refresh(lab)
 
@@ -186,8 +186,8 @@ class Catalogue:
         """Add new labs to the list of labs. Return True if the list may have changed.
 
         New labs are labs that are newer than the cache tables. Call this before an error says that
-        a lab does not exist. Return False if Alyx is never asked, or if there are no cache tables.
-        Raises the errors of the request.
+        a lab does not exist. Return False in offline mode, or if there are no cache tables. Raises
+        the errors of the request.
         """
         before = set(self.labs().value)
         asked = self._new_sessions.refresh_labs(listing_requests.labs_request())
@@ -229,10 +229,10 @@ class Catalogue:
     def refresh_datasets(self, session: Session) -> None:
         """If the stored listing of a session's datasets is stale, wait for a new listing.
 
-        Do nothing if the stored listing is from cache tables, if no listing is stored, or if Alyx
-        is never asked. If the request fails, the stored listing stays in use, and a warning is
-        logged. But if the stored listing is older than the cache tables, the error of the request
-        is raised. Also raises Stopping.
+        Do nothing in offline mode, if the stored listing is from cache tables, or if no listing is
+        stored. If the request fails, the stored listing stays in use, and a warning is logged. But
+        if the stored listing is older than the cache tables, the error of the request is raised.
+        Also raises Stopping.
         """
         if self.availability.always_offline or self._database.is_from_tables(
             datasets_key(session.eid)
@@ -286,7 +286,8 @@ class Catalogue:
 
         Each request is for as many sessions as fit in a page. Return an error, by eid, for each
         session whose datasets could not be fetched. The listing of such a session stays as in the
-        cache tables. In its first 2 seconds, a request has low priority. Raises Stopping.
+        cache tables. A request has low priority in the rate limiter until it has waited 2 seconds.
+        Raises Stopping.
         """
         from_tables = [
             each for each in sessions if self._database.is_from_tables(datasets_key(each.eid))
@@ -374,7 +375,7 @@ class Catalogue:
         return session
 
     def sessions_by_ref(self, ref: alf.Ref) -> list[Session]:
-        """Return the sessions with this ref. Return [] if there is no such session.
+        """Return the sessions with a ref such as 2019-12-10_1_KS023. Return [] if there are none.
 
         Several sessions have the same ref if several labs have a subject with this nickname.
         """

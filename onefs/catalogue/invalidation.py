@@ -21,7 +21,8 @@ _SUBJECT_DEPTH = 2
 class Invalidations:
     """For each path in the tree, the time of the last invalidation. Thread-safe.
 
-    The file is read at most once in 0.5 seconds, so that frequent calls cost little.
+    The catalogue's SQLite file is read at most once in 0.5 seconds, so that frequent calls cost
+    little.
     """
 
     def __init__(self, database: CatalogueDatabase) -> None:

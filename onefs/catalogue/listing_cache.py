@@ -107,9 +107,10 @@ class ListingCache:
         self.invalidations.reload()
 
     def get(self, request: ListingRequest[T]) -> Listing[T]:
-        """Return the listing from memory, from SQLite or from Alyx: see the module's docstring.
+        """Return the stored listing, fresh or stale, and refresh a stale one in the background.
 
-        If the caller has to wait for a request to Alyx, raises the errors of that request.
+        A listing that is missing or invalidated is requested from Alyx first. If the caller has to
+        wait for a request to Alyx, raises the errors of that request.
         """
         self._check_tables_version()
         now = self._clock()
@@ -272,8 +273,8 @@ class ListingCache:
     def _wait_seconds(self, request: ListingRequest[Any]) -> float:
         """Return for how many seconds a request may wait for Alyx.
 
-        If the last request for this listing failed a moment ago, raises the error of that request.
-        Raises Unreachable if there is an outage, and Alyx may not be asked now.
+        If the negative cache still has the error of the last request for this listing, raises this
+        error. Raises Unreachable if there is an outage, and Alyx may not be asked now.
         """
         self._failures.raise_failure(request.key)
         return self._availability.wait_seconds(self._deadline, _description(request))
@@ -330,8 +331,9 @@ class ListingCache:
         """Return the listing if a batch fetches it within ``wait_seconds``. Otherwise return None.
 
         If no running batch includes this listing, a new batch is planned and started. If
-        ``request`` has a value for ``batch_wait_seconds``, the caller does not wait for the new
-        batch.
+        ``request.batch_wait_seconds`` is None, the caller waits for running and for new batches. If
+        it is a number, the caller waits at most so long for a running batch, and does not wait for
+        a new batch.
         """
         if request.plan_batch is None:
             return None

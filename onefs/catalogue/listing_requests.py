@@ -107,7 +107,7 @@ def subjects_request(
 def _invalidated_subjects(
     lab: str, database: CatalogueDatabase, listings: ListingCache
 ) -> list[str]:
-    """Return the stored subjects of a lab for which the listing of sessions is invalidated."""
+    """Return a lab's stored subjects whose listing of sessions is invalidated."""
 
     def is_invalidated(subject: str) -> bool:
         invalidated_at = listings.invalidations.time_of(
@@ -193,7 +193,7 @@ def session_request(
 def ref_request(
     ref: alf.Ref, note_session: Callable[[Session], None]
 ) -> ListingRequest[list[Session]]:
-    """Return the request for the sessions with this ref.
+    """Return the request for the sessions with a ref such as 2019-12-10_1_KS023.
 
     ``note_session`` is called with each session that Alyx sends.
     """
@@ -235,8 +235,8 @@ def datasets_request(
 ) -> ListingRequest[list[Dataset]]:
     """Return the request for a session's datasets, with their replicas.
 
-    A dataset from Alyx is left out if it has no usable replica. Datasets from cache tables are all
-    included.
+    A dataset from Alyx is left out if none of its replicas can be fetched. Datasets from cache
+    tables are all included.
     """
     eid, scope = session.eid, alf.session_folder(session)
     ttl = session_ttl_seconds(session, now)
@@ -266,8 +266,8 @@ def datasets_request(
 def _with_replicas(row: DatasetRow, repositories: Mapping[str, Repository]) -> Dataset:
     """Convert a row to a dataset with replicas.
 
-    For a row from Alyx, the usable replicas are selected. The cache tables have no replicas, so for
-    a row from the tables, the replicas are derived from the path of the file.
+    For a row from Alyx, the replicas that can be fetched are selected. The cache tables have no
+    replicas, so for a row from the tables, the replicas are derived from the path of the file.
     """
     if row.dataset.from_tables:
         replicas = presumed_replicas(row.server_path, row.dataset.id, repositories)

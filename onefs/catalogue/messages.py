@@ -14,7 +14,7 @@ def unserved_message(name: str, repositories: Sequence[str]) -> str:
 
 
 def missing_parts(session: Session) -> str:
-    """Return, as text for a message, which of lab, subject, date and number a session lacks."""
+    """Return what a session lacks, as text for a message: for example ``a lab, a number``."""
     parts = {
         "a lab": session.lab,
         "a subject": session.subject,

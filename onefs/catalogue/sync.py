@@ -1,4 +1,4 @@
-"""Sync: loads cache tables into the state folder, atomically.
+"""Sync: loads cache tables into the state folder, where the catalogue is, atomically.
 
 The new file is made in a work folder, and then replaces the old file by a rename. Mounts read the
 old file until the rename, and the new file after the rename. A sync holds no lock on files that
@@ -49,7 +49,8 @@ SYNC_DEADLINE_SECONDS = 60.0
 class TablesBuilder(Protocol):
     """A function that makes an SQLite file from cache tables.
 
-    The arguments are those of :func:`onefs.cache_tables.build.build`.
+    The arguments are the two tables, the file to make, and facts to store in this file: see
+    :func:`onefs.cache_tables.build.build`.
     """
 
     def __call__(

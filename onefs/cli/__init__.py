@@ -97,7 +97,7 @@ class LazyGroup(UsageGroup):
 
 
 def _is_reported_only_here(record: logging.LogRecord) -> bool:
-    """Return True if a command reports the problem in ``record`` by this warning only.
+    """Return True if the warning ``record`` is the only report of its problem to the user.
 
     Return False for warnings about an unreachable server, because the command also prints an error
     about this server.

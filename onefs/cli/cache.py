@@ -329,9 +329,10 @@ def _open_access(
 ) -> Iterator[tuple[Access, list[str]]]:
     """Open the database that the arguments are in. Yield the database and the tree patterns.
 
-    There is one tree pattern for each argument. The server is asked only if ``online`` is true and
-    ``--offline`` is not given. If ``may_create`` is false, raises NotFound if the named cache
-    folder does not exist. Raises what ``resolve_arguments`` and ``open_database`` raise.
+    A tree pattern is an argument as a path in the tree, with or without wildcards. The server is
+    asked only if ``online`` is true and ``--offline`` is not given. If ``may_create`` is false,
+    raises NotFound if the named cache folder does not exist. Raises what ``resolve_arguments`` and
+    ``open_database`` raise.
     """
     from onefs.cli.open_database import closing_access, open_database
     from onefs.cli.targets import resolve_arguments

@@ -19,10 +19,10 @@ from onefs.tree.variant import FULL_TREE, Variant
 
 
 def cached_files_at(access: Access, patterns: Iterable[str]) -> list[CacheItem]:
-    """Return the cached items at and below these patterns of the tree.
+    """Return the cached items at and below the paths that match ``patterns``.
 
-    If there are no patterns, return all cached items. Asks no server. Raises NotFound if nothing is
-    cached at one of the patterns.
+    ``patterns`` are paths in the tree, with or without wildcards. If there are no patterns, return
+    all cached items. Asks no server. Raises NotFound if nothing is cached for one of the patterns.
     """
     items = access.content.admin.list_items()
     all_ids = {item.dataset_id for item in items}
@@ -54,9 +54,10 @@ def find_dataset(access: Access, dataset_id: str) -> tuple[Dataset, Place] | Non
 
 
 def display_path(access: Access, item: CacheItem) -> str:
-    """Return the ONE path of a cached item, even if the file is stored at another path.
+    """Return the path of a cached item in ONE's layout, even if the file is stored elsewhere.
 
-    If the ONE path is not known, return the stored path or the dataset's id.
+    In ONE's layout the path is ``lab/Subjects/subject/...``. If this path is not known, return the
+    path where the file is stored, or the dataset's id.
     """
     if item.path and not item.path.startswith(PRIVATE_FOLDER):
         return item.path
@@ -68,10 +69,10 @@ def display_path(access: Access, item: CacheItem) -> str:
 
 
 def clear_rejections(access: Access, path: Place, variant: Variant = FULL_TREE) -> None:
-    """Clear the rejections and mismatches of files, so that the next read fetches the files again.
+    """Forget which files contradict the database, so that the next read fetches them again.
 
-    These are the files at and below ``path``, a path in the tree that ``variant`` describes. The
-    path () means all files.
+    This applies to the files at and below ``path``, a path in the tree that ``variant`` describes.
+    The path () means all files.
     """
     is_full = variant.is_full_tree
     ids: set[str] = set()
@@ -100,7 +101,7 @@ def _is_at_or_below(path: str, pattern: str) -> bool:
 
 
 def _dataset_ids_at(access: Access, pattern: str) -> set[str]:
-    """Return the ids of the datasets at a pattern of the tree.
+    """Return the ids of the datasets at and below the tree's paths that match ``pattern``.
 
     A dataset is omitted if a folder in its path has no cached listing and no server may be asked.
     """

@@ -29,7 +29,7 @@ from onefs.http import Transport
 
 @dataclass(frozen=True, slots=True)
 class DataLogin:
-    """A tested login for file servers, and the origins that may get this login."""
+    """A login for file servers, tested if possible, and the origins that may get this login."""
 
     credentials: DataCredentials
     #: origin of the server that the login is for; '' if this server is not known
@@ -89,9 +89,9 @@ def prompt_missing_data_login(
 ) -> None:
     """Ask for the login for a protected file server, and save this login.
 
-    Does nothing in four cases: a login is saved or in the environment, the database is not saved,
-    no file server asks for a login, or there is no terminal. Raises what :func:`find_data_login`
-    raises.
+    Does nothing in four cases: a login is saved or in the environment, the database has no saved
+    profile, no file server asks for a login, or there is no terminal. Raises what
+    :func:`find_data_login` raises.
     """
     profile = load_settings_file().profile_of_url(settings.url)
     if profile is None or not can_prompt() or find_data_credentials(settings, store) is not None:

@@ -1,4 +1,4 @@
-"""Search for the datasets that the files in an adopted folder belong to."""
+"""Search for the datasets that the files in the folder of ``onefs cache adopt`` belong to."""
 
 from __future__ import annotations
 

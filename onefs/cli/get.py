@@ -90,9 +90,9 @@ DatasetsWithPlaces = list[tuple["Dataset", "Place"]]
 def _list_datasets(
     access: Access, patterns: Sequence[str], progress: ProgressDisplay
 ) -> DatasetsWithPlaces:
-    """Return each dataset at the patterns once, with its place.
+    """Return each dataset at and below the paths that match ``patterns`` once, with its place.
 
-    Raises NotFound if nothing exists at a pattern, and the errors of listing.
+    Raises NotFound if no path matches a pattern, and the errors of listing.
     """
     datasets: dict[str, tuple[Dataset, Place]] = {}
     for pattern in patterns:
@@ -179,9 +179,10 @@ def _refuse_unserved(
     pattern: str,
     types: Sequence[str],
 ) -> None:
-    """Raise NotFound if Alyx has datasets of these types at a pattern, but no file server has them.
+    """Raise NotFound if Alyx has datasets of these types, but no file server has the datasets.
 
-    If ``types`` is empty, datasets of all types count.
+    Only datasets at paths that match ``pattern`` count. If ``types`` is empty, datasets of all
+    types count.
     """
     from onefs.tree.unserved import refuse_unserved
     from onefs.tree.variant import split_variant

@@ -49,8 +49,8 @@ def list_(
 ) -> None:
     """Print the dataset types of a session, or the names that the database knows.
 
-    Name a session by its eid, by its ref, or by the path of the session or of a file in the
-    session.
+    Name a session by its eid, by its ref (such as 2019-12-10_1_KS023), or by the path of the
+    session or of a file in the session.
     """
     if (session is None) == (what is None):
         raise UsageError("give a session, or one of --users, --subjects, --labs, --dataset-types")

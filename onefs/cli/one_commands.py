@@ -70,7 +70,7 @@ class DatabaseOptions:
 
 
 def one_options(command: F) -> F:
-    """Add the options for the database and for trusted folders to a command.
+    """Add to a command the options for the database, and the option ``--trust-cache-dir``.
 
     The command gets the database options as one :class:`DatabaseOptions` argument, ``database``.
     """
@@ -133,7 +133,7 @@ def mountpoint_of(one: ONE) -> str | None:
 def path_in_whole_tree(name: str) -> str:
     """Convert a path in a mount with ``--as-of`` or ``--flat`` into a path in the full tree.
 
-    Return other paths, eids and refs unchanged.
+    Return other paths, eids, and refs such as 2019-12-10_1_KS023 unchanged.
     """
     from onefs.mount.mount_registry import list_mounts
 

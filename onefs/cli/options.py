@@ -61,7 +61,7 @@ def _value_option(flag: str, help_text: str, **more: Any) -> Decorator:
 def _variable_flag(flag: str, variable: str, help_text: str) -> Decorator:
     """Return a flag that sets an environment variable to 1 while the command runs.
 
-    The code that opens folders reads this variable.
+    The code that checks cache and state folders reads this variable.
     """
 
     def set_variable(context: click.Context, _parameter: click.Parameter, value: bool) -> None:

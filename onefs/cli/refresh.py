@@ -138,7 +138,7 @@ def _database_of(mount: MountInfo) -> str:
 
 
 def _state_dirs_of(databases: Iterable[str], mounts: Iterable[MountInfo]) -> set[Path]:
-    """Return the state folders of all mounts that show one of these databases."""
+    """Return the state folders (with the catalogues) of all mounts of these databases."""
     names = set(databases)
     return {
         Path(mount.state_dir)
@@ -148,7 +148,7 @@ def _state_dirs_of(databases: Iterable[str], mounts: Iterable[MountInfo]) -> set
 
 
 def _selected_state_dirs(flags: dict[str, str | None], mounts: Iterable[MountInfo]) -> set[Path]:
-    """Return the state folders of the database that the flags name.
+    """Return the state folders, which contain catalogues, of the database that the flags name.
 
     If there are no flags, return the state folders of all mounts and of the default database.
     Raises NotConfigured if there is neither a mount nor a default database.
@@ -188,10 +188,11 @@ def _clear_rejections(
     flags: dict[str, str | None],
     variant: Variant | None = None,
 ) -> None:
-    """Clear the rejections of files at and below a place. The next read fetches these files again.
+    """Forget which files at and below a place contradict the database.
 
-    ``folders`` are the state folders of the databases. ``variant`` is the variant of the tree that
-    contains the place; None means the full tree.
+    The next read fetches these files again. ``folders`` are the state folders (with the catalogues)
+    of the databases. ``variant`` is the variant of the tree that contains the place; None means the
+    full tree.
     """
     from onefs.cli.cached_datasets import clear_rejections
     from onefs.cli.open_database import closing_access, open_database
@@ -208,7 +209,9 @@ def _clear_rejections(
 
 
 def _refresh_mounts(mounts: Iterable[MountInfo], folders: set[Path], timeout: float) -> None:
-    """Drop the caches of the mounts with these state folders. The kernel drops its caches, too.
+    """Drop the caches of those mounts whose state folder (with the catalogue) is in ``folders``.
+
+    The kernel drops its caches, too.
 
     Prints a message for each mount that did not refresh. Then ends the command with EXIT_FAILED if
     a mount did not respond within ``timeout`` seconds, or failed with an errno that is not in

@@ -163,7 +163,9 @@ def _format_sessions(
 
 
 def _display_ref(session: Session | None, row: dict[str, Any]) -> str:
-    """Return a session's ref. If the session has no number, return its start time and subject."""
+    """Return a session's ref, such as 2019-12-10_1_KS023.
+
+    If the session has no number, return its start time and subject."""
     return session.ref if session else f"{row.get('start_time')} {row.get('subject')}"
 
 

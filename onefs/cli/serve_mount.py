@@ -223,7 +223,7 @@ def _status(access: Access) -> MountStatus:
 
 
 def _check_folders(access: Access) -> tuple[str, ...]:
-    """Create the cache folder and the state folder again if they were deleted.
+    """Create the cache folder and the state folder (of the catalogue) again if they were deleted.
 
     Return one sentence for each problem with these folders.
     """

@@ -121,9 +121,10 @@ def _datasets_without_size(catalogue: Catalogue, path: str) -> Iterator[tuple[Se
 
 
 def _sessions_by_name(catalogue: Catalogue, parts: list[str]) -> list[Session] | None:
-    """Return the sessions that ``.by-eid/EID`` or ``.by-ref/REF`` names.
+    """Return the sessions that the path ``.by-eid/EID`` or ``.by-ref/REF`` names.
 
-    Return None for other paths. Raises NotFound for an unknown session.
+    ``parts`` are the names in the path. A REF is, for example, 2019-12-10_1_KS023. Return None for
+    other paths. Raises NotFound for an unknown session.
     """
     if len(parts) < 2 or parts[0] not in (BY_EID, BY_REF):
         return None

@@ -126,7 +126,8 @@ def _warn(progress: ProgressDisplay, text: str) -> None:
 def _publish_tables(database: ResolvedDatabase, *, overwrite: bool) -> None:
     """Write the tables in ONE's format to the cache folder, for ONE-api.
 
-    If the cache folder has tables that onefs did not write, only print a message.
+    If the cache folder has tables that onefs did not write, only print a message. If it already has
+    the same tables from onefs, they are written again only if ``overwrite`` is true.
     """
     settings = database.settings
     try:

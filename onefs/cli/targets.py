@@ -1,7 +1,8 @@
 """Resolution of a command's arguments: their database, and their paths in the tree.
 
 An argument is a path in a mount, a path in a cache folder, a path in the tree
-(``lab/subject/...``), a URL, an eid or a ref. Each name in a path may be a shell pattern.
+(``lab/subject/...``), a URL, an eid, or a ref such as 2019-12-10_1_KS023. Each name in a path may
+be a shell pattern.
 """
 
 from __future__ import annotations
@@ -54,10 +55,11 @@ class DatabaseLocation:
 def resolve_arguments(arguments: Sequence[str], flags: Flags) -> tuple[ResolvedDatabase, list[str]]:
     """Return the database that the arguments are in, and each argument as a tree pattern.
 
-    If flags name a database, this database is returned. Otherwise the first of these databases is
-    returned: the database of the mount or cache folder that an argument is in, the database of the
-    settings, the only mounted database. Raises UsageError if the arguments are in several
-    databases, and NotConfigured if there is no database.
+    A tree pattern is a path in the tree, with or without wildcards, or ``dataset:UUID``. If flags
+    name a database, this database is returned. Otherwise the first of these databases is returned:
+    the database of the mount or cache folder that an argument is in, the database of the settings,
+    the only mounted database. Raises UsageError if the arguments are in several databases, and
+    NotConfigured if there is no database.
     """
     known = _known_locations(flags)
     patterns = []
@@ -96,7 +98,7 @@ def others_mount(arguments: Sequence[str]) -> MountInfo | None:
 
 
 def _is_identifier(argument: str) -> bool:
-    """Whether an argument is an eid or a ref, and not a path."""
+    """Whether an argument is an eid or a ref such as 2019-12-10_1_KS023, and not a path."""
     return alf.is_uuid(argument.lower()) or (
         "/" not in argument and alf.parse_ref(argument) is not None
     )
@@ -139,7 +141,7 @@ def _known_locations(flags: Flags) -> list[DatabaseLocation]:
 
 
 def _configured_database(flags: Flags) -> ResolvedDatabase:
-    """Return the database that flags, environment variables or the settings file name.
+    """Return the database named by a flag, by an environment variable or in the settings file.
 
     If no database is named, return the database that owns the named cache folder. Raises
     NotConfigured if no cache folder is named, or if the named cache folder has no owner.
@@ -180,10 +182,11 @@ def _resolve_argument(
 ) -> tuple[ResolvedDatabase | None, str]:
     """Return the database that contains an argument, and the argument as a tree pattern.
 
-    The database is None if the argument is an eid, a ref, a URL or a path in the tree, because such
-    an argument does not show which database contains it. Raises UsageError for a path outside of
-    mounts and cache folders. Also raises UsageError for an empty argument, because an empty path
-    would mean the whole database.
+    A tree pattern is a path in the tree, with or without wildcards, or ``dataset:UUID``. The
+    database is None if the argument is an eid, a ref such as 2019-12-10_1_KS023, a URL or a path in
+    the tree, because such an argument does not show which database contains it. Raises UsageError
+    for a path outside of mounts and cache folders. Also raises UsageError for an empty argument,
+    because an empty path would mean the whole database.
     """
     refuse_empty(argument)
     if "://" in argument:
@@ -211,7 +214,7 @@ def _resolve_argument(
 
 
 def _pattern_of_url(url: str) -> str:
-    """Convert a URL into a tree pattern.
+    """Convert a URL into a tree pattern: a path in the tree, or ``dataset:UUID``.
 
     The URL is that of a session or dataset in Alyx, or of a file on a file server. Raises
     UsageError for any other URL.
@@ -236,8 +239,8 @@ def _pattern_of_url(url: str) -> str:
 def _locate(path: str, known: list[DatabaseLocation]) -> tuple[ResolvedDatabase, str] | None:
     """Return the database whose mount or cache folder contains an absolute path.
 
-    Also return the path as a tree pattern. Return None if no mount or cache folder contains the
-    path.
+    Also return the path in the tree, which may have wildcards. Return None if no mount or cache
+    folder contains the path.
     """
     # links in a mount (Subjects, 1 instead of 001) are resolved by the mount
     real = Path(os.path.realpath(path))
@@ -255,5 +258,5 @@ def _locate(path: str, known: list[DatabaseLocation]) -> tuple[ResolvedDatabase,
 
 
 def _remove_subjects_folder(parts: Sequence[str]) -> str:
-    """Convert a ONE path into a path in the tree. Remove the folder ``Subjects`` after the lab."""
+    """Convert a path in a cache folder into a path in the tree, without ``Subjects``."""
     return "/".join(part for index, part in enumerate(parts) if (index, part) != (1, alf.SUBJECTS))

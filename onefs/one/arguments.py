@@ -1,4 +1,4 @@
-"""Check the arguments of ``ONE``'s methods, and convert places to paths in a cache folder."""
+"""Check the arguments of ``ONE``'s methods, and convert tree paths to cache folder paths."""
 
 from __future__ import annotations
 

@@ -31,10 +31,10 @@ class ONE(LaboratoryClient):
     """A client for one database. ``ONE()`` opens the database that is set up.
 
     Arguments can select another database, for this object only. No argument is saved. If no
-    database is set up and no argument names a database, the mounted laboratory is opened. For this,
-    exactly one laboratory must be mounted. If ``cache_dir`` is given, it must be the cache folder
-    of this laboratory. With a password or token, no mounted laboratory is opened. Then ``base_url``
-    must be given if no database is set up. The mount may belong to another user
+    database is set up and no argument names a database, the mounted laboratory (database) is
+    opened. For this, exactly one laboratory must be mounted. If ``cache_dir`` is given, it must be
+    the cache folder of this laboratory. With a password or token, no mounted laboratory is opened.
+    Then ``base_url`` must be given if no database is set up. The mount may belong to another user
     (``--allow-other``). Then no login is needed, and ``cache_dir`` may be the mount point.
 
     ``base_url`` is Alyx's address. ``username`` and ``password`` are the login for Alyx. ``token``
@@ -271,9 +271,10 @@ class ONE(LaboratoryClient):
     def eid(self, name: SessionName) -> str:
         """Return the eid of a session. ``name`` is the session's eid, ref, path, or URL in Alyx.
 
-        The path may be in the cache or in a mount. The path may also be the path of a file in the
-        session. Raises UsageError for an invalid name, NotFound if there is no such session, and
-        Ambiguous for a ref that several labs have.
+        A ref is, for example, ``2018-08-24_1_clns0730``. The path may be in the cache or in a
+        mount. The path may also be the path of a file in the session. Raises UsageError for an
+        invalid name, NotFound if there is no such session, and Ambiguous for a ref that several
+        labs have.
         """
         is_eid = isinstance(name, (str, UUID)) and alf.is_uuid(str(name).lower())
         return self._resolver.session(name).eid if is_eid else self._resolver.eid(name)

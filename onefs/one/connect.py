@@ -1,4 +1,4 @@
-"""Opening of the laboratory that the arguments of ``ONE()`` identify."""
+"""Opening of the laboratory (one database) that the arguments of ``ONE()`` identify."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ class ConnectionArguments:
 def open_access(
     arguments: ConnectionArguments, set_up: Callable[[], None]
 ) -> tuple[Access, Settings]:
-    """Return the laboratory that the arguments identify, and its settings.
+    """Return the laboratory (an open database) that the arguments identify, and its settings.
 
     If no database is named or set up, and exactly one laboratory is mounted, open the mounted
     laboratory. With a password or token, do not open a mounted laboratory. If there is no
@@ -104,9 +104,10 @@ def open_access(
 def mount_of_another(arguments: ConnectionArguments) -> MountInfo | None:
     """Return the mount of another user that contains ``cache_dir``.
 
-    If ``cache_dir`` is not given, return the mount that :func:`onefs.databases.other_users_mount`
-    returns. Return None if there is no such mount. Return None also if any other argument names a
-    database or a login.
+    If ``cache_dir`` is not given, and this user has no database, return the mount of another user
+    that contains ONEFS_CACHE_DIR or the working directory, or the only mount of others (see
+    :func:`onefs.databases.other_users_mount`). Return None if there is no such mount, or if any
+    other argument names a database or a login.
     """
     named = arguments.flags()
     folder = named.pop("cache_dir")

@@ -12,7 +12,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 class Interruptible:
-    """Base class for objects with :func:`interruptible` methods."""
+    """Base class for objects with methods that Ctrl-C can end (:func:`interruptible`)."""
 
     #: how many times Ctrl-C has ended the requests in progress
     _interrupt_count = 0

@@ -1,4 +1,4 @@
-"""The interface of an opened laboratory, as the methods of ``ONE`` use it.
+"""The interface of a laboratory (an open database), as the methods of ``ONE`` use it.
 
 Two classes implement :class:`Laboratory`. :class:`onefs.access.Access` sends requests to the
 servers with this user's login. :class:`onefs.one.mount_access.MountAccess` reads another user's
@@ -100,7 +100,7 @@ class DatasetFiles(Protocol):
 
 
 class Laboratory(Protocol):
-    """An opened laboratory. Thread-safe."""
+    """An opened laboratory: a database and its file servers. Thread-safe."""
 
     @property
     def cache_dir(self) -> Path:
@@ -139,9 +139,9 @@ class SessionPaths(Protocol):
     """
 
     def sessions_by_ref(self, ref: alf.Ref) -> list[Session]:
-        """Return all sessions that have a ref. Sessions of several labs may have the same ref.
+        """Return the sessions with a ref such as 2019-12-10_1_KS023. Return [] if there are none.
 
-        Return [] if no session has the ref.
+        Sessions of several labs may have the same ref.
         """
 
     def session_at(self, place: Place) -> Session:
@@ -169,7 +169,7 @@ class SessionPaths(Protocol):
         """
 
     def datasets(self, layout: SessionLayout) -> list[tuple[Place, Dataset]]:
-        """Return the datasets in a layout, each with its place below the session.
+        """Return the datasets in the folders of a session, each with its place below the session.
 
         Each dataset has its dataset type.
         """

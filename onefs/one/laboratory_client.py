@@ -1,4 +1,4 @@
-"""Opening and closing of the laboratory that the methods of ``ONE`` use."""
+"""Opening and closing of the laboratory (database) that the methods of ``ONE`` use."""
 
 from __future__ import annotations
 

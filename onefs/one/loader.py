@@ -172,8 +172,8 @@ class Loader:
         """Download the selected datasets, and return the content of each dataset.
 
         For a dataset that cannot be loaded, the returned list has _MISSING, and a warning says so.
-        If the bytes of a dataset contradict the database and ``are_elements`` is true, raise
-        BadContent.
+        ``are_elements`` is true if the contents become the elements of a list. Then BadContent is
+        raised if the bytes of a dataset contradict the database.
         """
         files = self._download(session, [each.placed for each in selected])
         reader = FileReader(

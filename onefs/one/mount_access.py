@@ -116,9 +116,10 @@ class MountQueries:
         return FoundSessions(eids, lambda: self._hits(name, eids))
 
     def _hits(self, name: str, eids: Sequence[str]) -> Iterator[SearchHit]:
-        """Yield the sessions that a search found, in the order of ``eids``.
+        """Yield the sessions that the search ``name`` found, in the order of ``eids``.
 
-        Sessions without a folder are included.
+        ``name`` is the name of the search's folder in ``.search``. Sessions without a folder are
+        included.
         """
         places = [line.split("/") for line in self._files.text(SEARCH, name, PATHS).split("\n")]
         rows = [self._files.session_row(tuple(place)) for place in places if len(place) == 4]

@@ -60,7 +60,7 @@ class MountFiles:
             return os.fsdecode(path.read_bytes())
 
     def link_target(self, *place: str) -> Place:
-        """Return the place that a link leads to.
+        """Return the path of the folder that a link leads to, below the mount point.
 
         The link is in a folder of the mount point, for example in ``.by-eid``.
         """

@@ -1,4 +1,4 @@
-"""Lookup of sessions and datasets by any of their names: eid, ref, path or URL."""
+"""Lookup of sessions and datasets by eid, ref (2019-12-10_1_KS023), path or URL."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ class SessionResolver:
     """Looks up sessions and datasets of one laboratory by any of their names. Thread-safe.
 
     Methods raise UsageError for an invalid name, and NotFound if Alyx has no session of that name.
-    Methods raise Ambiguous for a ref that several sessions have. Methods also raise the errors of
-    requests to Alyx.
+    Methods raise Ambiguous for a ref (2019-12-10_1_KS023) that several sessions have. Methods also
+    raise the errors of requests to Alyx.
     """
 
     def __init__(self, catalogue: SessionCatalogue, paths: SessionPaths) -> None:

@@ -320,7 +320,11 @@ class BatchPrefetcher:
             return chosen
 
     def _handle_failure(self, lab: str, keys: Iterable[str], error: OnefsError) -> None:
-        """Record that a batch has failed. Suspend batches if separate requests may succeed."""
+        """Record that a batch has failed.
+
+        If separate requests for the same listings may succeed, no batches are sent for this lab for
+        some time.
+        """
         if not isinstance(error, (Unreachable, DeadlineExceeded, Throttled, NotFound, Stopping)):
             self._walk_detector.suspend_batches(lab)
         log.info("a batch for lab %s failed: %s", lab, error)

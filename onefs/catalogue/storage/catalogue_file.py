@@ -46,7 +46,7 @@ class CatalogueFile:
         self._file.close()
 
     def folder_status(self) -> str:
-        """Return one sentence if the file's folder was deleted or its disk was unmounted.
+        """Return a sentence for the user if the file's folder was deleted or its disk unmounted.
 
         Return '' if the folder is in order. Raises CacheError if the file cannot be used now.
         """
@@ -103,8 +103,8 @@ class CatalogueFile:
     def note_server_url(self, url: str) -> None:
         """Store the URL of Alyx.
 
-        If the URL has changed, the repositories are requested again at their next use, because an
-        embedded laboratory's Alyx and file server have other URLs after each start.
+        If the URL has changed, the repositories are requested again at their next use, because the
+        Alyx and the file server of ``onefs mount --demo`` have other URLs after each start.
         """
         try:
             if self.fact("alyx_url") != url:
@@ -173,7 +173,8 @@ class CatalogueFile:
     def store_answer(self, key: str, body: str, now: float, keep: int = 1000) -> None:
         """Store the text of an answer of Alyx, with ``now`` as the time of its request.
 
-        Only the latest ``keep`` answers to searches are kept. Other answers are always kept.
+        Of the answers to searches, only the latest ``keep`` are kept. Answers to other requests are
+        always kept.
         """
         oldest = (
             "SELECT key FROM answers WHERE key NOT LIKE 'table/%'"

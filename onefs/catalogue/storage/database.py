@@ -159,7 +159,7 @@ class CatalogueDatabase(CatalogueFile):
         return [decode_session(row) for row in self._fetch_rows(query, json.dumps(eids))]
 
     def sessions_by_ref(self, ref: alf.Ref) -> list[Session]:
-        """Return the stored sessions with this ref, sorted by lab and eid.
+        """Return the stored sessions with a ref such as 2019-12-10_1_KS023, sorted by lab and eid.
 
         Several sessions have the same ref if several labs have a subject with this nickname.
         """
@@ -196,7 +196,10 @@ class CatalogueDatabase(CatalogueFile):
     def store_sessions_by_ref(
         self, ref: alf.Ref, sessions: Iterable[NumberedSession], now: float
     ) -> None:
-        """Replace all stored sessions with this ref, in all labs, by ``sessions``."""
+        """Replace the stored sessions that have the ref ``ref``, in all labs, by ``sessions``.
+
+        A ref is, for example, 2019-12-10_1_KS023.
+        """
         where = "subject = ? AND date = ? AND number = ?"
         with self._transaction() as connection:
             values = (ref.subject, ref.date, ref.number)
@@ -289,7 +292,7 @@ class CatalogueDatabase(CatalogueFile):
     def datasets(self, eid: str) -> list[DatasetRow]:
         """Return all datasets of a session in a stable order.
 
-        Datasets without a usable replica are included.
+        Datasets that cannot be fetched are included, too.
         """
         query = "SELECT * FROM datasets WHERE eid = ? ORDER BY collection, revision, name, id"
         url_by_repository = self._url_by_repository()
@@ -301,7 +304,7 @@ class CatalogueDatabase(CatalogueFile):
         return str(rows[0][0]) if rows else None
 
     def filter_unlisted(self, eids: Sequence[str], since: float) -> list[str]:
-        """Return the eids of the sessions whose datasets were not listed since ``since``."""
+        """Return those of ``eids`` whose datasets were not listed after the time ``since``."""
         query = (
             "SELECT wanted.value FROM json_each(?) AS wanted WHERE NOT EXISTS (SELECT 1"
             " FROM listings WHERE key = 'datasets/' || wanted.value AND fetched_at >= ?)"
@@ -343,7 +346,10 @@ class CatalogueDatabase(CatalogueFile):
         self._execute("UPDATE datasets SET probed = ? WHERE id = ?", size, dataset_id)
 
     def store_probed_size_by_md5(self, dataset: Dataset, size: int) -> None:
-        """Store the size in bytes that a file server gave for a dataset from cache tables."""
+        """Store the size in bytes that a file server gave for a dataset from cache tables.
+
+        The size is stored with the dataset's md5, and is not used if the md5 changes.
+        """
         self._execute("REPLACE INTO probed_sizes VALUES (?, ?, ?)", dataset.id, dataset.md5, size)
 
     def distinct_values(self, table: str, column: str) -> list[str]:

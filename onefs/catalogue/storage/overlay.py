@@ -347,9 +347,9 @@ def _with_flags_of_tables(
     """Return the catalogue's row (``own``) with the default flag and the QC from the tables.
 
     The tables are newer than the row. The flag and the QC can change while the content stays the
-    same. An outdated flag would select a revision that is no longer the default. The flag and the
-    QC are only taken from tables that have this column (``stated_columns``), because in tables
-    without the column each revision would be the default.
+    same. An outdated flag would select a revision that is no longer the default. Each of the two
+    values is taken only if the tables have a column for it (``stated_columns``). In tables without
+    a column for the flag, each revision would be the default.
     """
     newer = own.dataset
     if "default_revision" in stated_columns:

@@ -80,9 +80,9 @@ class TypePatterns:
 def candidate_types(name: str) -> list[str]:
     """Return the types that a file with the ALF name ``name`` may have.
 
-    The first type is the ``object.attribute`` of the name with its namespace and clock. The second
-    type lacks the namespace. The third type lacks the namespace and the clock. If ``name`` is no
-    ALF name, return only the name without its extension.
+    For ``_ibl_wheel.times_bpod.npy`` these are ``_ibl_wheel.times_bpod``, ``wheel.times_bpod`` (no
+    namespace) and ``wheel.times`` (no namespace, and no clock: the name of a time scale). If
+    ``name`` is no ALF name, return only the name without its extension.
     """
     whole = alf.dataset_type(name)
     if whole == "unknown":
