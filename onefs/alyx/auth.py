@@ -165,8 +165,10 @@ def no_login_message(settings: Settings) -> str:
 
 
 def _server_message(answer: JsonAnswer) -> str:
-    """Return the error message in Alyx's answer after a colon and a blank, or '' without a
-    message."""
+    """Return ``": "`` followed by the error message in Alyx's answer.
+
+    Return '' if the answer has no message.
+    """
     body = answer.body
     others = body.get("non_field_errors")
     errors = [body.get("detail"), *(others if isinstance(others, list) else ())]

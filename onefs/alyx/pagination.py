@@ -72,8 +72,10 @@ class ListCost:
         self._size = self._value_count = 0.0
 
     def add_page(self) -> None:
-        """Count a page that is about to be requested. Raises TooLarge also after
-        MAX_LIST_SECONDS."""
+        """Count a page that is about to be requested.
+
+        Raises TooLarge for more than MAX_LIST_PAGES pages, or after MAX_LIST_SECONDS.
+        """
         self._pages += 1
         if self._pages > MAX_LIST_PAGES:
             raise TooLarge(f"{self._name} does not end within {MAX_LIST_PAGES} pages")

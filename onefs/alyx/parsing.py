@@ -207,10 +207,10 @@ def usable_replicas(
 ) -> tuple[Replica, ...]:
     """Return the replicas that can be fetched, sorted as in Alyx (``flatiron_*`` before ``aws_*``).
 
-    A replica can be fetched if its repository is known and not personal, and if its address starts
-    with http:// or https://. (The addresses of personal repositories do not work, although their
-    file records have ``exists``.) The rest of the address may be malformed. Then a request for the
-    replica fails with an error message.
+    A replica can be fetched if ``repositories`` has its repository, if the repository is not
+    personal, and if the address starts with http:// or https://. (The addresses of personal
+    repositories do not work, although their file records have ``exists``.) The rest of the address
+    may be malformed. Then a request for the replica fails with an error message.
     """
     replicas = [
         Replica(name, escape_url(url))

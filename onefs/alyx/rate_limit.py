@@ -47,7 +47,11 @@ _MAGIC = b"onefsb1\n"
 
 @dataclass(frozen=True, slots=True)
 class RateLimits:
-    """The size of the bucket, the speed at which the bucket is refilled, and the reserve."""
+    """The limits of a token bucket.
+
+    The limits are the size of the bucket, the speed at which the bucket is refilled, and the number
+    of requests that are reserved for normal priority.
+    """
 
     #: requests that can be sent at once
     burst: float = BURST_REQUESTS
@@ -70,9 +74,9 @@ class _BucketState:
 
 
 class RateLimiter:
-    """The bucket of one server. Thread-safe, and shared with other processes of the user.
+    """The token bucket of one server. Thread-safe, and shared with other processes of the user.
 
-    If the file of the bucket cannot be used, this process has its own bucket.
+    If the file that stores the bucket cannot be used, this process has its own bucket.
     """
 
     def __init__(
@@ -103,7 +107,7 @@ class RateLimiter:
         return cls(Path(platformdirs.user_state_dir("onefs")) / "budgets" / host_key(url))
 
     def close(self) -> None:
-        """Close the file of the bucket."""
+        """Close the file that stores the token bucket."""
         with self._lock:
             if self._file is not None:
                 close_lock_file(self._file)
@@ -215,7 +219,7 @@ class RateLimitPermit:
 
 
 def _remove_unused_files(ours: Path, now: float) -> None:
-    """Remove the bucket files that were not used for 30 days. The file ``ours`` is never
+    """Remove the files of rate limiters that were not used for 30 days. The file ``ours`` is never
     removed."""
     for path in ours.parent.iterdir():
         try:

@@ -58,8 +58,8 @@ class RequestSender:
     def low_priority(self, seconds: float, deadline: float | None) -> RequestSender:
         """Return a sender that sends each request with low priority.
 
-        A request of low priority does not use the reserve of the rate limiter. A request that has
-        waited for ``seconds`` gets normal priority. If ``deadline`` is given, it replaces the
+        The rate limiter reserves some requests for normal priority. A request of low priority that
+        has waited for ``seconds`` gets normal priority. If ``deadline`` is given, it replaces the
         deadline of this sender.
         """
         other = copy.copy(self)

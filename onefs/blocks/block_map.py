@@ -79,7 +79,10 @@ class PartialState(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class BlockMapHeader:
-    """The header of a partial file. The header names the dataset and the generation."""
+    """The header of a partial file. The header names the dataset and the generation.
+
+    The generation is a random text, which is new each time that the partial file is created.
+    """
 
     dataset_id: str
     #: bytes of the whole file
@@ -97,7 +100,7 @@ class BlockMapHeader:
 class BlockFile:
     """A partial file that is open in this process.
 
-    Thread-safe if each caller holds the claim on every block that the caller changes.
+    Thread-safe if each caller holds the lock on every block that the caller changes.
     """
 
     def __init__(self, folder: Path, header: BlockMapHeader, data: int, records: int) -> None:
@@ -127,7 +130,10 @@ class BlockFile:
         return start, min(start + self.header.block_size, self.header.size)
 
     def state(self) -> PartialState:
-        """Return the state in the block map. Return GONE if the block map has no valid state."""
+        """Return the state in the block map.
+
+        Return GONE (readers must open the file again) if the block map has no valid state.
+        """
         word = self._read_words(0, 1)[0]
         return PartialState(word) if word in PartialState._value2member_map_ else PartialState.GONE
 
@@ -182,7 +188,7 @@ class BlockFile:
         return _present_bytes(self.header, self.records(0, self.block_count))
 
     def is_current(self) -> bool:
-        """Whether the header on disk still names this generation of the partial file.
+        """Whether the partial file on disk is still the file that this object has opened.
 
         Return False if the partial file was removed, or was removed and created again.
         """
@@ -208,8 +214,8 @@ class BlockFile:
     def reload_header(self) -> bool:
         """Read the header again, to get the replicas that other processes have recorded.
 
-        A header of another generation is not used. Return False if there is no valid header on
-        disk.
+        The header is not used if the partial file was removed and created again. Return False if
+        there is no valid header on disk.
         """
         known = read_header(self.folder, self.header.dataset_id)
         if known is not None and known.generation == self.header.generation:
@@ -230,7 +236,8 @@ def open_block_file(folder: Path, dataset: Dataset) -> BlockFile | None:
     """Open the partial file of a dataset. Return None if there is no usable partial file.
 
     A partial file is usable if its size and md5 are those of the dataset, if its data file and its
-    map file exist, and if its state is LIVE. Raises OSError if the disk fails.
+    map file exist, and if its state is LIVE (not yet removed, rejected or complete). Raises OSError
+    if the disk fails.
     """
     header = read_header(folder, dataset.id)
     if header is None or (header.size, header.md5) != (dataset.size, dataset.md5):
@@ -290,7 +297,8 @@ def remove_block_file(folder: Path, dataset_id: str, *, retire: bool = True) -> 
 
     With ``retire``, the state is also set to GONE, so that processes that have the partial file
     open stop reading it. The caller holds the dataset's lock, and subtracts the returned bytes from
-    the usage counter. Raises OSError, with the name of the file, if a file cannot be removed.
+    the counted size of the cache. Raises OSError, with the name of the file, if a file cannot be
+    removed.
     """
     header = read_header(folder, dataset_id)
     freed = 0
@@ -312,7 +320,10 @@ def remove_block_file(folder: Path, dataset_id: str, *, retire: bool = True) -> 
 
 
 def _counted_bytes(data: Path, header: BlockMapHeader | None) -> int:
-    """Return the bytes of disk that the usage counter has counted for the data file ``data``."""
+    """Return the bytes of disk that are counted for the data file ``data``.
+
+    All processes together count the bytes that the cache folder takes.
+    """
     if header is None or data.name != f"{header.dataset_id}.{header.generation}.data":
         return allocated_size(data)
     try:

@@ -1,6 +1,7 @@
-"""The claimed blocks of one request: writes arriving bytes to disk, and records complete blocks.
+"""The claimed blocks of one request, locked so that no other request fetches these blocks.
 
-If the request ends before a block is complete, the disk space of this block is freed.
+This module writes arriving bytes to disk, and records complete blocks. If the request ends before a
+block is complete, the disk space of this block is freed.
 """
 
 from __future__ import annotations
@@ -20,8 +21,10 @@ BlocksArrived = Callable[[BlockRequest, range], None]
 
 
 class ClaimedBlocks:
-    """Writes the claimed blocks of one request to disk, and knows which blocks have not arrived
-    yet."""
+    """Writes the blocks of one request to disk, and knows which blocks have not arrived yet.
+
+    The blocks are claimed: locked, so that only this request fetches these blocks.
+    """
 
     def __init__(
         self,
@@ -45,9 +48,9 @@ class ClaimedBlocks:
         self._checksum = 0
 
     def claim_whole_file(self) -> None:
-        """Claim all absent blocks of the file, because the server sends the whole file.
+        """Claim (lock for this request) all absent blocks, because the server sends the whole file.
 
-        Blocks that another request or another process has claimed are not claimed.
+        Blocks that another request or another process has locked are not claimed.
         """
         self.punch_incomplete()
         self.remaining.update(self.request.partial.claim_all_absent())
@@ -61,10 +64,11 @@ class ClaimedBlocks:
         self._incomplete = (0, 0)
 
     def write(self, position: int, data: memoryview) -> bool:
-        """Write the parts of ``data`` that belong to claimed blocks.
+        """Write the parts of ``data`` that belong to blocks of this request.
 
-        ``position`` is the offset of ``data`` in the file. Bytes of blocks that are not claimed are
-        skipped. Return True if ``data`` contains the last byte of any block.
+        ``position`` is the offset of ``data`` in the file. Bytes of all other blocks, and of blocks
+        that have arrived already, are skipped. Return True if ``data`` contains the last byte of
+        any block.
         """
         blocks = self.request.partial.block_file
         at, end = position, position + len(data)
@@ -84,7 +88,8 @@ class ClaimedBlocks:
     def _write(self, position: int, data: memoryview) -> None:
         """Write the bytes ``data``, and record each block that is now complete.
 
-        ``position`` is the offset of ``data`` in the file. All bytes belong to claimed blocks.
+        ``position`` is the offset of ``data`` in the file. All bytes belong to blocks of this
+        request that have not arrived yet.
         """
         blocks = self.request.partial.block_file
         first, end = position // blocks.header.block_size, position + len(data)

@@ -1,5 +1,7 @@
-"""Read cursor: the reads of one handle from a partial file, which wait for blocks and pin
-blocks."""
+"""Read cursor: the reads of one open dataset from its partial file.
+
+A read waits until its blocks are present, and pins these blocks.
+"""
 
 from __future__ import annotations
 
@@ -36,10 +38,10 @@ class _PinnedRange:
 
 
 class ReadCursor:
-    """The reads of one handle from a partial file. Thread-safe.
+    """The reads of one open dataset from its partial file. Thread-safe.
 
     When a thread reads, the blocks of this read stay pinned until the same thread reads again or
-    the handle is closed. This is safe because a thread of libfuse sends the bytes of one request
+    the cursor is closed. This is safe because a thread of libfuse sends the bytes of one request
     before the thread takes the next request.
 
     ``stall`` is the number of seconds without progress after which a read fails. ``max_readahead``
@@ -57,7 +59,7 @@ class ReadCursor:
         can_read_ahead: Callable[[int], bool],
     ) -> None:
         self.partial = partial
-        #: True after bytes were served. Then the handle may read only this generation of the file
+        #: True after bytes were served. Then no bytes of a later version of the file may be served
         self.has_served_bytes = False
         self._scheduler = scheduler
         self._hosts = hosts
@@ -80,8 +82,8 @@ class ReadCursor:
         """Pin a range of bytes without waiting. Return True if the range can be read now.
 
         Return False if a block of the range is absent, or if the whole file must be verified first.
-        Raises BadContent if the file was rejected, and RemoteFileChanged if the partial file was
-        dropped.
+        Raises BadContent if the file contradicts the database, and RemoteFileChanged if all blocks
+        were removed, so that the file must be opened again.
         """
         first, last = self.partial.block_range(offset, length)
         self._check_state()
@@ -98,9 +100,9 @@ class ReadCursor:
     def wait_readable(self, offset: int, length: int) -> bool:
         """Wait until bytes can be read. Return False if the whole file must be verified first.
 
-        Raises BadContent if the file was rejected, and RemoteFileChanged if the partial file was
-        dropped. Raises DeadlineExceeded if no block has arrived for ``stall`` seconds. Also raises
-        the errors of :meth:`Scheduler.request`.
+        Raises BadContent if the file contradicts the database, and RemoteFileChanged if all blocks
+        were removed, so that the file must be opened again. Raises DeadlineExceeded if no block has
+        arrived for ``stall`` seconds. Also raises the errors of :meth:`Scheduler.request`.
         """
         pinned = self._pin_and_wait(offset, length, unverified=False)
         if pinned is None:

@@ -34,7 +34,10 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class EvictionCandidate:
-    """A complete, rejected or partial file that may be evicted."""
+    """A file that may be evicted: a complete or partial file, or kept bytes of a rejected file.
+
+    A file is rejected if its bytes contradict the database.
+    """
 
     #: time of last use, in seconds since the epoch
     used_at: float
@@ -55,7 +58,7 @@ class EvictionResult:
 
 
 class Evictor:
-    """Evicts files and blocks of one store. Thread-safe.
+    """Evicts files and blocks from one cache folder. Thread-safe.
 
     Only one thread of a process runs :meth:`evict` at a time.
     """
@@ -157,10 +160,11 @@ class Evictor:
         return sorted(candidates, key=lambda candidate: candidate.used_at)
 
     def _remove_file(self, dataset_id: str) -> int:
-        """Remove a complete or rejected file. Return the bytes of disk freed.
+        """Remove a complete file, or the kept bytes of a file that contradicts the database.
 
-        Return 0 if there is no such file, or if onefs did not download the file. Raises OSError if
-        the file cannot be removed, or if another program has changed the file.
+        Return the bytes of disk freed. Return 0 if there is no such file, or if onefs did not
+        download the file. Raises OSError if the file cannot be removed, or if another program has
+        changed the file.
         """
         entry = self._store.records.get(dataset_id)
         if entry is None:
@@ -180,10 +184,10 @@ class Evictor:
         return freed
 
     def _remove_blocks(self, header: BlockMapHeader, need: int, outcome: EvictionResult) -> None:
-        """Free blocks of a partial file until ``need`` bytes are freed, if there are enough blocks.
+        """Free blocks of a partial file until ``need`` bytes are freed or no block can be freed.
 
-        The freed bytes are added to ``outcome``. Pinned and claimed blocks stay. Raises OSError if
-        the bytes of a block cannot be freed.
+        The freed bytes are added to ``outcome``. Blocks that are being read or fetched stay. Raises
+        OSError if the bytes of a block cannot be freed.
         """
         size = header.size
         dataset = Dataset(header.dataset_id, "", header.place[-1], size=size, md5=header.md5)

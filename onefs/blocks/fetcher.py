@@ -1,4 +1,4 @@
-"""Fetcher: carries out block requests. The fetcher claims the blocks of a request, reserves disk
+"""Fetcher: carries out block requests. The fetcher locks the blocks of a request, reserves disk
 space, and fetches the blocks."""
 
 from __future__ import annotations

@@ -37,7 +37,7 @@ MAX_COMPLETION_ATTEMPTS = 3
 
 
 class LargeFileDownloader:
-    """Downloads the large files of one store. Thread-safe.
+    """Downloads large files into one cache folder. Thread-safe.
 
     ``stall`` is the number of seconds without progress after which a read fails. ``on_invalidated``
     is called with a dataset when the kernel must drop its pages of the dataset.
@@ -79,8 +79,8 @@ class LargeFileDownloader:
     def generation_of(self, dataset: Dataset) -> str:
         """Return the generation of a dataset's partial file, or '' if there is no partial file.
 
-        A partial file that is removed and created again gets a new generation. Raises OSError if
-        the disk fails.
+        The generation is a random text. A partial file that is removed and created again gets a new
+        generation. Raises OSError if the disk fails.
         """
         header = read_header(self._store.partial_folder, dataset.id)
         return header.generation if header is not None else ""
@@ -164,7 +164,8 @@ class LargeFileDownloader:
         """Wait until a complete file is verified.
 
         Return True if the file is right. Return False if a block is evicted during the wait. Raises
-        BadContent if the file is rejected, and RemoteFileChanged if the partial file is dropped.
+        BadContent if the file contradicts the database, and RemoteFileChanged if all blocks are
+        removed, so that they must be fetched again.
         Raises DeadlineExceeded after VERIFY_TIMEOUT_SECONDS, Stopping if onefs is being stopped,
         and the error of a verification that failed.
         """

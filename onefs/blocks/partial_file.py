@@ -204,10 +204,10 @@ class PartialFile:
     def claim(self, first: int, last: int) -> tuple[int, int]:
         """Claim adjacent absent blocks that are in the range from ``first`` to ``last`` (excluded).
 
-        Return the first claimed block, and the block after the last claimed block. Present blocks
-        at the beginning of the range are skipped. The claimed blocks end before the next block that
-        is present or is claimed already. If no block was claimed, the two returned numbers are
-        equal.
+        To claim a block is to lock the block, so that only this process fetches it. Return the
+        first claimed block, and the block after the last claimed block. Present blocks at the
+        beginning of the range are skipped. The claimed blocks end before the next block that is
+        present or is claimed already. If no block was claimed, the two returned numbers are equal.
         """
         with self._lock:
             records = self.block_file.records(first, last)
@@ -218,14 +218,16 @@ class PartialFile:
             return start, end
 
     def claim_all_absent(self) -> list[int]:
-        """Claim all absent blocks of the file that are not claimed yet. Return the newly claimed
-        blocks."""
+        """Claim all absent blocks of the file that are not claimed yet.
+
+        To claim a block is to lock the block, so that only this process fetches it. Return the
+        newly claimed blocks.
+        """
         with self._lock:
             return [block for block in range(self.block_file.block_count) if self._try_claim(block)]
 
     def release_claims(self, blocks: Iterable[int]) -> None:
-        """Release the claims on ``blocks``, so that other requests and processes can claim these
-        blocks."""
+        """Release the claims (locks) on ``blocks``, so that other requests can fetch them."""
         with self._lock:
             released = sorted(blocks)
             self._claimed.difference_update(released)
@@ -233,7 +235,7 @@ class PartialFile:
                 self.unlock_map(start, end - start)
 
     def mark_present(self, first: int, checksums: list[int]) -> None:
-        """Record that claimed blocks are present, and release the claims on these blocks.
+        """Record that fetched blocks are present, and release the claims (locks) on these blocks.
 
         The first number in ``checksums`` is the crc32 of block ``first``, the second number is the
         crc32 of the next block, and so on.
@@ -251,8 +253,8 @@ class PartialFile:
     def evict_block(self, block: int) -> bool:
         """Free the disk space of a block. Return True if disk space was freed.
 
-        A block that is pinned or claimed stays. The caller holds the dataset's lock. Raises OSError
-        if the disk fails. After this error the block is still present.
+        A block that is being read or fetched stays. The caller holds the dataset's lock. Raises
+        OSError if the disk fails. After this error the block is still present.
         """
         with self._lock:
             if block in self._pin_counts or block in self._claimed or not self.try_lock_map(block):
@@ -302,9 +304,9 @@ class PartialFile:
             return True
 
     def _try_claim(self, block: int) -> bool:
-        """Claim one block. Return False if the block is present or is claimed already.
+        """Claim (lock) a block for fetching. Return False if the block is present or locked.
 
-        The record of the block is read only after the claim is locked, because another process may
+        The record of the block is read only after the block is locked, because another process may
         have completed the block just before.
         """
         if block in self._claimed or not self.try_lock_map(block):
@@ -318,7 +320,8 @@ class PartialFile:
     def _verify_block(self, block: int, record: int) -> bool:
         """Verify a block that another process recorded. Return False if its checksum is wrong.
 
-        The record of a block with a wrong checksum is cleared, except if the block is claimed.
+        The record of a block with a wrong checksum is cleared, except if the block is being fetched
+        or evicted.
         """
         # another process may have recorded mixed versions, always before it recorded the block
         self.block_file.reload_header()

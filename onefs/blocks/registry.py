@@ -79,7 +79,8 @@ class PartialFileRegistry:
         """Return the partial file of a dataset, or None if this process does not have it open.
 
         The caller calls :meth:`release` once for each partial file returned. Return None also if
-        the partial file is not LIVE, or if its size or md5 is not that of the dataset.
+        the partial file was removed, rejected or completed, or if its size or md5 is not that of
+        the dataset.
         """
         with self._lock:
             partial = self._open_files.get(dataset.id)
@@ -91,8 +92,11 @@ class PartialFileRegistry:
             return partial
 
     def _retire_deleted(self) -> None:
-        """Set the state GONE for every partial file whose data file was deleted. Wake all waiting
-        readers."""
+        """Make the readers of deleted partial files open the files again.
+
+        Set the state GONE for every partial file whose data file was deleted. Wake all waiting
+        readers.
+        """
         with self._lock:
             partials = list(self._open_files.values())
         for partial in partials:

@@ -36,7 +36,7 @@ MAX_VERSION_RETRIES = 3
 
 
 class RequestFetch:
-    """Fetches the claimed blocks of one request.
+    """Fetches the blocks of one request, which the caller has locked against other fetches.
 
     ``lock_wait`` is the longest wait in seconds for the dataset's lock. ``reject`` is called with
     the partial file and the reason if the responses contradict the database, and marks the file as
@@ -63,7 +63,9 @@ class RequestFetch:
         self._replicas = Replicas(hosts, self._dataset)
 
     def run(self) -> None:
-        """Fetch all claimed blocks. Try all replicas, and retry while a retry may succeed.
+        """Fetch all locked blocks of the request.
+
+        Try all replicas. Retry while a retry may succeed.
 
         Raises RemoteFileChanged, Stopping, BadContent, UnconfirmedMismatch, CacheError, CacheFull,
         and the errors of the file servers.
@@ -219,7 +221,7 @@ class RequestFetch:
     def _write_body(
         self, replica: Replica, stream: Stream, position: int, end: int, stall: float
     ) -> None:
-        """Write the body of a response to the claimed blocks.
+        """Write the body of a response to the locked blocks of the request.
 
         The body has the bytes of the file from ``position`` to ``end``, ``end`` excluded. Raises
         DeadlineExceeded if a block takes more than ``stall`` seconds to arrive, and ServerError if

@@ -1,5 +1,8 @@
 """Verification of partial files: hash blocks in the background, then publish or reject the file.
 
+A right file is published: it gets its final name. A wrong file is fetched again. If the file is
+then wrong in the same way, the file is rejected: it is not served.
+
 Threads of low priority hash the files. A file that is read sequentially is hashed while its blocks
 arrive, because then the bytes are still in the page cache. A file whose blocks arrive in another
 order is hashed when the last block is present. In both cases the digest of the whole file is
@@ -71,7 +74,10 @@ class _HashProgress:
 
 
 class Verifier:
-    """Hashes partial files, and publishes or rejects each file when it is complete. Thread-safe.
+    """Hashes partial files. Thread-safe.
+
+    A complete file gets its final name if its hash agrees with the database. Otherwise the file is
+    fetched again, or is rejected (not served any more).
 
     ``on_invalidated`` is called with a dataset when the kernel must drop its pages of the dataset,
     because the content was rejected or has changed on the server.
@@ -98,11 +104,10 @@ class Verifier:
         self._pool.shutdown(wait=True, cancel_futures=True)
 
     def blocks_arrived(self, partial: PartialFile, blocks: range) -> None:
-        """Schedule hashing if enough blocks for the next step have arrived.
+        """Schedule hashing when the last block of a group has arrived.
 
-        Hashing is scheduled when ``blocks`` reach a multiple of BLOCKS_PER_STEP, and when no block
-        of the file is requested any more. Nothing is scheduled while the next block to hash is
-        absent.
+        A group has BLOCKS_PER_STEP blocks. Hashing is also scheduled when no block of the file is
+        requested any more. Nothing is scheduled while the next block to hash is absent.
         """
         ends = blocks.stop // BLOCKS_PER_STEP > blocks.start // BLOCKS_PER_STEP
         if ends or not partial.demand.in_flight:
@@ -113,8 +118,10 @@ class Verifier:
                 self.schedule(partial)
 
     def schedule(self, partial: PartialFile) -> None:
-        """Hash the present blocks on another thread. A complete file is then published or
-        rejected."""
+        """Hash the present blocks on another thread.
+
+        If the file is complete, the thread then compares its hash with the database.
+        """
         with self._lock:
             progress = self._progress.get(id(partial))
             if progress is None:
@@ -170,7 +177,8 @@ class Verifier:
     def _begin_round(self, progress: _HashProgress) -> bool:
         """Return True if a thread should hash the file now.
 
-        Otherwise return False. In that case also release the file if no reader needs it any more.
+        Otherwise return False. If the file has no reader, or its verification has ended, the
+        verifier also stops using the file, so that the file can be closed.
         """
         partial = progress.partial
         with self._lock:
@@ -186,8 +194,10 @@ class Verifier:
         return False
 
     def _hash_present_blocks(self, progress: _HashProgress) -> None:
-        """Hash the next blocks until a block is absent. If no block is left, publish or reject the
-        file."""
+        """Hash the next blocks until a block is absent.
+
+        If no block is left, compare the hash of the file with the database.
+        """
         partial = progress.partial
 
         def is_needed() -> bool:
@@ -251,7 +261,10 @@ class Verifier:
         return True
 
     def _publish_or_reject(self, progress: _HashProgress) -> None:
-        """Publish or reject a file whose blocks are all hashed.
+        """Compare the hash of a file, whose blocks are all hashed, with the database.
+
+        If the hash agrees, the file gets its final name. Otherwise the file
+        is rejected (not served any more) or dropped (fetched again).
 
         If a block was evicted or replaced after the block was hashed, the file is hashed again from
         its beginning.
@@ -329,8 +342,8 @@ class Verifier:
     def _reject_locked(self, partial: PartialFile, reason: str, digest: str) -> None:
         """Reject a file. The caller holds the dataset's lock.
 
-        The state BAD is set first. So no reader is served any more, even if this process is then
-        killed.
+        The state BAD (the bytes contradict the database) is set first. So no reader is served any
+        more, even if this process is then killed.
         """
         blocks = partial.block_file
         partial.rejection_reason = reason

@@ -36,7 +36,10 @@ class DataCredentials:
 
 @dataclass(frozen=True, slots=True)
 class Removal:
-    """The outcome of :meth:`CredentialStore.delete_token` or ``delete_data_login``."""
+    """Whether there was a secret to remove, and whether an unavailable keyring still has it.
+
+    :meth:`CredentialStore.delete_token` and ``delete_data_login`` return this.
+    """
 
     #: whether there was a secret to remove
     removed: bool
@@ -45,10 +48,10 @@ class Removal:
 
 
 class CredentialStore:
-    """Stores the secrets of this user in the keyring or the file. Thread- and process-safe.
+    """Stores the secrets of this user in the keyring or a file. Thread- and process-safe.
 
-    Every method that reads or writes a secret raises UsageError if the file is broken or belongs to
-    another user.
+    Every method that reads or writes a secret raises UsageError if this file is broken or belongs
+    to another user.
     """
 
     def __init__(self, path: Path | None = None, keyring: Keyring | None = None) -> None:
@@ -94,7 +97,7 @@ class CredentialStore:
     def stamp(self) -> tuple[int, ...]:
         """Return a value that changes when any process writes or removes a secret.
 
-        The value comes from one call of ``stat`` on the file.
+        The value comes from one call of ``stat`` on ``credentials.json``.
         """
         try:
             status = self._path.stat()
@@ -103,9 +106,9 @@ class CredentialStore:
         return (status.st_mtime_ns, status.st_ino, status.st_size)
 
     def describe_location(self) -> str:
-        """Return ``the system keyring`` or the path of the file: where secrets are stored now.
+        """Return a text for messages that says where secrets are stored now.
 
-        The text is for messages.
+        The text is ``the system keyring``, or the path of ``credentials.json``.
         """
         with suppress(KeyringUnavailable):
             self._keyring.get("probe")
@@ -154,7 +157,7 @@ class CredentialStore:
         return Removal(in_file or in_keyring)
 
     def _read(self) -> tuple[dict[str, object], set[str]]:
-        """Return the secrets in the file, and the names of the secrets in the keyring."""
+        """Return the secrets in ``credentials.json``, and the names of secrets in the keyring."""
         data = read_json(self._path)
         entries, in_keyring = data.get("secrets", {}), data.get("in keyring", [])
         if not isinstance(entries, dict) or not isinstance(in_keyring, list):
@@ -162,7 +165,7 @@ class CredentialStore:
         return entries, {str(name) for name in in_keyring}
 
     def _write(self, key: str, secret: str | None, in_keyring: bool | None = None) -> bool:
-        """Write a secret to the file. If ``secret`` is None, remove the secret from the file.
+        """Write a secret to ``credentials.json``, or remove the secret if ``secret`` is None.
 
         ``in_keyring`` is True if the keyring has the secret now, and False if the keyring does not
         have it. None means that the keyring is unavailable. The file is written even if no secret

@@ -19,7 +19,7 @@ _log = logging.getLogger(__name__)
 
 
 class KeyringUnavailable(Exception):
-    """The keyring is missing, fails or does not answer. Secrets are then stored in the file."""
+    """The keyring is missing, fails or does not answer. Secrets are then stored in a file."""
 
 
 class NoKeyringInstalled(KeyringUnavailable):

@@ -172,7 +172,10 @@ def default_cache_dir(url: str) -> Path:
 
 
 def default_state_dir(url: str) -> Path:
-    """Return the state folder for the database at ``url`` if no setting names a state folder."""
+    """Return the default state folder for the database at ``url``.
+
+    The state folder holds the catalogue and the log. A setting can name another folder.
+    """
     return Path(platformdirs.user_state_dir("onefs")) / host_key(url)
 
 
@@ -356,7 +359,7 @@ def _pick_value(
 def _choose_url(
     flags: Mapping[str, str | None], environ: Mapping[str, str], settings_file: SettingsFile
 ) -> tuple[str, str, Profile | None]:
-    """Return the URL, the source of the URL, and the profile for other values.
+    """Return the URL, the source of the URL, and the profile that gives the other settings.
 
     The profile is None if no profile is used. Raises UsageError and NotConfigured as
     :func:`resolve_settings`.

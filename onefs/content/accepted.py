@@ -15,7 +15,7 @@ ACCEPTED_TTL_SECONDS = 1.0
 
 
 class AcceptedEntries:
-    """The cache entries of accepted bytes in one store. Thread-safe.
+    """The cache entries of accepted bytes in one cache folder. Thread-safe.
 
     The entries are read again after ACCEPTED_TTL_SECONDS.
     """

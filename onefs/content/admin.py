@@ -35,7 +35,7 @@ VERIFY_LOCK_WAIT_SECONDS = 5.0
 
 @dataclass(frozen=True, slots=True)
 class CacheItem:
-    """One dataset whose file is cached, is partly cached, or was rejected."""
+    """One dataset whose file is cached, is partly cached, or contradicts the database."""
 
     dataset_id: str
     #: the path relative to the cache folder; usually the ONE path
@@ -84,7 +84,10 @@ class CacheAdmin:
         self._evictor = evictor
 
     def list_items(self) -> list[CacheItem]:
-        """Return all cached files, sorted by path. Partial and rejected files are included."""
+        """Return all cached files, sorted by path.
+
+        Partial files, and files that contradict the database, are included.
+        """
         store = self._store
         with disk_errors(store.root):
             pinned = store.pinned_ids()
@@ -118,8 +121,7 @@ class CacheAdmin:
         """Remove the files that onefs downloaded for a dataset. Return the bytes of disk freed.
 
         A pinned dataset stays. Blocks that are being read stay too. Raises CacheError, which names
-        the files that could not be removed. The usage counter still counts the bytes of these
-        files.
+        the files that could not be removed. The bytes of these files still count as used.
         """
         return self._evictor.evict_dataset(dataset_id)
 
@@ -143,7 +145,7 @@ class CacheAdmin:
 
         With ``only``, verify only the datasets with these ids. If onefs downloaded a wrong file,
         the file is removed, so that the next read fetches the dataset again. If another program
-        wrote a wrong file, the file stays and only its record is removed. Blocks with a wrong
+        wrote a wrong file, the file stays, but no longer counts as cached. Blocks with a wrong
         checksum become absent. A file is skipped if another process removes, replaces or fetches
         the file at the same time.
         """
@@ -182,8 +184,8 @@ class CacheAdmin:
     def rejected_content(self, dataset: Dataset) -> tuple[CacheEntry, Path | None]:
         """Return the cache entry of a rejected dataset, and the path of its rejected bytes.
 
-        The path is None if the rejected bytes were not kept. Raises NotFound if the dataset is not
-        rejected.
+        A dataset is rejected if its bytes contradict the database. The path is None if the rejected
+        bytes were not kept. Raises NotFound if the dataset is not rejected.
         """
         # readers get the error for a bad file shortly before its record is written
         with disk_errors(self._store.root), self._store.locks.hold(dataset.id, 60.0):
@@ -220,9 +222,9 @@ class CacheAdmin:
             return final
 
     def clear_rejection(self, dataset: Dataset) -> None:
-        """Remove the rejection of a dataset, so that the next read fetches the file again.
+        """Forget that the bytes of a dataset contradict the database, and remove these bytes.
 
-        Do nothing if the dataset is not rejected.
+        The next read fetches the file again. Do nothing if the dataset is not rejected.
         """
         entry = self._store.valid_entry(dataset)
         if entry is not None and entry.state == "bad":
@@ -314,7 +316,8 @@ class CacheAdmin:
     def _clear_if_invalid(self, blocks: BlockFile, block: int) -> bool:
         """Clear the record of a block if the block's bytes contradict the checksum in the record.
 
-        Return True if the record was cleared. The record of a claimed block is not cleared.
+        Return True if the record was cleared. The record of a block that is being fetched or
+        evicted is not cleared.
         """
         record = blocks.records(block, block + 1)[0]
         if not record or blocks.is_block_valid(block, record):

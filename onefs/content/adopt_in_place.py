@@ -1,4 +1,6 @@
-"""Adoption in place: separate threads hash files that onefs did not download.
+"""Adoption in place: a file that onefs did not download becomes a cached file.
+
+Separate threads hash the file, and the file is adopted if its hash agrees with the database.
 
 Hashing a recording with 40 GB takes minutes. The readers of the recording wait while the hashing
 makes progress, and the user can interrupt the readers, as with a download. No lock is held during
@@ -29,7 +31,9 @@ _STALL_CHECK_SECONDS = 0.5
 
 
 class InPlaceAdopter:
-    """Adopts files that onefs did not download, for one store. Thread-safe.
+    """Adopts files in one cache folder that onefs did not download. Thread-safe.
+
+    An adopted file is a cached file from then on. A file is adopted only if its hash is right.
 
     ``stall`` is the number of seconds without progress after which a reader stops waiting.
     ``on_invalidated`` is called with each dataset whose cached file was changed.
@@ -55,12 +59,12 @@ class InPlaceAdopter:
         self._single_flight.close()
 
     def adopt(self, dataset: Dataset, place: Place) -> Path | None:
-        """Hash the file at a dataset's ONE path. Return the path if the hash is right.
+        """Hash the file at a dataset's path in ONE's cache folder.
 
-        Return None if there is no such file, or if its bytes contradict the database. A cached file
-        is also hashed again if only its ctime has changed. Raises DeadlineExceeded if the disk does
-        not respond, Stopping if onefs is being stopped, and CacheError if the cache folder cannot
-        be used.
+        Return the path if the hash is right. Return None if there is no such file, or if its bytes
+        contradict the database. A cached file is also hashed again if only its ctime has changed.
+        Raises DeadlineExceeded if the disk does not respond, Stopping if onefs is being stopped,
+        and CacheError if the cache folder cannot be used.
         """
         with disk_errors(self._store.root):
             if not (self._store.look_up(dataset)[1] or has_candidate(self._store, dataset, place)):

@@ -46,11 +46,12 @@ class Content:
     of seconds without progress after which a transfer of data ends. ``deadline`` is the longest
     time in seconds for a metadata request to a file server. Files with at most ``small_file`` bytes
     are fetched as a whole. With ``strict``, no byte is served before its whole file is verified.
-    ``preferred`` names the repositories whose replicas are tried first. For ``share_partials`` and
-    ``trusted`` see ``share`` and ``trusted`` of :class:`onefs.cache.folder.CacheFolder`.
-    ``on_invalidated`` is called, on any thread, with a dataset when the kernel must drop its pages
-    of the dataset. Handles fetch at most ``max_fetch`` bytes in any hour. A handle that needs more
-    bytes raises FetchLimit.
+    ``preferred`` names the repositories whose replicas are tried first. ``share_partials`` says
+    whether other processes use the same partial files, and ``trusted`` whether symbolic links may
+    lead out of the folder (see :class:`onefs.cache.folder.CacheFolder`). ``on_invalidated`` is
+    called, on any thread, with a dataset when the kernel must drop its pages of the dataset. Reads
+    of open datasets fetch at most ``max_fetch`` bytes in any hour. A read that needs more bytes
+    raises FetchLimit.
 
     Raises UsageError if the folder belongs to another database. Raises CacheError if the folder
     cannot be used.
@@ -99,9 +100,10 @@ class Content:
     def open(self, dataset: Dataset, place: Place, at: Place | None = None) -> DatasetHandle:
         """Open a dataset whose size is known, without any request to a server.
 
-        ``at`` is the path at which the tree shows the dataset. Without ``at``, this path is
-        ``place``. The kernel caches pages by this path. Raises BadContent if the file is known to
-        be bad, and CacheError if the cache folder cannot be used.
+        ``place`` is the path of the file in ONE's cache folder. ``at`` is the path at which the
+        tree shows the dataset; None means that this path is ``place``. The kernel caches pages by
+        this path. Raises BadContent if the file is known to be bad, and CacheError if the cache
+        folder cannot be used.
         """
         at = place if at is None else at
         entry, must_hash = self.store.look_up(dataset)
@@ -274,7 +276,8 @@ class Content:
         """Whether a dataset can perhaps be read without a server.
 
         This is the case if the cache has a valid entry for the dataset, or if another program has
-        put a file at the dataset's ONE path. Raises CacheError or OSError if the disk fails.
+        put a file at the dataset's path in ONE's cache folder. Raises CacheError or OSError if the
+        disk fails.
         """
         known = self.store.look_up(dataset)[0] is not None
         return known or has_candidate(self.store, dataset, place)

@@ -1,4 +1,4 @@
-"""Open handles: find or fetch the bytes of a dataset, and return a descriptor to read them from."""
+"""Open datasets: find or fetch the bytes of a dataset, and return a descriptor to read from."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ MAX_OPEN_ATTEMPTS = 8
 
 
 class ByteSource(Protocol):
-    """The parts of :class:`Content` that a handle uses to read."""
+    """The attributes and methods of :class:`Content` that an open dataset uses to read."""
 
     #: True if no byte is served before its whole file is verified
     strict: bool
@@ -55,10 +55,10 @@ class ByteSource(Protocol):
 class DatasetHandle:
     """An open dataset (see ``onefs.tree.nodes.Handle``). Thread-safe.
 
-    ``place`` is the dataset's ONE path, and ``at`` is the path at which the tree shows the dataset.
-    ``size`` is in bytes. ``keep_cache`` is True if the kernel's pages of the path ``at`` are still
-    valid. ``is_small`` is True if the file is fetched as a whole. ``absent`` is True if no byte of
-    the dataset was cached when the dataset was opened.
+    ``place`` is the path of the file in ONE's cache folder, and ``at`` is the path at which the
+    tree shows the dataset. ``size`` is in bytes. ``keep_cache`` is True if the kernel's pages of
+    the path ``at`` are still valid. ``is_small`` is True if the file is fetched as a whole.
+    ``absent`` is True if no byte of the dataset was cached when the dataset was opened.
     """
 
     def __init__(
@@ -143,7 +143,7 @@ class DatasetHandle:
         )
 
     def close(self) -> None:
-        """Close the file. The caller must not read from this handle any more."""
+        """Close the file. The caller must not read from this object any more."""
         with self._lock:
             descriptor, self._fd = self._fd, None
             cursors, self._outdated_cursors = self._outdated_cursors, []
@@ -166,10 +166,11 @@ class DatasetHandle:
         return cursor.fd if is_readable else None
 
     def _fetch_within_quota(self, offset: int, length: int) -> bool:
-        """Adopt the file, or fetch a range of bytes. Return False if the handle has no bytes yet.
+        """Use the file that another program put in the cache, or fetch a range of bytes.
 
-        The handle has no bytes if the file was evicted before the handle could open it. Raises
-        FetchLimit if fetching would exceed the hourly limit.
+        A file of another program is used only if its hash agrees with the database. Return False if
+        the file was evicted before it could be opened. Raises FetchLimit if fetching would exceed
+        the hourly limit.
         """
         if self._cursor is None:  # a file of another program is adopted, not fetched
             path = self._source.adopter.adopt(self._dataset, self._place)
@@ -203,7 +204,7 @@ class DatasetHandle:
         return time.monotonic() < self._absent_until
 
     def _open_cursor(self) -> ReadCursor | None:
-        """Return the handle's cursor on the partial file. Return None if the file is complete."""
+        """Return the read cursor of the partial file. Return None if the file is complete."""
         with self._lock:
             if self._cursor is not None:
                 return self._cursor
@@ -273,7 +274,7 @@ class DatasetHandle:
         return True
 
     def _is_unchanged(self) -> bool:
-        """Whether the open file is unchanged since it was verified, according to its status.
+        """Whether ``fstat`` shows the open file unchanged since it was verified.
 
         If the file was evicted while it is open, only its name was removed. So the file counts as
         unchanged.

@@ -57,8 +57,8 @@ class Replicas:
         """Return the replicas that were not tried yet, in the order in which to try them.
 
         From now on, the returned replicas count as tried. A replica that cannot be requested now is
-        left out, and counts as unanswered. Raises Throttled or CircuitOpen if no untried replica
-        can be requested now. Return [] if all replicas were tried.
+        left out, and counts as unanswered: it may still be right. Raises Throttled or CircuitOpen
+        if no untried replica can be requested now. Return [] if all replicas were tried.
         """
         untried = [replica for replica in replicas if replica.url not in self._tried]
         usable = self._hosts.order_replicas(untried)
@@ -106,10 +106,16 @@ class Replicas:
         return "; ".join(sorted({*self.mismatches.values()}))
 
     def final_error(self) -> OnefsError:
-        """Return the error to raise after a download in which no replica could be fetched."""
+        """Return the error to raise after a download in which no replica could be fetched.
+
+        This is the last error of any replica. If no replica was requested, the error says why.
+        """
         return self.last_error or self.unanswered_error or no_replica_error(self._dataset)
 
     @property
     def unanswered_error(self) -> OnefsError | None:
-        """The error of the first unanswered replica, or None if no replica is unanswered."""
+        """The error of the first unanswered replica, or None if no replica is unanswered.
+
+        A replica is unanswered if its server did not answer, asked for a pause, or was unavailable.
+        """
         return next(iter(self._unanswered.values()), None)

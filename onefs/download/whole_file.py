@@ -104,7 +104,7 @@ class _Download:
     def note_mismatch(self, replica: Replica) -> bool:
         """Record that ``replica`` sent the body in ``path``, and that this body is wrong.
 
-        Return True if ``replica`` has sent no other wrong body before.
+        Return True if this is the first wrong body that ``replica`` has sent in this download.
         """
         previous = self.wrong_digests.get(replica.url)
         self.wrong_digests[replica.url] = self.digest
@@ -114,10 +114,10 @@ class _Download:
 
 
 class SmallFileDownloader:
-    """Downloads whole files into one store. Thread-safe.
+    """Downloads whole files into one cache folder. Thread-safe.
 
     Readers stop waiting after ``stall`` seconds without new bytes. ``on_invalidated`` is called
-    with each dataset whose content was rejected.
+    with each dataset that was rejected, because its content contradicts the database.
     """
 
     def __init__(
@@ -325,9 +325,10 @@ class SmallFileDownloader:
         """Download from one replica after another, until a replica sends a good body.
 
         Replicas for which a retry is useful are tried again, in at most MAX_ROUNDS rounds. Return
-        the verdict for the good body. Return a bad verdict if all replicas are wrong. If some
-        replicas are wrong and another replica is unanswered, raises the error of the unanswered
-        replica. If no replica could be fetched, raises the error of the last replica.
+        the result of the verification: good for a good body, bad if all replicas are wrong. If some
+        replicas are wrong and the server of another replica did not answer or asked for a pause,
+        raises the error of this other replica. If no replica could be fetched, raises the last
+        error of any replica.
         """
         replicas = Replicas(self._hosts, download.dataset)
         waiting = replicas.next_untried(download.dataset.replicas)
@@ -365,9 +366,9 @@ class SmallFileDownloader:
     ) -> tuple[ContentVerdict | None, float | None]:
         """Download from one replica. Return a verdict and the seconds until a retry.
 
-        If the body is good, return its verdict, and None for the seconds. If the download fails or
-        the body is wrong, return None for the verdict. Then the seconds are also None if a retry is
-        useless. A replica whose body has a wrong digest is retried once.
+        If the body is good, the verdict is the result of its verification, and the seconds are
+        None. If the download fails or the body is wrong, the verdict is None. Then the seconds are
+        also None if a retry is useless. A replica whose body has a wrong digest is retried once.
         """
         download.digest = ""  # the file is about to be overwritten
         try:

@@ -1,8 +1,9 @@
-"""Pools of open connections, with urllib3. Each request can be ended through its exchange.
+"""Pools of open connections, with urllib3. Any thread can end a request that uses a connection.
 
-A connection gives a handle of its socket to the :class:`Exchange` of the current request. Requests
-through a proxy use ``onefs.http.proxy_adapter`` instead. That module imports the library requests
-only when needed, because this import takes longer than most servers take to answer.
+For this purpose a connection gives a duplicate of its socket's descriptor to the :class:`Exchange`,
+the object of the current request and its response. Requests through a proxy use
+``onefs.http.proxy_adapter`` instead. That module imports the library requests only when needed,
+because this import takes longer than most servers take to answer.
 """
 
 from __future__ import annotations
@@ -54,7 +55,7 @@ logging.getLogger("urllib3.connection").addFilter(_redact_header_warning)
 
 @contextmanager
 def thread_exchange(exchange: Exchange) -> Iterator[None]:
-    """Attach all requests that this thread sends inside the ``with`` block to ``exchange``."""
+    """Let ``exchange.stop`` end each request that this thread sends inside the ``with`` block."""
     _thread.exchange = exchange
     try:
         yield
@@ -95,9 +96,10 @@ class _Response(http.client.HTTPResponse):
 
 
 class _WatchedConnection(HTTPConnection, ForkAware):
-    """A connection that gives the exchange of the current thread a handle of its socket.
+    """A connection that the watchdog thread can shut down if a request takes too long.
 
-    With this handle the watchdog can shut the connection down.
+    For this purpose the connection gives a duplicate of its socket's descriptor to the object of
+    the current request (:class:`Exchange`).
     """
 
     response_class = _Response
@@ -150,7 +152,7 @@ class _WatchedConnection(HTTPConnection, ForkAware):
 
 
 class _WatchedTLSConnection(_WatchedConnection, HTTPSConnection):
-    """A :class:`_WatchedConnection` over TLS."""
+    """A TLS connection that the watchdog thread can shut down (see :class:`_WatchedConnection`)."""
 
 
 class _ForkSafePool(HTTPConnectionPool, ForkAware):

@@ -28,7 +28,7 @@ MAX_CHECK_INTERVAL_SECONDS = 1.0
 
 
 class EndReason(Enum):
-    """The reason for which the watchdog or another thread ended an exchange."""
+    """The reason for which the watchdog or another thread ended a request."""
 
     OVERDUE = "overdue"
     STOPPED = "stopped"
@@ -37,9 +37,9 @@ class EndReason(Enum):
 class ShutdownHandle(ForkAware):
     """A duplicate of a connection's descriptor, so that any thread can shut the connection down.
 
-    The connection, and each exchange that uses the connection, holds the handle. The last holder
-    that releases the handle closes the descriptor. Therefore the descriptor number cannot be
-    reused for another file while a holder may still use the handle.
+    The connection, and each request that uses the connection, holds the handle. The last holder
+    that releases the handle closes the descriptor. Therefore the descriptor number cannot be reused
+    for another file while a holder may still use the handle.
     """
 
     def __init__(self, connection: socket.socket) -> None:
@@ -53,19 +53,19 @@ class ShutdownHandle(ForkAware):
         close_inherited_socket(self._socket)
 
     def acquire(self) -> None:
-        """Add a holder of the handle."""
+        """Count one more holder of this shutdown handle: a connection or a request."""
         with self._lock:
             self._holder_count += 1
 
     def release(self) -> None:
-        """Remove a holder of the handle. If no holder is left, close the descriptor."""
+        """Remove a holder of this shutdown handle. If no holder is left, close the descriptor."""
         with self._lock:
             self._holder_count -= 1
             if not self._holder_count:
                 self._socket.close()
 
     def shut_down(self) -> None:
-        """Shut the connection down. Only a holder of the handle may call this."""
+        """Shut the connection down. Only a holder of this shutdown handle may call this."""
         with suppress(OSError):  # the connection is not open yet, or closed already
             self._socket.shutdown(socket.SHUT_RDWR)
 
@@ -94,18 +94,18 @@ class Exchange:
         self.connection_reused = False
 
     def set_due(self, due: float | None) -> None:
-        """Let the watchdog end the exchange at ``due``, in seconds of the watchdog's clock.
+        """Let the watchdog end this request at ``due``, in seconds of the watchdog's clock.
 
-        If ``due`` is None, the watchdog does not end the exchange. None is passed while no thread
+        If ``due`` is None, the watchdog does not end the request. None is passed while no thread
         waits for bytes.
         """
         self._watchdog.set_due(self, due)
 
     def attach(self, handle: ShutdownHandle, *, reused: bool) -> None:
-        """Store the handle of the connection that the exchange uses from now on.
+        """Store the shutdown handle of the connection that this request uses from now on.
 
         ``reused`` tells whether the connection was used for another request before. Raises
-        ConnectionAbortedError if the exchange has already been ended.
+        ConnectionAbortedError if this request has already been ended.
         """
         handle.acquire()
         with self._lock:
@@ -118,7 +118,7 @@ class Exchange:
             raise ConnectionAbortedError("ended before it was connected")
 
     def stop(self, reason: EndReason) -> None:
-        """End the exchange and wake its waiting thread. The reason of the first call is kept."""
+        """End this request and wake its waiting thread. The reason of the first call is kept."""
         with self._lock:
             if self.end_reason is None:
                 self.end_reason = reason
@@ -127,12 +127,12 @@ class Exchange:
         self._wake_event.set()
 
     def finish(self) -> None:
-        """Finish the exchange, so that its connection can be used for other requests."""
+        """Finish this request, so that its connection can be used for other requests."""
         self._watchdog.unwatch(self)
         self.detach()
 
     def detach(self) -> None:
-        """Release the handle, so that the exchange can no longer shut the connection down."""
+        """Release the shutdown handle, so that this request cannot shut the connection down."""
         with self._lock:
             handle, self._shutdown_handle = self._shutdown_handle, None
         if handle is not None:
@@ -178,7 +178,7 @@ class Exchange:
 
         Raises TimeoutError if there is no answer within ``timeout`` seconds. ``getaddrinfo`` alone
         has no timeout, and waits 30 seconds for an unreachable name server. Also raises
-        ConnectionAbortedError if the exchange is ended meanwhile, and OSError if the look-up fails.
+        ConnectionAbortedError if the request is ended meanwhile, and OSError if the look-up fails.
         """
         with suppress(socket.gaierror):  # ``host`` is a name; an IP address needs no look-up
             return socket.getaddrinfo(
@@ -198,7 +198,7 @@ class Exchange:
 
 
 class Watchdog:
-    """Ends overdue exchanges, on a thread that starts with the first exchange."""
+    """Ends overdue requests, on a thread that starts with the first request."""
 
     def __init__(self, clock: Clock = time.monotonic) -> None:
         self.clock = clock
@@ -209,9 +209,9 @@ class Watchdog:
         self._closed = False
 
     def set_due(self, exchange: Exchange, due: float | None) -> None:
-        """Watch ``exchange`` and end it at ``due``, in seconds of ``clock``.
+        """Watch the request ``exchange`` and end it at ``due``, in seconds of ``clock``.
 
-        If ``due`` is None, do not end ``exchange``.
+        If ``due`` is None, do not end the request.
         """
         exchange.due = due
         # This check takes no lock, because every transfer would need the lock for each chunk. The
@@ -235,13 +235,13 @@ class Watchdog:
                 self._condition.notify()
 
     def unwatch(self, exchange: Exchange) -> None:
-        """Stop watching ``exchange``, because it has finished."""
+        """Stop watching the request ``exchange``, because it has finished."""
         with self._condition:
             exchange.is_watched = False
             self._watched.discard(exchange)
 
     def close(self) -> None:
-        """End the thread and all watched exchanges. Exchanges that start later end at once."""
+        """End the thread and all watched requests. Requests that start later are ended at once."""
         with self._condition:
             self._closed = True
             for exchange in self._watched:

@@ -24,8 +24,8 @@ from onefs.http.request import HttpRequest
 class ProxyAdapter(HTTPAdapter):
     """Sends requests without redirects, cookies, netrc or retries. Thread-safe.
 
-    A connection through a SOCKS proxy is not attached to its exchange. Only the timeouts of the
-    socket limit a request through a SOCKS proxy.
+    The watchdog cannot end a request through a SOCKS proxy. Only the timeouts of the socket limit
+    such a request.
     """
 
     def __init__(self) -> None:

@@ -63,7 +63,7 @@ class Sender:
         """Send ``call``, answer a challenge, and follow redirects.
 
         Return the final response and its URL. ``seconds`` is the timeout that the error message
-        states if ``exchange`` is overdue.
+        states if the request is overdue.
         """
         call = replace(call, headers={"User-Agent": USER_AGENT, **call.headers})
         if call.auth is not None:
@@ -205,7 +205,7 @@ def _discard_body(response: BaseHTTPResponse, exchange: Exchange) -> None:
     """Discard the body of a response, so that the next request can be sent.
 
     A small body is read, so that its connection can be kept. For a large body the connection is
-    closed. Afterwards no connection is attached to ``exchange``.
+    closed. Afterwards ``exchange`` can no longer shut the connection down.
     """
     try:
         length = response.length_remaining

@@ -172,9 +172,9 @@ class Stream:
 
 
 def end_error(exchange: Exchange, url: str, seconds: float) -> OnefsError | None:
-    """Return the error for an exchange that the watchdog or another thread ended.
+    """Return the error for a request that the watchdog or another thread ended.
 
-    Return None if the exchange was not ended. ``seconds`` is the timeout that the error message
+    Return None if the request was not ended. ``seconds`` is the timeout that the error message
     states.
     """
     if exchange.end_reason is EndReason.OVERDUE:
