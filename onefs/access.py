@@ -1,7 +1,9 @@
-"""Access to one database: its catalogue, content and tree, for one server, cache and login.
+"""Access to one database, with one server, one cache folder and one login.
 
-Each part is imported and opened on first use, because a search needs neither the content nor the
-tree. The import of the content and the tree takes longer than many searches.
+The parts are the catalogue, the content (which reads the bytes of datasets) and the tree (the
+folders and files of a mount). Each part is imported and opened on first use, because a search needs
+neither the content nor the tree. The import of the content and the tree takes longer than many
+searches.
 """
 
 from __future__ import annotations
@@ -54,10 +56,10 @@ PREVIOUS_CLOSE_WAIT_SECONDS = 20.0
 
 
 class Closeable(Protocol):
-    """A part that holds resources."""
+    """A part of :class:`Access` that uses files, threads or connections."""
 
     def close(self) -> None:
-        """Release the resources."""
+        """Release the files, threads and connections."""
 
 
 @dataclass(frozen=True)
@@ -86,8 +88,9 @@ class Deadlines:
 class GivenLogin:
     """A login that is used instead of the stored login.
 
-    It is the login of the embedded laboratory, or a login for a single use. A value of '' or None
-    means: use the token, password or user that is stored or in the environment.
+    The login is for a single use, or is that of the embedded laboratory (the Alyx and file
+    server inside onefs). A value of '' or None means: use the token, password or user that is
+    stored or in the environment.
     """
 
     #: the password of the Alyx user
@@ -134,15 +137,16 @@ def ensure_token(
 
 
 class Access:
-    """The parts that serve one database, until :meth:`close`. Thread-safe.
+    """The parts of one database: client, catalogue, content and tree. Thread-safe.
 
     ``database`` is the name of the database. No other database may own the cache folder. Without
     ``login``, the token and credentials in ``environ`` are used, or the stored token and
     credentials. Stored credentials are read again after each ``onefs login``. If ``environ`` is
-    None, the environment of this process is used. If ``offline``, no server is asked, and a request
-    fails at once if the catalogue and the cache folder do not have the answer. ``as_of`` is the day
-    whose revisions the tree shows; '' shows all revisions. If ``flat``, the tree shows default
-    datasets without their folders.
+    None, the environment of this process is used. If ``offline``, no server is asked. Then a
+    request fails if the catalogue and the cache folder do not have the answer. ``as_of`` is the day
+    whose revisions the tree shows; '' shows all revisions. If ``flat``, the tree shows only the
+    datasets marked as the revision to use (``default_dataset`` in Alyx), without the folders of
+    collections and revisions.
 
     The constructor asks no server, unless ``login`` has a password and no token. The constructor
     raises AlyxCredentials if the password is wrong. It raises UsageError if another database owns
@@ -213,7 +217,7 @@ class Access:
 
     @property
     def queries(self) -> SessionQueries:
-        """Return the searches for sessions."""
+        """Return the object that searches for sessions, in Alyx or in the catalogue."""
         return self._queries()
 
     @property
@@ -242,7 +246,7 @@ class Access:
         return self
 
     def wake_waiters(self) -> None:
-        """Make all present and later waits raise Stopping."""
+        """Make all calls that wait now, and all later calls that would wait, raise Stopping."""
         # the content is last, because its close waits until its downloads have ended
         _close(
             self._tree.close(),
@@ -257,7 +261,10 @@ class Access:
         _release_files(self._content.close(), self._database.close(), self._rate_limiter.close())
 
     def interrupt(self) -> None:
-        """Make all present waits raise Stopping, and return at once. Later calls use new parts."""
+        """Make all calls that wait now raise Stopping. Later calls open new parts.
+
+        The old client, catalogue, content and tree are closed in the background.
+        """
         tree, catalogue = self._tree.reset(), self._catalogue.reset()
         transport, content = self._transport.reset(), self._content.reset()
         database, rate_limiter = self._database.reset(), self._rate_limiter.reset()

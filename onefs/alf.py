@@ -63,7 +63,10 @@ T = TypeVar("T")
 
 
 class Ref(NamedTuple):
-    """The parts of ONE's short name for a session. Sessions of two labs may have the same name."""
+    """The date, number and subject in ONE's short name for a session, like ``2019-12-10_1_KS023``.
+
+    Sessions of two labs may have the same short name.
+    """
 
     date: str
     number: int
@@ -189,9 +192,9 @@ def path_component(text: str) -> str:
 
 
 def name_digest(name: str) -> str:
-    """Return hex digits of a name, which differ from the hex digits of other names.
+    """Return the sha1 of a name, as hex digits.
 
-    They mark a name that has no UUID.
+    The digits mark names without a UUID, such as names of labs (see :func:`with_mark`).
     """
     return hashlib.sha1(name.encode("utf-8", "surrogatepass")).hexdigest()
 

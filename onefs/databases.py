@@ -48,13 +48,14 @@ class ResolvedDatabase:
 
     @property
     def is_embedded(self) -> bool:
-        """Whether this is an embedded laboratory."""
+        """Whether this is an embedded laboratory: the Alyx and file server inside onefs."""
         return self.database.startswith(_EMBEDDED_PREFIX)
 
     def embedded_login(self) -> tuple[Settings, GivenLogin] | None:
         """Return settings and login for an embedded laboratory. Return None for other databases.
 
-        Raises UsageError if the file with the passwords is broken or belongs to another user.
+        An embedded laboratory is the Alyx and file server inside onefs. Raises UsageError if the
+        file with the passwords is broken or belongs to another user.
         """
         if not self.is_embedded:
             return None
@@ -75,12 +76,13 @@ class ResolvedDatabase:
         *,
         offline: bool = False,
     ) -> Access:
-        """Open the database with ``login``, or with the login of an embedded laboratory.
+        """Open the database with ``login``.
 
-        If ``login`` has no password and no token, ``token`` is called, if it is given. ``token``
-        returns a token to use, or '' to use the saved token. If ``offline`` is true, no server is
-        asked. Raises UsageError, CacheError, and what :class:`onefs.access.Access` and ``token``
-        raise.
+        For an embedded laboratory (see :attr:`is_embedded`), the saved login of the laboratory is
+        used instead. If ``login`` has no password and no token, the function ``token`` is called,
+        which returns a token, or '' to use the saved token. If ``token`` is None, the saved token
+        is used. If ``offline`` is true, no server is asked, and ``token`` is not called. Raises
+        UsageError, CacheError, and what :class:`onefs.access.Access` and ``token`` raise.
         """
         from onefs.access import Access, Deadlines, GivenLogin
 
@@ -97,7 +99,7 @@ class ResolvedDatabase:
 def resolve_database(
     flags: Mapping[str, str | None], *, allow_mounted: bool = True
 ) -> ResolvedDatabase:
-    """Return the database that flags, environment variables or the settings file name.
+    """Return the database that is named in the flags, environment variables or settings file.
 
     If none of these names a database and exactly one database is mounted, return the mounted
     database. If ``allow_mounted`` is False, a mounted database is never returned, for example for
@@ -119,9 +121,9 @@ def resolve_database(
 def find_embedded(settings: Settings) -> ResolvedDatabase | None:
     """Return the embedded laboratory that is mounted from the URL of ``settings``.
 
-    Only the record of the mount has the login and the folders of the laboratory. Returns None if
-    there is no such mount, or if the user has given a user name, a token, a profile or a cache
-    folder.
+    An embedded laboratory is the Alyx and file server inside onefs. Only the record of the mount
+    has the login and the folders of the laboratory. Returns None if there is no such mount, or if
+    the user has given a user name, a token, a profile or a cache folder.
     """
     named = (settings.username, settings.profile, os.environ.get("ONEFS_TOKEN"))
     usual = settings.cache_dir == default_cache_dir(settings.url)
@@ -138,8 +140,9 @@ def mounted_fallback(
     """Return the only mounted database, for a command that names no database.
 
     Return None if no database or several databases are mounted. Return None if there are profiles,
-    because the user must then name a profile. Return None if another cache folder is named. A
-    database that is mounted several times counts once.
+    because the user must then name a profile. Return None if the flags or ONEFS_CACHE_DIR name
+    another cache folder than that of the mount. A database that is mounted several times counts
+    once.
     """
     if load_settings_file().profiles:
         return None
@@ -159,7 +162,7 @@ def mounted_fallback(
 
 
 def list_database_mounts() -> list[MountInfo]:
-    """Return this user's mounts whose record has a URL and a state folder."""
+    """Return this user's mounts whose record has the URL and the folder of the catalogue."""
     from onefs.mount.mount_registry import list_mounts  # slow to import, and rarely needed
 
     return [mount for mount in list_mounts() if mount.state_dir and mount.url]
@@ -200,7 +203,7 @@ def refuse_other_users_mount(path: str) -> None:
 
 
 def other_users_mount(flags: Mapping[str, str | None]) -> MountInfo | None:
-    """Return another user's mount, for a user without a database.
+    """Return another user's mount that this user can read, if this user has no database.
 
     Return None if the flags, the environment or the settings name a database. If ONEFS_CACHE_DIR is
     set, return the mount that contains this folder. If ONEFS_CACHE_DIR is not set and this user has

@@ -25,7 +25,7 @@
      +- FetchLimit                EDQUOT        the limit --max-fetch is reached
      +- IndexerBlocked            EACCES        an indexer reads bytes that are not cached
      +- MountError                EIO           a mount cannot be made or undone
-     +- MissingLibrary            EIO           the library of an extra is not installed
+     +- MissingLibrary            EIO           an optional library is not installed
      +- Busy                      EBUSY         a resource is in use, or no thread can be started
      +- OutputError               EIO           standard output cannot be written
      +- Stopping                  ESHUTDOWN     the daemon is stopping
@@ -195,7 +195,7 @@ class ServerError(OnefsError):
 
 
 class TooLarge(ServerError):
-    """The answer has more bytes, values, pages or rows than onefs accepts. Ask for less at once."""
+    """The answer has more bytes, values, pages or rows than onefs accepts. Request less."""
 
 
 class BadContent(OnefsError):
@@ -205,13 +205,13 @@ class BadContent(OnefsError):
 
 
 class CacheError(OnefsError):
-    """The cache or state folder cannot be used. The message names the reason."""
+    """The cache folder or the catalogue's folder cannot be used. The message names the reason."""
 
     errno = errno.EIO
 
 
 class CacheFull(CacheError):
-    """The disk of the cache or state folder is full."""
+    """The disk of the cache folder or of the catalogue's folder is full."""
 
     errno = errno.ENOSPC
 
@@ -219,8 +219,8 @@ class CacheFull(CacheError):
 class FetchLimit(OnefsError):
     """A read needs to fetch more than the hourly limit allows.
 
-    ``until`` is the time at which the read is allowed, in seconds since the epoch. It is 0 if the
-    read is never allowed.
+    ``until`` is the time at which the read is allowed, in seconds since the epoch. ``until`` is
+    0 if the read is never allowed.
     """
 
     errno = errno.EDQUOT
@@ -241,7 +241,7 @@ class MountError(OnefsError):
 
 
 class MissingLibrary(OnefsError, ImportError):
-    """The library of an extra is not installed. The message has the command that installs it."""
+    """An optional library is not installed. The message has the command to install it."""
 
 
 class Busy(OnefsError):

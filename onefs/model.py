@@ -1,6 +1,6 @@
-"""The value types that all layers above the servers use. Frozen, no I/O.
+"""The types of sessions, datasets, replicas and repositories. Frozen, no I/O.
 
-``onefs.alyx`` handles the quirks of Alyx; values of these types are valid.
+``onefs.alyx`` checks and corrects the answers of Alyx, so that values of these types are valid.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Repository:
-    """A repository of files (Alyx: ``/data-repository``)."""
+    """A file server or disk that has replicas (Alyx: ``/data-repository``)."""
 
     name: str
     #: the URL of the repository's files, as Alyx has it (with or without a final slash). '' means

@@ -41,9 +41,9 @@ def format_size(count: int) -> str:
 
 
 def printable_json(text: str) -> str:
-    """Return equivalent JSON in which unsafe characters are escaped, like ``\\u001b``.
+    """Return the JSON ``text`` with unsafe characters escaped, like ``\\u001b``.
 
-    Newlines are kept.
+    The value of the JSON stays the same. Newlines are kept.
     """
     return _UNSAFE_CHARACTERS.sub(_json_escape, text)
 

@@ -20,15 +20,15 @@ from onefs.errors import reason_of
 from onefs.lowlevel.files import inherit_permissions
 from onefs.model import Dataset
 
-#: returns the dataset of a file and the dataset's ONE path, or None. Called with the UUID in the
-#: file's name ('' if there is no UUID), and the file's path without the UUID
+#: returns the dataset of a file and the dataset's path from the lab on, or None. Called with the
+#: UUID in the file's name ('' if there is no UUID), and the file's path without the UUID
 FindDataset = Callable[[str, Place], tuple[Dataset, Place] | None]
 #: called with the path of a file and the number of bytes that were read from the file so far
 FileProgressCallback = Callable[[Path, int], None]
 
 
 class AdoptionOutcome(Enum):
-    """The possible results of adopting a file."""
+    """The possible results of adopting a file (linking or copying it into the cache)."""
 
     ADOPTED = "taken"
     #: the dataset is cached already
@@ -43,7 +43,7 @@ class AdoptionOutcome(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Adoption:
-    """The result of the adoption for one file."""
+    """The path of one file, and whether the file was linked or copied into the cache."""
 
     path: Path
     outcome: AdoptionOutcome
@@ -95,7 +95,10 @@ def adopt_folder(
 
 @dataclass(frozen=True, slots=True)
 class _Adopter:
-    """Adopts single files. The fields are the parameters of :func:`adopt_folder`."""
+    """Links or copies single files into the cache, for :func:`adopt_folder`.
+
+    The fields are parameters of ``adopt_folder``.
+    """
 
     store: Store
     watch: FileProgressCallback
@@ -103,7 +106,7 @@ class _Adopter:
     trust: bool
 
     def adopt(self, path: Path, dataset: Dataset, place: Place) -> Adoption:
-        """Adopt one file, and return the result.
+        """Verify one file, and link or copy it into the cache. Return the result.
 
         The outcome is DIFFERS if the file is missing, or may not be read by this user. Raises
         OSError for other errors of the disk.
@@ -121,9 +124,9 @@ class _Adopter:
             return Adoption(path, AdoptionOutcome.DIFFERS, reason)
 
     def _verify(self, path: Path, dataset: Dataset) -> Adoption | os.stat_result:
-        """Verify a file before the file is adopted. Return the file's status.
+        """Compare a file with the database. If they agree, return the file's ``os.stat`` result.
 
-        If the file must not be adopted, return an Adoption instead, which contains the reason. The
+        If the file must not be adopted, return an Adoption, which contains the reason. The
         dataset's lock is not held here, because readers wait for the lock, and hashing a recording
         takes minutes.
         """
@@ -141,7 +144,7 @@ class _Adopter:
     def _adopt_verified(
         self, path: Path, dataset: Dataset, place: Place, verified: os.stat_result
     ) -> Adoption:
-        """Adopt a file that was verified, and return the result.
+        """Link or copy a verified file into the cache, and return the result.
 
         The file is not adopted if it was written to after the verification. The caller holds the
         dataset's lock.

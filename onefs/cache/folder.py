@@ -7,7 +7,7 @@ The folder is a ONE cache folder: a complete file is stored at
 ``database.json``  the database that the folder belongs to
 ``files/``         a record for each complete file (see ``records.py``)
 ``partial/``       partial files (see ``blocks/block_map.py``)
-``aside/``         complete files whose ONE path is taken by a file that onefs did not download
+``aside/``         complete files whose normal path (above) has a file that onefs did not download
 ``rejected/``      complete files that contradict the database, until the user accepts them
 ``doubts/``        responses that contradicted the database, and how often (see ``mismatches.py``)
 ``accepted/``      an empty file for each dataset whose wrong bytes the user has accepted
@@ -166,7 +166,7 @@ class CacheFolder:
         return set(os.listdir(self.private_folder / "pins"))
 
     def final_path(self, place: Place) -> Path:
-        """Return the ONE path of a dataset, in the cache folder."""
+        """Return the path of a complete dataset in the cache folder, in ONE's folder layout."""
         lab, *rest = place
         return self.root.joinpath(lab, SUBJECTS, *rest)
 

@@ -21,7 +21,7 @@ ADOPT_VARIABLE = "ONEFS_ADOPT"
 
 #: entries that the file system creates on every new ext4 disk
 _FILESYSTEM_ENTRIES = ("lost+found",)
-#: names of entries in a ONE folder, or in the state folder of onefs
+#: names of entries in a folder of ONE-api, or in the folder of onefs's catalogue
 _ONE_FOLDER_ENTRIES = (".rest", "catalogue.sqlite", "onefs.log")
 #: most folders that are searched for sessions in each folder
 _MAX_SCANNED_FOLDERS = 1000
@@ -30,9 +30,9 @@ _MAX_SCANNED_FOLDERS = 1000
 def check_usable_as_cache(root: Path, state_dir: Path | None = None) -> None:
     """Raise UsageError if a folder may not be used as the cache folder.
 
-    A cache folder, a missing or empty folder, and a ONE folder may be used. With ``--adopt`` any
-    folder may be used. The state folder ``state_dir`` may be in the folder. Raises CacheError if
-    the folder cannot be read.
+    A cache folder, a missing or empty folder, and a folder of ONE-api may be used. With ``--adopt``
+    any folder may be used. The folder ``state_dir``, in which onefs keeps the catalogue and the
+    log, may be in the folder. Raises CacheError if the folder cannot be read.
     """
     if is_adopt_requested():
         return
@@ -54,9 +54,10 @@ def check_usable_as_cache(root: Path, state_dir: Path | None = None) -> None:
 
 
 def is_adopt_requested() -> bool:
-    """Whether ``--adopt`` or its environment variable ONEFS_ADOPT is given.
+    """Whether the user gave the flag ``--adopt`` or set the variable ONEFS_ADOPT.
 
-    Raises UsageError if the variable has an invalid value.
+    The flag allows a cache folder that already holds files of other programs. Raises UsageError if
+    the variable has an invalid value.
     """
     value = os.environ.get(ADOPT_VARIABLE)
     try:
@@ -82,8 +83,8 @@ def mark_as_cache_folder(root: Path) -> None:
 def _is_ignored_entry(item: os.DirEntry[str], state_dir: Path | None) -> bool:
     """Whether an entry of a folder is ignored when onefs checks whether the folder is empty.
 
-    The entry is ignored if it is ``lost+found``, the state folder, or a folder that contains the
-    state folder.
+    The entry is ignored if it is ``lost+found``, the folder ``state_dir`` (which has the catalogue
+    and the log of onefs), or a folder that contains ``state_dir``.
     """
     if item.name in _FILESYSTEM_ENTRIES:
         return True
@@ -91,8 +92,10 @@ def _is_ignored_entry(item: os.DirEntry[str], state_dir: Path | None) -> bool:
 
 
 def _is_one_folder(items: list[os.DirEntry[str]]) -> bool:
-    """Return True if ``items`` are the entries of a ONE folder, which has tables, labs or
-    subjects."""
+    """Return True if ``items`` are the entries of a folder of ONE-api.
+
+    Such a folder has cache tables, other files of ONE-api, or folders of labs or subjects.
+    """
     if any(item.name in _ONE_FOLDER_ENTRIES or item.name.endswith(".pqt") for item in items):
         return True
     return any(_has_sessions(item) for item in _first_folders(items))

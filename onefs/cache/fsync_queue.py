@@ -1,9 +1,10 @@
 """The fsync queue: small files are synced to disk in the background.
 
 Syncing a file with a few kilobytes takes a thousand times longer than writing the file. So a small
-file is served as soon as it is verified, before it is synced. Its record names the boot in which
-the file was written (``CacheEntry.boot``), so that the file is verified again after a power loss.
-One thread of this module syncs such files, one by one, and then clears ``boot`` in their records.
+file is served as soon as it is verified, before it is synced. The file's record names the boot in
+which the file was written (``CacheEntry.boot``), so that the file is verified again after a power
+loss. One thread of this module syncs such files, one by one, and then clears ``boot`` in their
+records.
 """
 
 from __future__ import annotations
@@ -46,7 +47,8 @@ class FsyncQueue:
     def add(self, dataset: Dataset) -> None:
         """Add the file of a dataset to the queue, to be synced soon.
 
-        The thread that syncs is not woken, because waking a thread would slow down readers.
+        The thread that syncs is not woken, because waking a thread would slow down readers. If the
+        queue is full, the file is not added.
         """
         with self._lock:
             if len(self._queued) < MAX_QUEUED_FILES:
@@ -78,9 +80,11 @@ class FsyncQueue:
                     log.debug("%s was not synced: %s", dataset.name, reason_of(error))
 
     def _next_batch(self) -> list[Dataset]:
-        """Wait until syncing should begin, and return all queued files.
+        """Wait until no file was added for QUIET_SECONDS, and return all queued files.
 
-        Return an empty list if no files are queued. Then the thread must end.
+        The wait ends earlier if the queue is closed or has FULL_BATCH_FILES files. It ends at the
+        latest after MAX_DELAY_SECONDS. Return an empty list if no files are queued. Then the thread
+        must end.
         """
         latest = time.monotonic() + MAX_DELAY_SECONDS
         while True:

@@ -1,7 +1,7 @@
-"""Adoption in place of files that onefs did not download, and that are at their ONE paths.
+"""Adoption in place: serve files of other programs that are in the cache folder already.
 
-Such a file is served after its hash was found to agree with the database. The file is never moved,
-changed or removed.
+Such a file is at the path at which onefs would store the dataset. The file is served after
+its hash was found to agree with the database. The file is never moved, changed or removed.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from onefs.model import Dataset
 
 
 def has_candidate(store: Store, dataset: Dataset, place: Place) -> bool:
-    """Whether there is a file at the ONE path that :func:`verify_in_place` would hash.
+    """Whether :func:`verify_in_place` would hash the file at the dataset's path in the cache.
 
     Return False if the database has no hash, or if there is no file. Also return False if the file
     was hashed before, contradicts the database, and has not changed since then. Raises OSError.
@@ -39,10 +39,10 @@ def has_candidate(store: Store, dataset: Dataset, place: Place) -> bool:
 
 
 def adopt_in_place(store: Store, dataset: Dataset, place: Place) -> Path | None:
-    """Adopt the file at the ONE path if its hash agrees with the database. Return the path.
+    """Record the file at the dataset's path in the cache folder as cached, and return this path.
 
-    Return None if no file was adopted. If the database has no hash, no file is adopted. The caller
-    holds the dataset's lock. Raises CacheError.
+    This is done only if the file's hash agrees with the database. Otherwise return None. If the
+    database has no hash, return None. The caller holds the dataset's lock. Raises CacheError.
     """
     verified = verify_in_place(store, dataset, place)
     return None if verified is None else adopt_verified(store, dataset, place, verified)
@@ -51,10 +51,10 @@ def adopt_in_place(store: Store, dataset: Dataset, place: Place) -> Path | None:
 def verify_in_place(
     store: Store, dataset: Dataset, place: Place, watch: Callable[[int], None] = lambda done: None
 ) -> os.stat_result | None:
-    """Return the status of the file at the ONE path if its hash agrees with the database.
+    """Hash the file at the dataset's path in the cache folder. Return its status (``os.stat``).
 
-    Otherwise return None. ``watch`` is called with the number of bytes read so far. The caller
-    needs no lock. Raises CacheError.
+    Return None if there is no file, or if its hash does not agree with the database. ``watch`` is
+    called with the number of bytes read so far. The caller needs no lock. Raises CacheError.
     """
     with disk_errors(store.root):
         if not has_candidate(store, dataset, place):
@@ -73,7 +73,7 @@ def verify_in_place(
 def adopt_verified(
     store: Store, dataset: Dataset, place: Place, verified: os.stat_result
 ) -> Path | None:
-    """Record that a verified file is cached. Return the file's path.
+    """Record that a file is cached, after :func:`verify_in_place`. Return the file's path.
 
     Return None if the file was replaced, changed or removed after the verification. The caller
     holds the dataset's lock. Raises CacheError.

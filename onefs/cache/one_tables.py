@@ -7,9 +7,9 @@ are not datasets: they have no record, are never evicted, and do not count towar
 The two tables are called a pair. A new pair is published by two renames. Before the renames,
 ``.onefs/tables.json`` is written. This file names the new tables (by inode, size and mtime) and the
 former tables of onefs. So at any time, and after any crash, a reader can tell whether the folder
-has the new pair, the old pair, or one table of each pair. Two tables of different pairs are not
-shown. Tables that ``tables.json`` does not name belong to another program, and are neither shown
-nor overwritten.
+has the new pair, the old pair, or one table of each pair. The mounted tree shows two tables only if
+they are of the same pair. Tables that ``tables.json`` does not name belong to another program, and
+are neither shown in the tree nor overwritten.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ FileIdentity = tuple[int, int, int]
 
 @dataclass(eq=False, slots=True)
 class OpenTable:
-    """One table of a pair. The file is kept open."""
+    """One of ONE's two tables in a cache folder. The file is kept open."""
 
     name: str
     identity: FileIdentity
@@ -76,7 +76,7 @@ class OpenTable:
 
 
 class OneTables:
-    """The pair of tables that a cache folder shows. Thread-safe.
+    """The pair of ONE's tables that the mounted tree shows. Thread-safe.
 
     A new pair is shown after the old pair was not used for IDLE_SECONDS. The reason is that a
     program opens a table twice (pyarrow reads the end of the table, then its rows), and then opens
@@ -103,7 +103,7 @@ class OneTables:
             self._replace_pair({})
 
     def current_pair(self) -> Mapping[str, OpenTable]:
-        """Return the two tables that are shown, by name. Return {} if no tables are shown.
+        """Return the two tables that the mounted tree shows, by name. Return {} if there are none.
 
         The tables that were shown before are still shown while the disk fails, while a sync renames
         the tables, and after a sync was killed during the renames.
@@ -142,10 +142,10 @@ class OneTables:
             self._release_user(table)
 
     def _is_in_use(self) -> bool:
-        """Whether a new pair must wait because the old pair is being read, or was read recently.
+        """Whether new tables must wait until programs no longer use the old tables.
 
-        While the old pair is being read, the new pair waits without a limit. Because of a recent
-        read, the new pair waits at most MAX_KEEP_SECONDS.
+        While the old tables are being read, the new tables wait without a limit. Because of a
+        recent read, the new tables wait at most MAX_KEEP_SECONDS.
         """
         now = self._clock()
         if self._new_pair_since is None:
@@ -158,7 +158,7 @@ class OneTables:
         )
 
     def _open_pair(self, wanted: Mapping[str, FileIdentity]) -> None:
-        """Open the ``wanted`` files, and show these files from now on.
+        """Open the tables ``wanted``. The mounted tree shows these tables from now on.
 
         Nothing is changed if a file was replaced before it could be opened.
         """
@@ -216,9 +216,9 @@ def write_tables(root: Path, database: str, source: str, mtime: float) -> Iterat
 
 
 def source_of(root: Path) -> str:
-    """Return the text ``source`` that :func:`write_tables` recorded for the current pair.
+    """Return the text ``source`` that :func:`write_tables` recorded for the tables in a folder.
 
-    Return '' if the folder has no pair that onefs wrote.
+    Return '' if onefs did not write these tables, or if the folder has no tables.
     """
     with suppress(OSError):
         record = _read_record(root)
@@ -262,7 +262,7 @@ def _check_ownership(root: Path) -> None:
 
 
 def _recorded_pairs(root: Path) -> list[dict[str, FileIdentity]]:
-    """Return the two pairs that ``tables.json`` names: the new pair, and the pair before it.
+    """Return the two pairs of tables that ``tables.json`` names: the new and the former pair.
 
     A pair is {} if ``tables.json`` does not name the pair.
     """
@@ -283,7 +283,7 @@ def _tables_in(folder: Path) -> dict[str, FileIdentity]:
 
 
 def _parse_pair(value: Any) -> dict[str, FileIdentity]:
-    """Return the pair that a value in ``tables.json`` describes.
+    """Return the identity of each table, by name, from a value in ``tables.json``.
 
     Return {} if the value is invalid.
     """

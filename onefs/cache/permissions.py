@@ -1,5 +1,7 @@
 """Permission checks: refuse a cache or state folder that other users can change or replace.
 
+The state folder has the catalogue and the log of onefs.
+
 A user with permission to change or replace the folder can add symbolic links through which onefs
 writes outside of the folder. Such a user can also add records that declare any bytes verified.
 """
@@ -18,9 +20,10 @@ _TRUST_HINT = "or give --trust-cache-dir (ONEFS_TRUST_CACHE_DIR=1) if that is me
 
 
 def check_cache_and_state_folders(cache_dir: Path, state_dir: Path) -> None:
-    """Raise UsageError if other users can change or replace the cache folder or the state folder.
+    """Raise UsageError if other users can change or replace one of the two folders.
 
-    Raises CacheError if this cannot be checked.
+    ``state_dir`` is the folder in which onefs keeps the catalogue and the log. Raises CacheError if
+    this cannot be checked.
     """
     check_cache_folder(cache_dir)
     check_folder(state_dir, "state")

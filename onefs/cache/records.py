@@ -72,7 +72,7 @@ class CacheEntry:
 
     @property
     def source_generation(self) -> str:
-        """Return the generation of the partial file that became this file.
+        """Return the random text in the name of the partial file that became this file.
 
         Return '' if the file was never a partial file.
         """
@@ -139,7 +139,7 @@ class Records:
                 fsync_folder(folder)
 
     def mark_synced(self, entry: CacheEntry) -> bool:
-        """Clear the field ``boot`` in the record of an entry. Return True if this was done.
+        """Clear ``boot`` in a record, because the file is synced. Return True if this was done.
 
         The record is not changed if ``boot`` is empty already, or if the record is not ``entry``
         any more. The record is overwritten in place. So a process that reads the record at the same

@@ -45,7 +45,7 @@ class Reservation:
         self._unreported_bytes = 0
 
     def ensure_space(self, size: int) -> None:
-        """Reserve more space if ``size`` more bytes do not fit. Raises CacheFull."""
+        """Reserve more space if less than ``size`` reserved bytes are left. Raises CacheFull."""
         lacking = size - (self.granted_bytes - self._unreported_bytes)
         if lacking > 0:
             self.granted_bytes += self._space.reserve(lacking, lacking)
@@ -71,8 +71,8 @@ class Reservation:
 class DiskSpace:
     """Reserves disk space for one cache folder. Thread-safe.
 
-    ``evict(count)`` frees at least ``count`` bytes if possible. Raises CacheFull if there is too
-    little space and no space can be freed.
+    ``evict(count)`` is called if there is too little space, and frees at least ``count`` bytes if
+    possible.
     """
 
     def __init__(

@@ -67,10 +67,11 @@ class Store(CacheFolder):
             self.fetched_ids.add(dataset.id)
 
     def look_up(self, dataset: Dataset) -> tuple[CacheEntry | None, bool]:
-        """Return a dataset's valid entry, and whether its file must be hashed before it is served.
+        """Return a dataset's record, and whether the file must be hashed before it is served.
 
-        The file must be hashed if its ctime is the only field that has changed (see ``rehash.py``).
-        Return (None, False) if there is no valid entry. Raises CacheError.
+        The record is valid if it agrees with the database and with the file on disk. The file must
+        be hashed if only its ctime has changed (see ``rehash.py``). Return (None, False) if there
+        is no valid record. Raises CacheError.
         """
         with disk_errors(self.root):
             record = self.records.get(dataset.id)
@@ -82,9 +83,10 @@ class Store(CacheFolder):
         return None, False
 
     def valid_entry(self, dataset: Dataset) -> CacheEntry | None:
-        """Return a dataset's entry if the entry is valid, and if its file needs no hashing.
+        """Return a dataset's record if the record is valid, and if the file needs no hashing.
 
-        Otherwise return None. The entry of a bad dataset can be valid too. Raises CacheError.
+        Otherwise return None. See :meth:`look_up` for valid records. A bad dataset can also
+        have a valid record. Raises CacheError.
         """
         entry, must_hash = self.look_up(dataset)
         return None if must_hash else entry
@@ -99,7 +101,7 @@ class Store(CacheFolder):
         return None if entry is None or entry.state == "bad" else self.root / entry.path
 
     def entries(self) -> list[CacheEntry]:
-        """Return all entries, including invalid ones. Raises CacheError."""
+        """Return the records of all files, also records that are not valid. Raises CacheError."""
         with disk_errors(self.root):
             return list(self.records.all_entries())
 
@@ -134,11 +136,12 @@ class Store(CacheFolder):
     ) -> Path:
         """Move a verified partial file to its final path, with an atomic rename. Return this path.
 
-        A file that onefs did not download is never overwritten. If such a file has the ONE path,
-        the new file is stored in ``.onefs/aside``. ``durable`` says that the bytes are synced to
-        disk. ``digest`` is recorded only for accepted or unverified bytes. The record is written
-        before the rename, so that no crash leaves a file without a record. The caller holds the
-        dataset's lock. Raises CacheError or CacheFull.
+        A file that onefs did not download is never overwritten. If such a file is at the final
+        path, the new file is stored in ``.onefs/aside``. ``durable`` says that the bytes are synced
+        to disk. ``generation`` is the random text in the name of the partial file. ``digest`` is
+        recorded only for accepted or unverified bytes. The record is written before the rename, so
+        that no crash leaves a file without a record. The caller holds the dataset's lock. Raises
+        CacheError or CacheFull.
         """
         with disk_errors(self.root):
             final = self.final_path(place)
@@ -162,11 +165,11 @@ class Store(CacheFolder):
         return final
 
     def reinstate(self, dataset: Dataset, place: Place) -> Path | None:
-        """Publish a dataset's rejected bytes if they agree with the database now. Return the path.
+        """Move a dataset's rejected bytes to the final path if they agree with the database now.
 
-        Return None if no bytes were published. Rejected bytes agree now if the database was
-        corrected, or if another host rejected the bytes because of an older listing. The caller
-        holds the dataset's lock. Raises CacheError or CacheFull.
+        Return the final path. Return None if no bytes were moved. Rejected bytes agree now if the
+        database was corrected, or if another host rejected the bytes because of an older listing.
+        The caller holds the dataset's lock. Raises CacheError or CacheFull.
         """
         with disk_errors(self.root):
             record = self.records.get(dataset.id)

@@ -41,8 +41,8 @@ class UsageCounter:
 
     ``measure`` returns the number of bytes on the disk. ``shared`` is False if the cache folder is
     read-only, or if its file system has no locks. Then each process counts in memory, beginning
-    with the bytes measured at its start. Raises OSError. Raises CacheError if another process holds
-    the file's lock for more than 10 seconds, or if too many processes use the folder (see
+    with the bytes measured at its start. Raises OSError. Raises CacheError if another process locks
+    the file ``path`` for more than 10 seconds, or if too many processes use the folder (see
     MAX_PROCESSES).
     """
 
@@ -58,7 +58,7 @@ class UsageCounter:
         self._open()
 
     def reopen(self) -> None:
-        """Open the file again after the folder was deleted or its disk was unmounted."""
+        """Open the counter's file again after the cache folder was deleted or unmounted."""
         with self._lock:
             if self._fd >= 0:
                 close_lock_file(self._fd)

@@ -1,6 +1,6 @@
 """Times of last use, for eviction of the least recently used files.
 
-The time is the mtime of a dataset's record, or of the header of its partial file. So hosts that
+The time is the mtime of a complete file's record, or of a partial file's header file. So hosts that
 share a cache folder see the same times, and no other file is written.
 """
 
@@ -29,7 +29,7 @@ def note_use(path: str | os.PathLike[str], precision: float) -> None:
 def last_use(path: str | os.PathLike[str]) -> float:
     """Return when a dataset was last used, in seconds since the epoch.
 
-    ``path`` is the path of the dataset's record, or of the header of its partial file. Raises
-    OSError.
+    ``path`` is the path of the dataset's record, or of the header file of its partial file (see
+    ``blocks/block_map.py``). Raises OSError.
     """
     return os.stat(path).st_mtime

@@ -35,14 +35,18 @@ def algorithm_of(digest: str) -> str:
 
 
 def check_size(dataset: Dataset, size: int) -> ContentVerdict:
-    """Return the verdict on a size in bytes alone, before any byte is fetched or hashed."""
+    """Compare a size in bytes with the database. Return the verdict ``cached`` or ``bad``."""
     if dataset.size is not None and size != dataset.size:
         return ContentVerdict("bad", f"the database says {dataset.size} bytes, the file has {size}")
     return ContentVerdict("cached")
 
 
 def check_content(dataset: Dataset, size: int, digest: str) -> ContentVerdict:
-    """Return the verdict on a whole file by its size in bytes and its digest."""
+    """Compare the size in bytes and the digest of a whole file with the database.
+
+    Return the verdict ``cached`` or ``bad``. If the size is right and the database has no digest,
+    return ``unverified``.
+    """
     verdict = check_size(dataset, size)
     if not verdict.is_good:
         return verdict
@@ -64,10 +68,10 @@ def new_hash(dataset: Dataset) -> hashlib._Hash:
 def check_file(
     dataset: Dataset, path: Path, watch: Callable[[int], None] = lambda done: None
 ) -> ContentVerdict:
-    """Return the verdict on a file on disk.
+    """Compare the size and the digest of a file on disk with the database.
 
-    The file is hashed only if its size agrees with the database. ``watch`` is called with the
-    number of bytes read so far. Raises OSError.
+    Return the verdict of :func:`check_content`. The file is hashed only if its size agrees with the
+    database. ``watch`` is called with the number of bytes read so far. Raises OSError.
     """
     verdict = check_size(dataset, path.stat().st_size)
     if not verdict.is_good:

@@ -140,8 +140,8 @@ def _valid_at(
     """Return the time at which the tables were made, in seconds since the epoch.
 
     The time is at most ``now``, because the computer that made the tables may have a wrong clock or
-    another time zone. Return 1.0 for the tables of a release tag, so that any listing from Alyx
-    counts as newer.
+    another time zone. Return 1.0 for tables that contain only the datasets with a release tag, so
+    that any listing from Alyx counts as newer.
     """
     if sessions.is_partial or datasets.is_partial:
         return 1.0

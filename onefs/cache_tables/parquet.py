@@ -141,7 +141,7 @@ class ParquetTable:
 
     @property
     def is_partial(self) -> bool:
-        """Whether the table contains only the rows of a release tag, not of the whole database."""
+        """Whether the table has only the datasets with a release tag, not the whole database."""
         return bool(self._one_metadata.get("database_tags"))
 
     @property

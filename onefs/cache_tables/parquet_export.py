@@ -7,7 +7,7 @@ in the tree. qc is an ordered category.
 Rows that ONE could not find, or could not distinguish, are left out. These are sessions whose lab
 or subject is not the name of a folder, sessions with an invalid date or a number above 65535,
 sessions that share a folder, and datasets that share a path. If exactly one of the datasets that
-share a path is the default dataset, this dataset is exported.
+share a path is marked as the revision to use (``default_revision``), this dataset is exported.
 
 If the synced tables do not contain a size, the size is taken from the catalogue in the same folder.
 The catalogue has sizes from Alyx or from a file server (``onefs sync --sizes``). If the catalogue
@@ -105,7 +105,7 @@ class ExportResult:
 
 
 def export(source: Path, folder: Path) -> ExportResult:
-    """Write both tables into ``folder``, from ``source``, the SQLite file of a sync.
+    """Write the SQLite file ``source`` of a sync as ONE's two cache tables into ``folder``.
 
     Rows are streamed, so that memory does not grow with the number of datasets. When this function
     returns, the files are on the disk. Raises CacheFull if the disk is full, CacheError for other
@@ -211,8 +211,8 @@ class _Exporter:
         """Return the rows of a session's datasets that can be exported, each with its path.
 
         A row is left out if its path is also the path of a folder. If several rows have the same
-        path, all of these rows are left out. But if exactly one of these rows is the default
-        dataset, this row is kept.
+        path, all of these rows are left out. But if exactly one of these rows is marked as the
+        revision to use (``default_revision``), this row is kept.
         """
         paths = [self._path_of_row(row[2]) for row in rows]
         texts = [path.text for path in paths]
@@ -310,7 +310,7 @@ def _open_catalogue_beside(source: Path) -> sqlite3.Connection:
 def is_complete(facts: Mapping[str, str]) -> bool:
     """Whether cache tables contain the whole database. ``facts`` are the metadata of the tables.
 
-    Return False if the tables contain only the rows of a release tag.
+    Return False if the tables contain only the datasets with a release tag.
     """
     return facts.get("created") != "1.0"
 

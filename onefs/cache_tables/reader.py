@@ -104,7 +104,8 @@ class TablesReader(ForkAware):
     def created_at(self) -> float | None:
         """The time at which the tables were made, in seconds since the epoch.
 
-        None if there are no tables. 1.0 for the tables of a release tag.
+        None if there are no tables. 1.0 for tables that contain only the datasets with a release
+        tag, so that any listing from Alyx counts as newer.
         """
         created = self.fact("created")
         return float(created) if created else None
@@ -201,13 +202,14 @@ class TablesReader(ForkAware):
         return [(date, number, uuid_text(eid)) for _, date, number, eid in rows]
 
     def paths(self) -> list[tuple[int, str]]:
-        """Return the row number and the text of each path."""
+        """Return the row number and the text of each dataset path in the tables."""
         return self._fetch_rows("SELECT row, path FROM paths")
 
     def _session_rows_having(self, having: Sequence[Set[int]]) -> set[int]:
-        """Return the row numbers of the sessions that have a dataset for each set in ``having``.
+        """Return the row numbers of the sessions that match each set in ``having``.
 
-        See :meth:`find_sessions`. The datasets are scanned only once for all sets.
+        A set contains row numbers of paths. A session matches the set if the session has a dataset
+        at one of these paths. The datasets are scanned only once for all sets.
         """
         query = "SELECT session, path FROM datasets WHERE path IN (SELECT value FROM json_each(?))"
         pairs = self._fetch_rows(query, json.dumps(sorted(set[int]().union(*having))))
@@ -219,7 +221,7 @@ class TablesReader(ForkAware):
         return [str(row[0]) for row in self._fetch_rows(f"SELECT DISTINCT {column} FROM sessions")]
 
     def sessions_by_ref(self, ref: alf.Ref) -> list[Session]:
-        """Return the sessions that a ref names (subject, date and number), ordered by lab.
+        """Return the sessions with the subject, date and number in ``ref``, ordered by lab.
 
         There can be several sessions, because several labs may use the same subject nickname.
         """
@@ -391,7 +393,7 @@ def _decode_session(row: tuple[Any, ...]) -> Session:
 
 
 class PathParts(NamedTuple):
-    """The parts of a dataset's path."""
+    """The collection, revision and file name in a dataset's path."""
 
     collection: str
     revision: str
@@ -400,7 +402,7 @@ class PathParts(NamedTuple):
 
 @lru_cache(maxsize=8192)
 def split_path(path: str) -> PathParts:
-    """Split a dataset's path, relative to its session's folder, into its parts.
+    """Split a dataset's path inside the session's folder into collection, revision and file name.
 
     The revision is '' if the last folder of the path is not ``#revision#``.
     """

@@ -41,7 +41,7 @@ _END_RECORD_SEARCH_BYTES = (1 << 16) + 64
 
 
 class TablePair(NamedTuple):
-    """The paths of the two Parquet files that belong together."""
+    """The paths of a sessions table and of the datasets table that belongs to it."""
 
     sessions: Path
     datasets: Path

@@ -47,10 +47,11 @@ def build_in_child(
     origin: str = "",
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> BuildResult:
-    """Run :func:`onefs.cache_tables.build.build` in a child process.
+    """Convert two Parquet tables to the SQLite file ``target``, in a child process.
 
-    The parameters, the result and the errors are those of ``build``. Also raises CacheError if the
-    child fails, and UsageError if the tables need too much memory.
+    The child runs :func:`onefs.cache_tables.build.build`, which describes the parameters, the
+    result and the errors. Also raises CacheError if the child fails, and UsageError if the tables
+    need too much memory.
     """
     paths = {"sessions": sessions, "datasets": datasets, "target": target}
     options = {"facts": facts, "origin": origin}
@@ -58,10 +59,11 @@ def build_in_child(
 
 
 def export_in_child(source: Path, folder: Path) -> ExportResult:
-    """Run :func:`onefs.cache_tables.parquet_export.export` in a child process.
+    """Write the SQLite file ``source`` as two Parquet tables into ``folder``, in a child process.
 
-    The parameters, the result and the OnefsErrors are those of ``export``. Any other exception in
-    the child becomes a UsageError. Also raises CacheError if the child fails.
+    The child runs :func:`onefs.cache_tables.parquet_export.export`, which describes the result and
+    the errors of onefs. Any other exception in the child becomes a UsageError. Also raises
+    CacheError if the child fails.
     """
     paths = {"source": source, "folder": folder}
     return ExportResult(**_run_child("export", source, paths, {}, lambda done, total: None))
@@ -155,7 +157,7 @@ def _error_of_child(name: str, message: str) -> OnefsError:
 
 
 def main() -> None:
-    """Run the task that standard input contains, and write its result to standard output."""
+    """Read a task from standard input, run it, and write the task's result to standard output."""
     logging.basicConfig(level=logging.INFO, handlers=[_PipeLogHandler()])
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # the parent handles Ctrl-C
     signal.alarm(MAX_RUNTIME_SECONDS)  # ends this process even if the parent has died

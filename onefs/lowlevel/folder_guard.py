@@ -46,7 +46,7 @@ class FolderGuard:
         """Whether the path leads to the folder whose identity was recorded. Raises OSError.
 
         If :meth:`check_available` has found the disk unmounted before, and the folder is there
-        again, the log says so.
+        again, log that the folder is used again.
         """
         status = _stat_or_none(self._folder)
         same = status is not None and (status.st_dev, status.st_ino) == self._identity

@@ -34,7 +34,8 @@ _LAZILY_IMPORTED = frozenset(
 class ForkAware:
     """An object with state that two processes must not share.
 
-    The hooks must not raise, and must not wait after the time ``end``.
+    The three methods are called at each fork. The methods must not raise errors, and
+    ``before_fork`` must return before the time ``end``.
     """
 
     def before_fork(self, end: float) -> None:
@@ -63,7 +64,7 @@ _thread_state = threading.local()
 
 
 def register_fork_aware(member: ForkAware) -> None:
-    """Register ``member``, so that its hooks are called at each fork.
+    """Register ``member``, so that its methods are called at each fork (see ForkAware).
 
     The registration ends when no other reference to ``member`` exists.
     """
@@ -75,7 +76,7 @@ def open_lock_file(
     opener: Opener = open_private,
     flags: int = os.O_RDWR | os.O_CREAT,
 ) -> int:
-    """Open a lock file and return its descriptor. A forked child closes its copy at once.
+    """Open a lock file and return its descriptor. A forked child closes its copy of the descriptor.
 
     Close the descriptor with :func:`close_lock_file`. ``opener`` opens the file. Raises OSError.
     """
@@ -111,7 +112,8 @@ def close_lock_file(descriptor: int) -> None:
 def hold_lock_file(path: str | os.PathLike[str], opener: Opener = open_private) -> Iterator[int]:
     """Open a lock file, yield its descriptor, and close it at the end. Raises OSError.
 
-    A missing file is created. The locks that the caller has set on the file are freed at the end.
+    A missing file is created. The locks that the caller has set on the file are freed at the end of
+    the ``with`` block.
     """
     descriptor = open_lock_file(path, opener)
     try:
@@ -174,9 +176,9 @@ def _close_inherited_lock_files() -> None:
 
 
 def _is_open_as(descriptor: int, name: str) -> bool:
-    """Whether the descriptor belongs to the file ``name``.
+    """Whether the file that is open as ``descriptor`` has the name ``name``.
 
-    After the file is closed, the descriptor may be used again for another file.
+    If the lock file was closed, another file may be open as ``descriptor``.
     """
     try:
         target = os.readlink(f"/proc/self/fd/{descriptor}")

@@ -192,7 +192,8 @@ class ProgressDisplay:
 def _phase_line(phase: str, done: float, total: float, unit: str, columns: int) -> str:
     """Return the line for a phase, with a bar if the total is known.
 
-    If a line without a bar is too long, the beginning of the phase's name is left out.
+    If a line without a bar has more than ``columns`` characters, the beginning of the phase's name
+    is left out.
     """
     if total:
         figures = [f"{phase} {done:,.0f} of {total:,.0f} {unit}"]
@@ -214,10 +215,10 @@ def _file_line(done: int, size: int, name: str, columns: int) -> str:
 
 
 def _figures_line(done: float, total: float, figures: Sequence[str], columns: int) -> str:
-    """Return a line with the figures, and with the longest bar for which the line has space.
+    """Return a line with the texts ``figures``, after the longest bar that fits in the line.
 
-    If the figures do not fit, a shorter form of the figures is used. If the short figures do not
-    fit, figures at the end are left out.
+    ``figures`` are texts like "3 of 10 files". If the texts do not fit, shorter texts are used
+    ("3/10 files"). If these do not fit, texts at the end are left out.
     """
     short = [figure.replace(" of ", "/") for figure in figures]
     for shown in (figures, *(short[:count] for count in range(len(short), 0, -1))):

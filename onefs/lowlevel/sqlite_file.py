@@ -379,7 +379,7 @@ class SqliteFile(ForkAware):
                 time.sleep(_RETRY_PAUSE_SECONDS)
 
     def _move_aside(self, reason: str) -> None:
-        """Rename the file and its journals. The caller must hold the replacement lock."""
+        """Rename the file and its journals. The caller has called hold_replacement_lock."""
         aside = self._unused_name()
         for suffix in ("", "-wal", "-shm", "-journal"):
             part = self._path.with_name(self._path.name + suffix)
@@ -414,7 +414,7 @@ def _warn_once_about_network_disk(folder: Path, disk: str) -> None:
 def hold_replacement_lock(path: Path) -> Iterator[None]:
     """Keep other processes from replacing the file at ``path``, or moving it aside.
 
-    Continues without the lock if the lock cannot be acquired in time.
+    Continues without the lock if another process holds the lock for more than five seconds.
     """
     descriptor = None
     with suppress(OSError):

@@ -52,11 +52,11 @@ class SearchHit(NamedTuple):
 
 
 def search_alyx(alyx: AlyxClient, query: Query, limit: int | None) -> dict[str, Row]:
-    """Return the rows of the sessions that match every term, by eid, the latest session first.
+    """Return the rows of the sessions that match every term, the latest session first.
 
-    At most ``limit`` rows are returned. Raises UsageError if the query needs more than
-    MAX_QUERIES_PER_SEARCH requests, or if a request is too long. Also raises the errors of requests
-    to Alyx.
+    The rows are a dictionary by eid. At most ``limit`` rows are returned. Raises UsageError if the
+    query needs more than MAX_QUERIES_PER_SEARCH requests, or if a request is too long. Also raises
+    the errors of requests to Alyx.
     """
     try:
         rows, is_cut = _fetch_checked_rows(alyx, query, limit)
@@ -70,10 +70,10 @@ def search_alyx(alyx: AlyxClient, query: Query, limit: int | None) -> dict[str, 
 def _fetch_checked_rows(
     alyx: AlyxClient, query: Query, limit: int | None
 ) -> tuple[dict[str, Row], bool]:
-    """Return the rows for a search by eid, and whether Alyx may have more rows.
+    """Return the rows for a query, and whether Alyx may have more rows.
 
-    Rows that do not match the terms are removed. Alyx may have more rows if the answer to a request
-    has ``limit`` rows.
+    The rows are a dictionary by eid. Rows that do not match the terms are removed. Alyx may have
+    more rows if the answer to a request has ``limit`` rows.
     """
     branches = list(_branches(query))
     if len(branches) > MAX_QUERIES_PER_SEARCH:
@@ -100,9 +100,10 @@ def _fetch_checked_rows(
 def _fetch_branch(alyx: AlyxClient, branch: Mapping[str, str], limit: int | None) -> list[Row]:
     """Return the rows for one branch. A branch is the terms of one request (see :func:`_branches`).
 
-    In Alyx, a term that needs a join makes the filter for users wrong: users=a,b&project=p finds
-    sessions of only one of the two users (docs/ONE-SEMANTICS.md). So the term users and the terms
-    that need a join are requested separately. Raises UsageError if the request would be too long.
+    In Alyx, a term that needs an SQL join makes the filter ``users`` wrong: ``users=a,b&project=p``
+    finds sessions of only one of the two users (docs/ONE-SEMANTICS.md). So the term ``users`` and
+    the terms that need a join are sent in separate requests. Raises UsageError if the request would
+    be too long.
     """
     if len(urlencode(_alyx_parameters(branch))) > MAX_QUERY_CHARACTERS:
         raise UsageError("the search does not fit into a request: give fewer or shorter names")
@@ -151,9 +152,8 @@ def _alyx_parameters(branch: Mapping[str, str]) -> dict[str, str]:
 def _with_distinct_sessions(parameters: dict[str, str]) -> dict[str, str]:
     """Return the parameters, changed so that Alyx sends each session only once.
 
-    Without this change, pages would contain few different sessions. A session that is repeated on
-    the next page would also look like a sign of lost rows, because pages without an order repeat
-    some rows and lose others.
+    Without this change, a page of an answer could contain the same session many times. Also, a
+    session that occurs on two pages is treated as a sign that Alyx has lost other rows.
     """
     if "django" in parameters or _REPEATING_TERMS.isdisjoint(parameters):
         return parameters

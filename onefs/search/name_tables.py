@@ -62,10 +62,10 @@ class NameTables:
     def list_table(self, what: str) -> list[Row]:
         """Return the rows of the table ``what``, which is one of :data:`NAME_TABLES`.
 
-        The rows are at most an hour old, and newer than the last invalidation. While Alyx is
-        unreachable, return the stored rows of any age. If no rows are stored, return rows made from
-        the names in the catalogue. If the catalogue has no names, raises the error of the request
-        to Alyx.
+        The rows are at most an hour old. They are also newer than the last refresh (``onefs
+        refresh``). While Alyx is unreachable, return the stored rows of any age. If no rows are
+        stored, return rows made from the names in the catalogue. If the catalogue has no names,
+        raises the error of the request to Alyx.
         """
         endpoint, column = NAME_TABLES[what]
         try:
@@ -80,9 +80,9 @@ class NameTables:
     def _fetch_table(self, endpoint: str, column: str) -> list[Row]:
         """Return the rows of a table from Alyx, or the stored rows.
 
-        The stored rows are returned if they are at most an hour old and newer than the last
-        invalidation. While Alyx is unreachable, stored rows of any age are returned. Raises the
-        error of the request if no rows are stored.
+        The stored rows are returned if they are at most an hour old and newer than the last refresh
+        (``onefs refresh``). While Alyx is unreachable, stored rows of any age are returned. Raises
+        the error of the request if no rows are stored.
         """
         key = f"table/{endpoint}"
         stored = self._stored_rows(key)
@@ -104,7 +104,7 @@ class NameTables:
         return fetched_at >= invalidated_at and self._clock() - fetched_at < TABLE_TTL_SECONDS
 
     def _names_in_catalogue(self, what: str) -> list[str]:
-        """Return the names for one of :data:`NAME_TABLES`, from listings and cache tables.
+        """Return the names for the table ``what`` from the listings and cache tables.
 
         Return an empty list for users, because the catalogue has no names of users.
         """
@@ -157,7 +157,7 @@ class NameTables:
 
 
 def names_in_table(what: str, rows: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Return the names in rows of one of :data:`NAME_TABLES`, without duplicates, sorted."""
+    """Return the names in ``rows`` of the table ``what``, without duplicates, sorted."""
     return _names_in_column(rows, NAME_TABLES[what][1])
 
 

@@ -76,11 +76,14 @@ def suggest_names(
     query: Query,
     tables: Callable[[str], Sequence[str] | None] = lambda _: None,
 ) -> str:
-    """Return a suggestion for a search that found nothing. Return '' if there is no suggestion.
+    """Return a sentence about an unknown name in a search that found nothing.
+
+    The sentence suggests a similar name, if there is one. If a file name is the name of a dataset
+    type, the sentence says so. Return '' if all names are known.
 
     ``tables`` returns all names for a term. If ``tables`` returns None, the names in the catalogue
-    are used. The catalogue may not have all names. So the suggestion then names an unknown value
-    only if the catalogue has a similar name.
+    are used. The catalogue may lack names, so that in this case a name counts as unknown only if
+    the catalogue has a similar name.
     """
     for name, values in query.values:
         if name == "dataset_names":
@@ -122,7 +125,7 @@ def _is_visible_in(name: str, row: Mapping[str, Any]) -> bool:
 
 
 def _is_any_of(text: str, wanted: tuple[str, ...]) -> bool:
-    """Whether the text equals one of the names. Case is ignored, as in Alyx."""
+    """Whether ``text`` equals one of the names in ``wanted``. Case is ignored, as in Alyx."""
     return text.casefold() in map(str.casefold, wanted)
 
 

@@ -59,7 +59,7 @@ class FoundSessions:
         return [hit.row for hit in self.hits]
 
     def sessions(self) -> Iterator[Session]:
-        """Return the found sessions that have a folder."""
+        """Return the found sessions that have a folder: a lab, subject, date and number."""
         return (hit.session for hit in self.hits if hit.session.has_folder)
 
 
@@ -127,9 +127,9 @@ class SessionQueries(NameTables):
         self._database().drop_fact(f"search/{name}")
 
     def suggest_names(self, query: Query) -> str:
-        """Return a suggestion for a search that found nothing.
+        """Return a sentence about an unknown name in a search that found nothing.
 
-        Return '' if there is no suggestion.
+        The sentence suggests a similar name, if there is one. Return '' if all names are known.
         """
         return offline.suggest_names(self._database(), query, self._names_of_term)
 

@@ -40,7 +40,7 @@ _LOOKUP = re.compile(r"~?[a-zA-Z]\w*", re.ASCII)
 
 
 class MultipleValues(Enum):
-    """The meaning of several values for one term."""
+    """Whether a search term may have several values, and whether a session must have all."""
 
     #: the session must have all values; Alyx takes the values joined by commas
     ALL = "all"
@@ -66,7 +66,7 @@ class Term:
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """A parsed search: names of terms with their values, in the order of the vocabulary."""
+    """A parsed search: names of terms with their values, in the order of VOCABULARY."""
 
     values: tuple[tuple[str, tuple[str, ...]], ...]
     #: the largest number of sessions, if the query was written as text with a limit. Otherwise None
@@ -250,9 +250,9 @@ def _read_text(name: str, value: object) -> str:
 
 
 def _read_name(name: str, value: object) -> str:
-    """Return a name for a comma-separated list that is sent to Alyx.
+    """Return ``value`` as a text that can be an item of a comma-separated list for Alyx.
 
-    Raises UsageError if the name contains a comma or is invalid.
+    Raises UsageError if ``value`` contains a comma or is invalid.
     """
     text = _read_text(name, value)
     if "," in text:
@@ -402,7 +402,7 @@ ALIASES: Mapping[str, str] = {
 
 
 def parse_limit(limit: object) -> int | None:
-    """Return the largest number of sessions, or None for all sessions.
+    """Return ``limit``, the largest number of sessions to find, as an integer. None means all.
 
     Raises UsageError if ``limit`` is invalid.
     """
