@@ -20,9 +20,10 @@ GENERATION = 2
 def demo_identity(data: Path | None) -> str:
     """Return a name for the laboratory that stays the same across restarts and ports.
 
-    The name is ``demo-<digits>-<GENERATION>``. The digits are the first 12 hex digits of a sha1
-    hash. The hash is that of the data folder's real path. If ``data`` is None, the hash is that of
-    the word ``made``. Caches and databases of the demo have this name.
+    The name is ``demo-<digits>-<GENERATION>``. GENERATION is the number of times that the demo's
+    ids have been assigned so far. The digits are the first 12 hex digits of a sha1 hash. The
+    hash is that of the data folder's real path. If ``data`` is None, the hash is that of the word
+    ``made``. Caches and databases of the demo have this name.
     """
     source = b"made" if data is None else os.fsencode(os.path.realpath(data))
     return f"demo-{hashlib.sha1(source).hexdigest()[:12]}-{GENERATION}"

@@ -121,7 +121,7 @@ def dataset_record(identity: str, lab: str, relative_path: str, **columns: Any) 
 
     ``columns`` gives further columns. If a column is read from the path and is also in ``columns``,
     the value in ``columns`` is used. ``relative_path`` is ``subject/date/number/...``, as in the
-    file records.
+    rows of ``/files``.
     """
     collection, revision, name = split_path(relative_path.split("/", 3)[3])
     from_path = {

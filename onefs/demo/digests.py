@@ -72,8 +72,8 @@ class Digests:
     def has_changed(self, path: Path, stat: os.stat_result) -> bool:
         """Whether a file has changed since its md5 was stored.
 
-        For a file that was seen but not hashed yet, whether the file has changed since it was first
-        seen. False for a file that was never seen.
+        If the file was seen but not hashed yet, return whether it has changed since it was first
+        seen. Return False for a file that was never seen.
         """
         key = _key(path, stat)
         with self._lock:
@@ -83,8 +83,8 @@ class Digests:
     def _last_known(self, path: bytes) -> tuple[FileKey, str] | None:
         """Return the stored key and the stored md5 for a path.
 
-        The md5 is '' if the file was seen but not hashed yet. Return None if nothing is stored for
-        the path.
+        The key is the path, size, change times and inode of a file. The md5 is '' if the file was
+        seen but not hashed yet. Return None if nothing is stored for the path.
         """
         if path not in self._known and self._database is not None:
             with _ignore_database_errors("read"):
@@ -142,7 +142,8 @@ def md5_of(content: bytes) -> str:
 def _hash(key: FileKey, path: Path) -> str:
     """Return the md5 of a file, in hex digits.
 
-    Return '' if the file cannot be read, or if the file's version after the read is not ``key``.
+    Return '' if the file cannot be read, or if it has changed: after the read, its path, size,
+    change times and inode must still be those in ``key``.
     """
     digest = hashlib.md5(usedforsecurity=False)
     try:
@@ -174,7 +175,7 @@ def _connect(path: Path | None) -> sqlite3.Connection | None:
 
 @contextlib.contextmanager
 def _ignore_database_errors(action: str) -> Iterator[None]:
-    """Log an error of the database and continue, because the md5 sums can be computed again.
+    """Log an error of the SQLite file and continue, because md5 sums can be computed again.
 
     ``action`` is a word for the log message, such as ``read``.
     """

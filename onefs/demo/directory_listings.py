@@ -56,7 +56,7 @@ def _roots(source: Source) -> Iterable[tuple[str, list[str]]]:
 def _children(source: Source, repository: str, folder: list[str]) -> Iterable[str]:
     """Yield the names of the entries in a folder of one repository. A name may be repeated.
 
-    ``folder`` holds the parts of the folder's path, which starts with the subject.
+    ``folder`` holds the names in the folder's path, from the subject's folder on.
     """
     lab = repository.partition("_")[2]
     for session in source.sessions():
@@ -75,7 +75,7 @@ def _children(source: Source, repository: str, folder: list[str]) -> Iterable[st
 
 
 def _leads_to(session: SessionRecord, folder: list[str]) -> bool:
-    """Whether ``folder`` is the session's folder, or is above it or below it."""
+    """Whether ``folder`` is the session's folder, or a folder above or below this folder."""
     parents = [session.subject, session.start_time[:10]]
     if parents[: len(folder)] != folder[:2]:
         return False

@@ -37,7 +37,7 @@ Tables = Mapping[str, Sequence[Mapping[str, Any]]]
 
 
 class FolderLaboratory(Source):
-    """A Source that serves a folder. Sizes, dates and md5 sums are read from the files on disk.
+    """A laboratory (a ``Source``) made from a folder. Sizes, dates and md5 sums are those on disk.
 
     Ids are computed from the path relative to the folder, so that a restart serves the same
     laboratory. md5 sums are computed when a session's datasets are first listed. They are stored in
@@ -89,17 +89,17 @@ class FolderLaboratory(Source):
         self._run_in_thread(self._index_all)
 
     def tables(self) -> Tables:
-        """See :class:`onefs.demo.records.Source`."""
+        """Return the rows of each small table (see :class:`onefs.demo.records.Source`)."""
         self._current_scan()
         return self._tables
 
     def sessions(self) -> Sequence[SessionRecord]:
-        """See :class:`onefs.demo.records.Source`."""
+        """Return all sessions, latest first (see :class:`onefs.demo.records.Source`)."""
         self._current_scan()
         return self._sessions
 
     def datasets(self, eid: str) -> Sequence[DatasetRecord]:
-        """See :class:`onefs.demo.records.Source`."""
+        """Return a session's datasets (see :class:`onefs.demo.records.Source`)."""
         place = self._current_scan().places.get(eid)
         if place is None:
             return ()
@@ -109,7 +109,7 @@ class FolderLaboratory(Source):
         return [self._row(eid, place, file, newest) for file in files]
 
     def dataset(self, dataset_id: str) -> DatasetRecord | None:
-        """See :class:`onefs.demo.records.Source`.
+        """Return one dataset by its UUID (see :class:`onefs.demo.records.Source`).
 
         Lists the files of one session after another until the dataset is found. Only the files of
         the session that has the dataset are hashed.
@@ -121,7 +121,7 @@ class FolderLaboratory(Source):
         return None
 
     def file(self, path: str) -> Path | bytes | None:
-        """See :class:`onefs.demo.records.Source`."""
+        """Return the served file at ``path`` (see :class:`onefs.demo.records.Source`)."""
         labs = self._current_scan().labs
         for plain, uuid in alyx_rows.without_uuid(path):
             file = self._locate(labs, plain.split("/"))
@@ -185,7 +185,7 @@ class FolderLaboratory(Source):
         thread.join(SCAN_WAIT_SECONDS)
 
     def _publish(self) -> None:
-        """Replace the rows by new objects, so that the servers see that the rows have changed."""
+        """Replace the lists of sessions and tables, so that the servers notice new contents."""
         self._sessions: Sequence[SessionRecord] = list(self._scan.sessions)
         self._tables: Tables = self._make_tables()
 

@@ -50,7 +50,10 @@ class ScannedFile:
 
 
 class Scan:
-    """The sessions that ``root`` holds at the time of the scan. ``root`` is a real path."""
+    """The sessions in the folder ``root`` at the time of the scan.
+
+    ``root`` is a path without symbolic links.
+    """
 
     def __init__(self, root: str) -> None:
         #: lab -> the folder of its subjects

@@ -147,7 +147,9 @@ class _WsgiResponse(SimpleHandler):
     bytes_sent: int
 
     def finish_content(self) -> None:
-        """Send the headers of a response without body, and set ``complete``.
+        """Send the headers if the response has no body, and set ``complete``.
+
+        ``complete`` is True if the client can find the end of the response.
 
         This replaces wsgiref's own method, because that method would send ``Content-Length: 0`` for
         HEAD and for status 304.

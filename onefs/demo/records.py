@@ -117,7 +117,10 @@ class Source(Protocol):
         """Return one dataset by its UUID, or None for an unknown UUID."""
 
     def aggregates(self) -> Sequence[DatasetRecord]:
-        """Return the datasets that belong to no session. By default there are none."""
+        """Return the datasets that belong to no session.
+
+        A laboratory that does not replace this method has none.
+        """
         return ()
 
     def file(self, path: str) -> Path | bytes | None:

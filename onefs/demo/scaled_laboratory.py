@@ -38,7 +38,7 @@ _FIRST_DAY = date(2021, 1, 4)
 
 @dataclass(frozen=True, slots=True)
 class _PooledFile:
-    """A file in the pool, with its md5 in hex digits."""
+    """One of the prepared files that all added sessions share, with its md5 in hex digits."""
 
     content: bytes
     md5: str
@@ -70,31 +70,31 @@ class ScaledLaboratory:
         self.datasets = lru_cache(maxsize=256)(self._datasets)
 
     def tables(self) -> Mapping[str, Sequence[Mapping[str, Any]]]:
-        """See :class:`onefs.demo.records.Source`."""
+        """Return the rows of each small table (see :class:`onefs.demo.records.Source`)."""
         return self._tables
 
     def sessions(self) -> Sequence[SessionRecord]:
-        """See :class:`onefs.demo.records.Source`."""
+        """Return all sessions, latest first (see :class:`onefs.demo.records.Source`)."""
         return self._sessions
 
     def _datasets(self, eid: str) -> Sequence[DatasetRecord]:
-        """See :class:`onefs.demo.records.Source`."""
+        """Return a session's datasets (see :class:`onefs.demo.records.Source`)."""
         index = self._index.get(eid)
         if index is None:
             return self._synthetic.datasets(eid)
         return tuple(self._row(index, position) for position in range(len(self._paths)))
 
     def dataset(self, dataset_id: str) -> DatasetRecord | None:
-        """See :class:`onefs.demo.records.Source`."""
+        """Return one dataset by its UUID (see :class:`onefs.demo.records.Source`)."""
         place = self._find(dataset_id)
         return self._synthetic.dataset(dataset_id) if place is None else self._row(*place)
 
     def aggregates(self) -> Sequence[DatasetRecord]:
-        """See :class:`onefs.demo.records.Source`."""
+        """Return an empty sequence, because each dataset belongs to a session."""
         return ()
 
     def file(self, path: str) -> Path | bytes | None:
-        """See :class:`onefs.demo.records.Source`."""
+        """Return the served file at ``path`` (see :class:`onefs.demo.records.Source`)."""
         for plain, uuid in alyx_rows.without_uuid(path):
             place = self._find(uuid)
             if place is not None:
@@ -155,7 +155,9 @@ class ScaledLaboratory:
 
 
 def _make_pool() -> list[dict[str, _PooledFile]]:
-    """Return the sessions of the pool. A session is a dictionary of its files, by path.
+    """Return the sessions of the pool, whose files all added sessions share.
+
+    Each item is a dictionary of a session's files, by path inside the session.
 
     Each session has one probe.
     """
@@ -173,7 +175,7 @@ def _make_pool() -> list[dict[str, _PooledFile]]:
 def _dataset_paths(
     pool: Sequence[Mapping[str, _PooledFile]], datasets: int
 ) -> list[tuple[str, str]]:
-    """Return (path in the session, path in the pool) for each dataset of an added session.
+    """Return (path in the session, path of a pool file) for each dataset of an added session.
 
     Files outside probe folders come first, then the files of probe00, probe01 and so on.
     """

@@ -328,7 +328,7 @@ def mount_options(fsname: str, *, allow_other: bool) -> dict[str, Any]:
 
 
 def _modes_by_kind(umask: int) -> dict[NodeKind, int]:
-    """Return the file mode (``st_mode``) for each kind of node, without the bits in ``umask``.
+    """Return the file mode (``st_mode``) for each kind of entry, without the bits in ``umask``.
 
     ``umask`` does not change the mode of links.
     """

@@ -1,9 +1,10 @@
 """The registry of this user's mounts, used by ``onefs status`` and ``onefs umount``.
 
-Each mount has a record, which is a JSON file. The record is in the user's default state folder, and
-not in the folder given by ``--state-dir``, so that every command finds the record. If the default
-folder is not writable, the record is in the mount's own state folder. Commands search a mount's own
-state folder only if the environment variable ONEFS_STATE_DIR contains the path of this folder.
+Each mount has a record, which is a JSON file. The record is in the user's default state folder (the
+folder for onefs's databases and records), and not in the folder given by ``--state-dir``, so that
+every command finds the record. If the default folder is not writable, the record is in the mount's
+own state folder. Commands search a mount's own state folder only if the environment variable
+ONEFS_STATE_DIR contains the path of this folder.
 
 A record contains the host's name and the id of the host's boot, because several hosts may share a
 home folder. Records of other hosts are neither shown nor removed. Only the daemon writes the
@@ -345,7 +346,7 @@ def remove_record(mountpoint: str, folder: Path | None = None) -> None:
 def claim_mountpoint(
     mountpoint: str, folder: Path | None = None, state_dir: str = ""
 ) -> Iterator[None]:
-    """Prevent this user's other processes from mounting at ``mountpoint`` during the block.
+    """Prevent this user's other processes from mounting at ``mountpoint`` in the ``with`` block.
 
     Otherwise, two processes could mount at ``mountpoint``, and the later mount would hide the
     earlier mount. Raises :class:`MountError` immediately if another process has claimed the mount

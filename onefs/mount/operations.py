@@ -99,7 +99,7 @@ class Operations:
         return node
 
     def fgetattr(self, number: int) -> Node:
-        """Return the node that an open file had when it was opened.
+        """Return the node (the values of ``stat``) that an open file had when it was opened.
 
         The tree may have another node at the same path now.
         """

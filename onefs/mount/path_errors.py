@@ -92,7 +92,7 @@ class PathErrors:
 
     @contextmanager
     def record_outcome(self, path: str) -> Iterator[None]:
-        """Run the block, an operation on ``path``, and store the error that the block raises.
+        """Run the ``with`` block, an operation on ``path``, and store the error that it raises.
 
         The error is raised again. If the block succeeds, the stored error of ``path`` is dropped.
         """

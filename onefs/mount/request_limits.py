@@ -51,7 +51,7 @@ class WaitingReads:
 
     @contextmanager
     def hold_slot(self) -> Iterator[None]:
-        """Count one more waiting read during the block.
+        """Count one more waiting read during the ``with`` block.
 
         Raises :class:`Busy` if ``limit`` reads are already waiting.
         """

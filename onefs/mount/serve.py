@@ -230,7 +230,7 @@ def _raise_interrupt(number: int, _frame: FrameType | None) -> NoReturn:
 
 @contextmanager
 def _signals_handled_by(handler: Callable[[int, FrameType | None], object]) -> Iterator[None]:
-    """Call ``handler`` for the signals that end a mount (_END_SIGNALS), during the block.
+    """Call ``handler`` for the signals that end a mount (_END_SIGNALS), in the ``with`` block.
 
     The mount begins inside the block. libfuse keeps this handler, because libfuse does not replace
     existing signal handlers.

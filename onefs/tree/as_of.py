@@ -39,9 +39,9 @@ def latest_revision_as_of(versions: Iterable[Dataset], day: str) -> Dataset | No
 
 
 def layout_as_of(datasets: Iterable[Dataset], day: str) -> SessionLayout:
-    """Return the layout of a session as of ``day``.
+    """Return the folders and files of a session (its layout) as of ``day``.
 
-    The layout has each file once, without revision folders.
+    Each file is in the layout once, without revision folders.
     """
     listed = list(datasets)
     files: dict[tuple[str, str], list[Dataset]] = defaultdict(list)

@@ -1,4 +1,4 @@
-"""The services that all entries of a tree share, and the nodes of folders and datasets."""
+"""What all entries of a tree share, and the nodes (values of ``stat``) of folders and datasets."""
 
 from __future__ import annotations
 
@@ -22,7 +22,10 @@ from onefs.tree.variant import FULL_TREE, Variant
 
 @dataclass(frozen=True, slots=True)
 class TreeContext:
-    """The services that all entries of a tree share, and the variant that contains an entry."""
+    """The objects that all entries of a tree share, such as the catalogue and the caches.
+
+    ``variant`` and ``path_prefix`` are those of the variant of the tree that contains an entry.
+    """
 
     catalogue: Catalogue
     content: Content
@@ -42,9 +45,10 @@ class TreeContext:
 
 
 def dataset_node(context: TreeContext, dataset: Dataset, date: str) -> Node:
-    """Return the node of a dataset. ``date`` is the date of the dataset's session.
+    """Return the node (the values of ``stat``) of a dataset.
 
-    The node's size is None if the size is unknown. No request is sent.
+    ``date`` is the date of the dataset's session. The node's size is None if the size is unknown.
+    No request is sent.
     """
     size, identity = context.content.size_of(dataset), context.content.identity_of(dataset)
     mtime = file_mtime(dataset_day(date, dataset), identity)
@@ -52,21 +56,24 @@ def dataset_node(context: TreeContext, dataset: Dataset, date: str) -> Node:
 
 
 def session_folder_node(session: Session, folders: Folders = ()) -> Node:
-    """Return the node of the folder with the path ``folders`` below a session.
+    """Return the node (the values of ``stat``) of the folder at ``folders`` below a session.
 
-    The path is () for the session's own folder.
+    ``folders`` is () for the session's own folder.
     """
     ino = inode_of_path("folder", session.eid, *folders) if folders else inode_of_uuid(session.eid)
     return Node(NodeKind.DIRECTORY, ino, 0, session_mtime(session))
 
 
 def date_folder_node(place: Place) -> Node:
-    """Return the node of a date's folder. ``place`` is the folder's path from the lab on."""
+    """Return the node (the values of ``stat``) of a date's folder.
+
+    ``place`` is the folder's path from the lab on.
+    """
     return Node(NodeKind.DIRECTORY, inode_of_path("date", *place), 0, midnight(place[-1]))
 
 
 def undated_folder_node(context: TreeContext, *key: str) -> Node:
-    """Return the node of a folder that has no date.
+    """Return the node (the values of ``stat``) of a folder that has no date.
 
     The folder's modification time is the time at which the catalogue was created. ``key``
     identifies the folder, and decides the folder's inode number.

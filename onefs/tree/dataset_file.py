@@ -122,9 +122,10 @@ class DatasetFile(File):
         return self.dataset
 
     def _file_from_alyx(self) -> DatasetFile:
-        """Return the file from Alyx's own listing. Raises the errors of listing.
+        """Return the file from Alyx's own listing.
 
-        Raises NotFound if the file is no longer in Alyx's listing.
+        Raises NotFound if the file is no longer in Alyx's listing. Raises an error such as
+        Unreachable if the request fails.
         """
         entry = self.entry_from_alyx()
         if not isinstance(entry, DatasetFile):

@@ -13,6 +13,9 @@
     sessions.pqt, datasets.pqt          .rest -> a folder that can be written
     histology, cache ... -> the user's own folders
 
+A ref is ONE's short name of a session, such as ``2019-12-10_1_KS023``. A default dataset is the
+revision of a file that ONE loads by default.
+
 A program that lists folders from the root on finds only the paths in the first line, and the two
 tables. All other entries are not listed, but can be looked up by name. So programs that walk the
 tree terminate, and see each file once. Almost every name that is not listed begins with a dot, is a
@@ -57,7 +60,7 @@ class Folder(TreeEntry):
         raise NotImplementedError
 
     def children(self) -> list[tuple[str, Node]]:
-        """Return the names and nodes of the children that a listing of the folder shows.
+        """Return the names and nodes (values of ``stat``) of the children that the folder lists.
 
         Return [] if a subclass does not replace this method.
         """

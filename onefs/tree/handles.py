@@ -31,8 +31,8 @@ class FdHandle:
 class TextHandle(FdHandle):
     """An open file whose bytes are a generated text in memory.
 
-    Every handle needs a descriptor, so the text is in an anonymous file. The kernel must not keep
-    the file's pages, because the text may change between two openings.
+    Every open file needs a descriptor, so the text is in an anonymous file. The kernel must not
+    keep the file's pages, because the text may change between two openings.
     """
 
     def __init__(self, text: bytes) -> None:

@@ -3,8 +3,8 @@
 The tree's own inode numbers have 63 bits. A 32-bit program without large-file support gets
 EOVERFLOW for such numbers, and sees folders as empty. If the numbers were truncated to 32 bits, two
 files could have the same number. This would happen about once among 100,000 files. So each file
-gets the next free number. Numbers are stored in a SQLite file in the state folder, so that each
-file has the same number after a remount.
+gets the next free number. Numbers are stored in a SQLite file in the state folder (the folder
+for onefs's databases), so that each file has the same number after a remount.
 """
 
 from __future__ import annotations
@@ -185,9 +185,10 @@ class Inode32Tree:
         return _with_inode(node, number)
 
     def children(self, path: str) -> list[tuple[str, Node]]:
-        """Return the names and nodes of a folder's listed children, with 32-bit inode numbers.
+        """Return the names and nodes (values of ``stat``) of a folder's listed children.
 
-        Children that have no 32-bit number yet get new numbers, all in one transaction.
+        The nodes have 32-bit inode numbers. Children that have no 32-bit number yet get new
+        numbers, all in one transaction.
         """
         children = self._tree.children(path)
         numbers = self._numbers.get_or_assign([node.ino for _, node in children])

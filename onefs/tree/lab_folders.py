@@ -93,7 +93,7 @@ class SubjectFolder(Folder):
     def sessions_by_date(self) -> Mapping[str, Mapping[str, Session]]:
         """Return the subject's sessions by date, and then by the name of the number folder.
 
-        Raises the errors of listing.
+        Raises an error such as Unreachable if the listing fails.
         """
         context = self.context
         return load_subject_layout(context.catalogue, context.layouts, self.lab, self.subject)

@@ -44,12 +44,13 @@ _MAX_CACHED_FOLDERS = 1024
 class LaboratoryTree:
     """The tree of a laboratory's sessions and datasets (``onefs.tree.nodes.Tree``). Thread-safe.
 
-    ``catalogue`` lists the sessions and datasets, and ``content`` has their bytes. ``url`` is the
-    database's address, shown as an extended attribute of the root. ``deadline`` is the longest wait
-    for a size from a file server, in seconds. ``variant`` is what the root shows: the full tree,
-    the tree as of a day, or the flat tree. ``rest`` is the folder that contains the targets of the
-    link ``.rest``. If ``rest`` is None, there is no link ``.rest``. ``user_folders`` has the links
-    to the folders that users' code writes to; None means that there are no such links.
+    ``catalogue`` lists the sessions and datasets, and ``content`` opens the datasets. ``url`` is
+    the database's address, shown as an extended attribute of the root. ``deadline`` is the longest
+    wait for a size from a file server, in seconds. ``variant`` is what the root shows: the full
+    tree, the tree as of a day, or the flat tree. ``rest`` is a folder outside of the tree. The link
+    ``.rest`` leads each process to its own folder in ``rest``. If ``rest`` is None, there is no
+    link ``.rest``. ``user_folders`` has the links to the folders that users' code writes to. If
+    ``user_folders`` is None, there are no such links.
     """
 
     def __init__(
@@ -140,7 +141,8 @@ class LaboratoryTree:
     def session_at(self, path: str) -> Session:
         """Return the session whose folder is at ``path``, a path from the root of the tree.
 
-        Raises NotFound if ``path`` is not the folder of a session. Raises the errors of listing.
+        Raises NotFound if ``path`` is not the folder of a session. Raises an error such as
+        Unreachable if a listing fails.
         """
         entry = self._resolve(path)
         if not isinstance(entry, SessionFolder) or entry.folders:
@@ -152,7 +154,8 @@ class LaboratoryTree:
 
         ``pattern`` is a path, a path with wildcards, or ``dataset:<uuid>`` for the dataset with
         that UUID. Each dataset is yielded once, together with its path in ONE's layout, from the
-        lab on. Raises NotFound if no path matches. Raises the errors of listing.
+        lab on. Raises NotFound if no path matches. Raises an error such as Unreachable if a
+        listing fails.
         """
         if pattern.startswith(DATASET_PREFIX):
             yield self._find_dataset_by_id(pattern.removeprefix(DATASET_PREFIX))
@@ -168,8 +171,8 @@ class LaboratoryTree:
     def _find_dataset_by_id(self, dataset_id: str) -> tuple[Dataset, Place]:
         """Return the dataset with a UUID, and its path in ONE's layout.
 
-        Raises NotFound if Alyx has no such dataset, or if the dataset is on no server. Raises the
-        errors of listing the dataset's session.
+        Raises NotFound if Alyx has no such dataset, or if the dataset is on no server. Raises an
+        error such as Unreachable if a request to Alyx fails.
         """
         catalogue = self._context.catalogue
         eid = self._context.searches.queries.session_of_dataset(dataset_id)
@@ -228,7 +231,7 @@ class _FolderCache:
 
 
 def _with_variant_inode(variant: Variant, node: Node) -> Node:
-    """Return a node with the inode number that the node has in a variant of the tree.
+    """Return a node (the values of ``stat``) with its inode number in a variant of the tree.
 
     ``node`` has the inode number in the full tree. Each variant has other numbers, for two reasons.
     Two variants may show different bytes at one path. And ``diff -r`` does not compare two folders

@@ -70,8 +70,9 @@ def session_layout(
     """Return the folders and files of a session's datasets.
 
     If two datasets would have the same path, digits of the UUID are added to one of the two names.
-    The default dataset keeps the plain name. If both datasets are defaults, or if both are not
-    defaults, the first dataset keeps the plain name. ``folder_of`` returns the folder of a dataset.
+    A dataset that Alyx flags as default keeps the plain name. If both datasets are flagged, or if
+    neither is flagged, the first dataset keeps the plain name. ``folder_of`` returns the folder of
+    a dataset.
     """
     files: dict[Folders, list[Dataset]] = defaultdict(list)
     for dataset in datasets:
@@ -114,7 +115,7 @@ def default_revision_of(datasets: Iterable[Dataset]) -> Dataset | None:
 
 
 def flat_layout(layout: SessionLayout) -> SessionLayout:
-    """Return a layout with the default datasets of a session, all in the session's own folder.
+    """Return a layout with the default revision of each file, all in the session's own folder.
 
     A file is left out if a file with the same name is in another collection. A file is also left
     out if two of its revisions are flagged as default.
@@ -137,7 +138,11 @@ def flat_layout(layout: SessionLayout) -> SessionLayout:
 
 
 def paths_of_name(layout: SessionLayout, name: str) -> list[Folders]:
-    """Return the paths of all default datasets in a session that have the file name ``name``."""
+    """Return the paths at which a session has files named ``name``.
+
+    For each collection, only the path of the file's default revision is returned. If several
+    revisions are flagged as default, the paths of all these revisions are returned.
+    """
     collections: dict[str, list[tuple[Folders, Dataset]]] = defaultdict(list)
     for folder, children in layout.folders.items():
         dataset = children.get(name)

@@ -18,7 +18,10 @@ MAX_CACHED_ROWS = 20_000
 
 
 class LayoutCache:
-    """A cache of the layouts that were built from listings, by key. Thread-safe."""
+    """A cache of layouts: the names of folders and files that were made from a listing.
+
+    Thread-safe.
+    """
 
     def __init__(self) -> None:
         self._lock = Lock()

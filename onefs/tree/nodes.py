@@ -1,4 +1,6 @@
-"""The interface between a tree and the mount that shows the tree: nodes, handles, and the tree.
+"""The interface between a tree and the mount that shows the tree.
+
+Its types are nodes (the values that ``stat`` shows), handles (open files), and the tree itself.
 
 The mount uses only these types of the tree. If a method raises an error from ``onefs.errors``, the
 file operation fails with the error's ``errno``.
@@ -74,15 +76,16 @@ class Tree(Protocol):
     """A read-only tree. Paths begin with ``/``, and are decoded by ``os.fsdecode``."""
 
     def node(self, path: str) -> Node:
-        """Return the node of ``path``. Raises NotFound if ``path`` does not exist.
+        """Return the node (the values of ``stat``) of ``path``.
 
-        May wait for listings of folders, and for the size of a dataset.
+        May wait for listings of folders, and for the size of a dataset. Raises NotFound if ``path``
+        does not exist.
         """
 
     def children(self, path: str) -> list[tuple[str, Node]]:
-        """Return the names and nodes of a folder's listed children, always in the same order.
+        """Return the names and nodes (values of ``stat``) of a folder's listed children.
 
-        ``.`` and ``..`` are left out.
+        The order is always the same. ``.`` and ``..`` are left out.
         """
 
     def target(self, path: str, caller: int = 0, user: int | None = None) -> str:

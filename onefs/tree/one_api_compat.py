@@ -26,7 +26,7 @@ class OneApiFolder:
     """The two cache tables and the link ``.rest`` of one mount. Thread-safe.
 
     ``onefs sync`` may replace a table that is open. Then the table's path shows the old table until
-    the last handle of the old table is closed. Datasets are treated in the same way (see
+    no program has the old table open. Datasets are treated in the same way (see
     ``onefs.tree.open_files``).
     """
 

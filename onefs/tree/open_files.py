@@ -1,4 +1,7 @@
-"""Pin open datasets: a path shows the same dataset until the last handle at the path is closed.
+"""The datasets that are open: a path shows the same dataset until no program has it open.
+
+An open dataset is called pinned here, and an open file is called a handle. (This is not the pin
+that protects files from eviction.)
 
 The kernel has only one size and one set of cached pages for each path. If Alyx replaces an open
 dataset, all programs still see the old dataset at the path. When the last handle is closed, the
@@ -27,7 +30,7 @@ KERNEL_CACHE_SECONDS = 65.0
 
 @dataclass(slots=True)
 class _PinnedDataset:
-    """An open dataset, and the number of handles that are open at its path."""
+    """An open dataset, and the number of open files (handles) at its path."""
 
     dataset: Dataset
     handles: int = 0
@@ -49,8 +52,8 @@ class OpenFiles:
     def effective_dataset(self, dataset: Dataset, place: Place) -> Dataset:
         """Return the dataset that is shown at the path ``place``.
 
-        ``dataset`` is the dataset that the listing has at this path. If another dataset is pinned
-        at the path, return the pinned dataset. Otherwise return ``dataset``.
+        ``dataset`` is the dataset that the listing has at this path. If programs have another
+        dataset open at the path, return the open dataset. Otherwise return ``dataset``.
         """
         pinned = self._pinned.get(place) if self._pinned else None
         if pinned is None or is_same_content(pinned.dataset, dataset):
@@ -59,16 +62,16 @@ class OpenFiles:
         return pinned.dataset
 
     def has_pinned(self) -> bool:
-        """Whether a dataset is pinned at any path, so that a path may differ from the listing."""
+        """Whether any dataset is open, so that its path may differ from the listing."""
         return bool(self._pinned)
 
     def is_replaced(self, place: Place) -> bool:
-        """Whether the listing has another dataset than the dataset that is pinned at a path."""
+        """Whether the listing now has another dataset than the one that is open at a path."""
         pinned = self._pinned.get(place)
         return pinned is not None and pinned.replaced
 
     def pin(self, dataset: Dataset, place: Place) -> Dataset:
-        """Count a new handle at a path, and return the dataset that the handle must read.
+        """Count one more open file at a path, and return the dataset that must be read from it.
 
         Raises OSError (ESTALE) if the kernel may still have the size of a replaced dataset. Then
         the kernel looks up the path again, and repeats the opening, which succeeds.
@@ -83,9 +86,9 @@ class OpenFiles:
             return pinned.dataset
 
     def unpin(self, place: Place) -> None:
-        """Record that a handle at a path was closed.
+        """Record that an open file at a path was closed.
 
-        After the last handle was closed, the path shows the dataset of the listing.
+        After the last open file at the path was closed, the path shows the dataset of the listing.
         """
         with self._lock:
             pinned = self._pinned[place]
@@ -99,8 +102,9 @@ class OpenFiles:
     def listing_changed(self, place: Place, before: SessionLayout, after: SessionLayout) -> None:
         """Record that the layout of the folder ``place`` has changed from ``before`` to ``after``.
 
-        For each file whose bytes have changed, the kernel's caches are invalidated. If the file is
-        open, this is done when the file's last handle is closed. Otherwise it is done at once.
+        For each file whose bytes have changed, the kernel's caches are invalidated. If programs
+        have the file open, this is done when the last of them has closed the file. Otherwise it is
+        done at once.
         """
         with self._lock:
             for inner in _replaced_paths(before, after):
@@ -138,7 +142,7 @@ class OpenFiles:
 
 
 class PinnedHandle:
-    """A handle that pins the dataset at its path (see ``onefs.tree.nodes.Handle``)."""
+    """An open file (see ``onefs.tree.nodes.Handle``) at whose path the dataset stays the same."""
 
     __slots__ = ("_handle", "_open_files", "_place", "keep_cache", "size", "try_fd", "wait_fd")
 
@@ -153,7 +157,7 @@ class PinnedHandle:
         self.wait_fd = handle.wait_fd
 
     def close(self) -> None:
-        """Close the handle and unpin the dataset."""
+        """Close the file, and count one open file less at its path."""
         self._handle.close()
         self._open_files.unpin(self._place)
 

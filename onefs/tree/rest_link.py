@@ -3,8 +3,8 @@
 Each process gets its own folder, because ONE-api cannot share a folder between processes. ONE-api
 writes a response in place, and removes a response that another process has only half written. If
 two processes remove the same file, the later process ends with FileNotFoundError. Hosts and
-containers may share the state folder, so the name of a process's folder is
-``<pid>-<pid namespace>``.
+containers may share the state folder (the folder for onefs's databases and for these folders), so
+the name of a process's folder is ``<pid>-<pid namespace>``.
 """
 
 from __future__ import annotations

@@ -125,7 +125,8 @@ class RootFolder(Folder):
 def _variant_root(context: TreeContext, variant: Variant, *folders: str) -> RootFolder:
     """Return the root of ``variant``.
 
-    The returned folder is at the path ``folders`` below the root that has the context ``context``.
+    ``context`` is the context of another root, and ``folders`` is the path from that root to the
+    returned root.
     """
     prefix = (*context.path_prefix, *folders)
     return RootFolder(replace(context, variant=variant, path_prefix=prefix))

@@ -2,9 +2,10 @@
 
 For example, the folder ``.search/users=olivier&date_range=2018-08-24,2018-08-24/`` contains a link
 for each session that the search finds, and two text files, ``.eids`` and ``.paths``. The name of a
-link is the session's ref. When the folder is looked up, its name is parsed, but no search runs. The
-search runs when the folder is listed, or when an entry in the folder is looked up. ``.search``
-itself lists the saved searches.
+link is the session's ref, such as ``2018-08-24_1_clns0730``. A mark is added to the name if two of
+the sessions have the same ref. When the folder is looked up, its name is parsed, but no search
+runs. The search runs when the folder is listed, or when an entry in the folder is looked up.
+``.search`` itself lists the saved searches.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ class SearchTextFile(File):
     lines: Callable[[], tuple[str, ...]]
 
     def listed_node(self) -> Node:
-        """Return the node of this file for a listing of the folder.
+        """Return the node (the values of ``stat``) of this file, for a listing of the folder.
 
         The node's size is None, because the size is unknown until the lines are computed.
         """

@@ -138,9 +138,9 @@ class SessionFolder(Folder):
         return (*self.place, *layout.canonical_paths.get(dataset.id, default))
 
     def _listed_file_node(self, name: str, dataset: Dataset) -> Node:
-        """Return the node of a file for a listing of this folder. Sends no request.
+        """Return the node (the values of ``stat``) of a file, for a listing of this folder.
 
-        The node's size is None if the size is unknown.
+        Sends no request. The node's size is None if the size is unknown.
         """
         open_files = self.context.open_files
         if open_files.has_pinned():

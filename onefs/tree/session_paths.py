@@ -19,8 +19,8 @@ def session_path(catalogue: Catalogue, layouts: LayoutCache, session: Session) -
     """Return the path of a session's folder from the lab on.
 
     All sessions of the subject are listed, because another session may have the same date and
-    number. In this case, digits of the eid are added to one of the two folder names. Raises the
-    errors of listing.
+    number. In this case, digits of the eid are added to one of the two folder names. Raises an
+    error such as Unreachable if the listing fails.
     """
     catalogue.note_session(session)
     layout = load_subject_layout(catalogue, layouts, session.lab, session.subject)
@@ -51,8 +51,9 @@ def session_paths_or_cached(
     """Return the paths of the sessions' folders by eid, in the order of ``sessions``.
 
     Each path is the path that :func:`session_path_or_cached` returns. ``has_complete_numbers`` must
-    be True only if ``sessions`` contain, for each subject, date and number, all sessions or none.
-    Then the paths are computed from ``sessions`` alone, and no other sessions are listed.
+    be True only if no session outside of ``sessions`` has the same subject, date and number as one
+    of ``sessions``. If it is True, the paths are computed from ``sessions`` alone, and no other
+    sessions are listed.
     """
     if not has_complete_numbers:
         return {each.eid: session_path_or_cached(catalogue, layouts, each) for each in sessions}
@@ -76,7 +77,10 @@ def session_path_among(session: Session, others: Iterable[Session]) -> Place:
 def load_subject_layout(
     catalogue: Catalogue, layouts: LayoutCache, lab: str, subject: str
 ) -> SubjectLayout:
-    """Return the date and number folders of a subject. Raises the errors of listing."""
+    """Return the date and number folders of a subject.
+
+    Raises an error such as Unreachable if the listing fails.
+    """
     listing = catalogue.sessions(lab, subject)
     return layouts.get_or_build(f"subject/{lab}/{subject}", listing, subject_layout)
 
@@ -86,7 +90,7 @@ def load_session_layout(
 ) -> SessionLayout:
     """Return the folders and files of a session, as a variant of the tree shows them.
 
-    Raises the errors of listing.
+    Raises an error such as Unreachable if the listing fails.
     """
     listing = catalogue.datasets(session)
     return layouts.get_or_build(f"content/{session.eid}@{variant}", listing, variant.build_layout)

@@ -128,9 +128,9 @@ class SizeLookup:
     def _raise_recent_failure(self, dataset: Dataset) -> None:
         """Raise the error of a recent request if the request was for the size of this dataset.
 
-        If a file server did not answer a recent request for any size, raise the error of that
-        request. So a program waits for an unreachable server once, and not once for each file. Do
-        nothing if there is no recent error.
+        If a recent request for the size of another dataset got no answer from a file server, also
+        raise the error of that request. So a program waits for an unreachable server once, and not
+        once for each file. Do nothing if there is no recent error.
         """
         self._failures.raise_failure(None)
         self._failures.raise_failure(dataset)

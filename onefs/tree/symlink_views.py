@@ -1,6 +1,7 @@
 """The folders ``.by-eid`` and ``.by-ref``: symbolic links to sessions, named by eid or by ref.
 
-A listing of these folders is empty, but each link can be looked up.
+A ref is ONE's short name of a session, such as ``2019-12-10_1_KS023``. A listing of these folders
+is empty, but each link can be looked up.
 """
 
 from __future__ import annotations
@@ -52,7 +53,7 @@ class ByEidFolder(Folder):
 
 @dataclass(frozen=True, slots=True)
 class ByRefFolder(Folder):
-    """The folder ``.by-ref``. It contains a link for every valid ref.
+    """The folder ``.by-ref``. It contains a link for every valid ref (``2019-12-10_1_KS023``).
 
     A link exists even if no session has the ref. The session is looked up when the link is read.
     """

@@ -4,7 +4,7 @@ All variants have the same folders from the lab down to the session. Their roots
 
     <lab>/...                       the full tree
     .as-of/<day>/<lab>/...          the revisions of that day
-    .flat/<lab>/...                 default datasets, each in its session's own folder
+    .flat/<lab>/...                 the default revisions, each in its session's own folder
     .as-of/<day>/.flat/<lab>/...    the revisions of that day, each in its session's own folder
 
 Only the full tree and the tree as of a day contain other variants.
@@ -27,7 +27,7 @@ FLAT = ".flat"
 class Variant:
     """One variant of the tree: the full tree, the tree as of a day, or the flat tree.
 
-    The flat tree exists for all revisions and for each day.
+    There is one flat tree of the default revisions, and a flat tree for each day.
     """
 
     #: the day whose revisions are shown, each at its path without revision; '' for all revisions
@@ -77,8 +77,8 @@ def split_variant(parts: Sequence[str]) -> tuple[Variant, Folders]:
 def variant_of_path(parts: Sequence[str]) -> Variant:
     """Return the variant that contains a session. ``parts`` are the names in the session's path.
 
-    The path may begin at the root of the tree, or at any folder above the root. Return the full
-    tree if the path contains no other variant.
+    The path may begin at the root of the tree, or at any folder above the mount point, as in
+    ``home/me/mount/.flat/lab/...``. Return the full tree if the path contains no other variant.
     """
     for at, part in enumerate(parts):
         if part in (AS_OF, FLAT):

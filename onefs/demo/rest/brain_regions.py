@@ -18,9 +18,11 @@ _ALIGNED = "Ephys aligned histology track"
 
 
 def insertions_in(db: DemoDatabase, name: str, value: str) -> frozenset[str]:
-    """Return the ids of the insertions that have a channel in the regions of an ``atlas_`` filter.
+    """Return the ids of the insertions that have a channel in the regions that a filter selects.
 
-    Regions below these regions are included. Raises ApiError for a value that Alyx refuses."""
+    The filter has the name ``name``, such as ``atlas_acronym``, and the text ``value``. Regions
+    below these regions are included. Raises ApiError for a value that Alyx refuses.
+    """
     keys = _below(db, _named(db, name, value))
     if not keys:
         return frozenset()
@@ -69,9 +71,9 @@ def _one(db: DemoDatabase, text: str) -> Row:
 
 
 def _named(db: DemoDatabase, name: str, value: str) -> list[int]:
-    """Return the ids of the regions that match an ``atlas_`` filter.
+    """Return the ids of the regions that the filter ``name``, such as ``atlas_acronym``, selects.
 
-    Regions below these regions are not included.
+    ``value`` is the text of the filter. Regions below these regions are not included.
     """
     rows = db.table("brain-regions")
     if name == "atlas_id":

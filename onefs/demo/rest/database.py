@@ -1,4 +1,4 @@
-"""The rows of a Source, with indexes for fast queries."""
+"""The rows of a laboratory, with indexes for fast queries."""
 
 from __future__ import annotations
 
@@ -20,7 +20,10 @@ _KEYS = {
 
 
 class DemoDatabase:
-    """A Source with indexes of its small tables and sessions. Datasets are not indexed."""
+    """The rows of a laboratory, with indexes of its small tables and sessions.
+
+    Datasets are not indexed.
+    """
 
     def __init__(self, source: Source, data_url: str) -> None:
         self._source = source
@@ -97,7 +100,7 @@ class DemoDatabase:
         return None if eid is None else self._by_eid.get(eid)
 
     def sessions_of_subject(self, nickname: str) -> Sequence[SessionRecord]:
-        """Return the sessions of all subjects with a nickname. Upper and lower case are equal."""
+        """Return the sessions of all subjects named ``nickname``, in upper or lower case."""
         return self._by_subject.get(nickname.casefold(), ())
 
     def sessions_of_lab(self, lab: str) -> Sequence[SessionRecord]:

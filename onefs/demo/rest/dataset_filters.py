@@ -26,7 +26,7 @@ from onefs.demo.rest.model_fields import File
 
 
 def select_datasets(db: DemoDatabase, args: Mapping[str, str]) -> list[DatasetRecord]:
-    """Return the datasets that match ``args``.
+    """Return the datasets that match ``args``, the filters of a request.
 
     Sessions are selected first, with an index if there is one, so that only the datasets of these
     sessions are listed. Raises ApiError for a value that Alyx refuses.
@@ -51,18 +51,20 @@ def select_datasets(db: DemoDatabase, args: Mapping[str, str]) -> list[DatasetRe
 
 
 def _if_any(test: Test, *, excluded: bool = False) -> Test:
-    """Return ``test`` as a test of a session or of None. The test is False for None.
+    """Return ``test``, changed so that it also accepts None (no session) as its argument.
 
-    If ``excluded`` is True, the test is inverted. The inverted test is True for None.
+    The changed test returns False for None. If ``excluded`` is True, its results are inverted, so
+    that it returns True for None.
     """
     return lambda session: (session is not None and test(session)) is not excluded
 
 
 def _lookup_of_session(lookup: DjangoLookup) -> DjangoLookup | None:
-    """Convert a look-up of datasets that starts with ``session`` to a look-up of sessions.
+    """Convert a look-up that selects datasets by their session to a look-up of sessions.
 
-    The look-up of sessions is faster, because it lists no datasets. Return None for any other
-    look-up of datasets.
+    For example, ``session__lab__name`` becomes ``lab__name``. The look-up of sessions is faster,
+    because it lists no datasets. Return None for ``session__isnull``, and for a look-up that does
+    not start with ``session``.
     """
     head, _, rest = lookup.path.partition("__")
     if head != "session" or rest == "isnull":
@@ -98,10 +100,11 @@ def _candidates(
 def _sessions(
     db: DemoDatabase, args: Mapping[str, str], lookups: Sequence[DjangoLookup]
 ) -> Sequence[SessionRecord]:
-    """Return the sessions in which the datasets for ``args`` can be found.
+    """Return the sessions to search for the datasets that match ``args`` and ``lookups``.
 
-    If ``args`` names a session, subject or lab, an index gives these sessions. Otherwise return all
-    sessions. Raises ApiError for an unknown session.
+    If ``args`` names a session, subject or lab, or ``lookups`` name sessions by id, return only the
+    sessions that an index finds for these names. Otherwise return all sessions. Raises ApiError if
+    the session in ``args`` is unknown.
     """
     if "session" in args:
         session = db.session(query_values.key("session", args["session"]))
@@ -119,9 +122,10 @@ def _sessions(
 
 
 def _keys_of(lookups: Sequence[DjangoLookup], paths: Sequence[str]) -> list[str] | None:
-    """Return the distinct keys in the first look-up whose path is in ``paths``.
+    """Return the ids that are the value of the first look-up whose path is in ``paths``.
 
-    Return None if no look-up has a path in ``paths``. Look-ups that start with ``~`` are ignored.
+    The value is one id or a list of ids; each id is returned once. Return None if no look-up has a
+    path in ``paths``. Look-ups that start with ``~`` are ignored.
     """
     for lookup in lookups:
         if lookup.excluded or lookup.path.removesuffix("__in") not in paths:
@@ -137,7 +141,7 @@ def _keys_of(lookups: Sequence[DjangoLookup], paths: Sequence[str]) -> list[str]
 def _flag(db: DemoDatabase, name: str, value: str) -> Test:
     """Return the test for a filter that is true or false, such as ``public``.
 
-    With true, the dataset's number ``name`` must not be 0. With false, the number must be 0.
+    With true, the dataset's column ``name``, a number, must not be 0. With false, it must be 0.
     """
     flag = query_values.boolean(name, value)
     return accept_all if flag is None else lambda dataset: bool(getattr(dataset, name)) is flag
@@ -232,7 +236,10 @@ FILE_FILTERS = (*_FILE_FILTERS, "dataset", "lab", "django")
 
 
 def select_files(db: DemoDatabase, args: Mapping[str, str]) -> list[File]:
-    """Return a pair (dataset, file record) for each file record that matches ``args``."""
+    """Return a pair (dataset, file record) for each file record that matches ``args``.
+
+    ``args`` are the filters of a request.
+    """
     tests = filter_tests(db, _FILE_FILTERS, args) + django_tests(db, "file", args)
     files = ((d, record) for d in _datasets_of_files(db, args) for record in d.file_records)
     return [file for file in files if all(test(file) for test in tests)]

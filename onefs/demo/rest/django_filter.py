@@ -25,7 +25,7 @@ _CLOSING = {"[": "]", "(": ")"}
 
 @dataclass(frozen=True, slots=True)
 class DjangoLookup:
-    """A look-up with its value.
+    """One condition of a filter, such as ``lab__name,mylab``: a look-up's path, and its value.
 
     If ``excluded`` is True, a row must not fulfil the look-up.
     """
@@ -36,7 +36,7 @@ class DjangoLookup:
 
     @property
     def field(self) -> str:
-        """Return the first field of the path."""
+        """Return the first field of the look-up's path, such as ``lab`` of ``lab__name``."""
         return self.path.split("__")[0]
 
 
@@ -58,7 +58,7 @@ def read_lookups(text: str) -> list[DjangoLookup]:
 
 
 def django_test(db: DemoDatabase, model: str, lookup: DjangoLookup) -> Test:
-    """Return the test that a row of ``model`` fulfils ``lookup``."""
+    """Return a function that tests whether a row of the table ``model`` fulfils ``lookup``."""
     test = lookup_test(db, model, lookup.path, lookup.value)
     return (lambda row: not test(row)) if lookup.excluded else test
 

@@ -1,4 +1,4 @@
-"""Views (one route each) and endpoints (a list of rows, and the detail of each row)."""
+"""Views (one route each) and endpoints (two views: a list of rows, and each row's detail)."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class View:
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """A list of rows, and the detail of each row."""
+    """An endpoint of Alyx: its list of rows, and the full JSON of each row (the row's detail)."""
 
     #: the path without the slash at the start
     name: str

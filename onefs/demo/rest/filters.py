@@ -60,7 +60,7 @@ def never(db: DemoDatabase, name: str, value: str) -> Test:
 def filter_tests(
     db: DemoDatabase, filters: Mapping[str, Filter], args: Mapping[str, str]
 ) -> list[Test]:
-    """Return a test for each filter in ``filters`` whose parameter is in ``args``."""
+    """Return a test for each of ``filters`` that the request's parameters ``args`` contain."""
     return [make(db, name, args[name]) for name, make in filters.items() if name in args]
 
 
@@ -79,6 +79,6 @@ def select_rows(
     *,
     django: bool = True,
 ) -> list[Row]:
-    """Return the rows of ``table`` that match ``args``, in the table's order."""
+    """Return the rows of ``table`` that match the request's filters ``args``, in table order."""
     tests = filter_tests(db, filters, args) + (django_tests(db, table, args) if django else [])
     return [row for row in db.table(table) if all(test(row) for test in tests)]

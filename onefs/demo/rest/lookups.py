@@ -38,11 +38,11 @@ _NO_KIND = Leaf("text", lambda row: None)
 
 
 def lookup_test(db: DemoDatabase, model: str, path: str, value: Any) -> Test:
-    """Return the test that a row of ``model`` fulfils the look-up ``path`` with ``value``.
+    """Return a function that tests whether a row fulfils the look-up ``path`` with ``value``.
 
-    If the look-up goes through a relation, one related row that fulfils the look-up is enough. Two
-    look-ups may be fulfilled by two different related rows, because Alyx tests each look-up
-    separately. Raises ApiError 500 for an invalid field or value.
+    The row is one of the table ``model``. If the look-up goes through a relation, one related row
+    that fulfils the look-up is enough. Two look-ups may be fulfilled by two different related rows,
+    because Alyx tests each look-up separately. Raises ApiError 500 for an invalid field or value.
     """
     steps, transforms = _walk(model, path.split("__"))
     name = transforms.pop() if transforms and transforms[-1] in _LOOKUPS else "exact"

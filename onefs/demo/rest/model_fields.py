@@ -37,9 +37,11 @@ def _value(record: Any, name: str) -> Any:
 
 
 def _columns(**names: str) -> dict[str, Field]:
-    """Return a column for each name. Each argument is a kind of column: ``kind="name name ..."``.
+    """Return the columns that the arguments name.
 
-    The name of a column is also the name of the attribute or key that holds the value.
+    An argument's name is a kind of column, such as ``text``. Its value is the names of the columns
+    of this kind, separated by blanks. The name of a column is also the name of the attribute or key
+    that holds the value.
     """
     return {
         name: Leaf(kind, partial(_value, name=name))

@@ -49,7 +49,7 @@ def path_of(view: View) -> str:
 
 
 def _operations(view: View) -> dict[str, Any]:
-    """Return the operations of a path, by method.
+    """Return OpenAPI's description of each HTTP method of a view, by method.
 
     POST, PUT and PATCH have a body in which any field is allowed.
     """

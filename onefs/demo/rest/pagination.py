@@ -30,7 +30,7 @@ class PageRequest:
 
     @property
     def is_odd(self) -> bool:
-        """Whether this is the second, fourth, sixth ... page of a list."""
+        """Whether the page's index, counted from 0, is odd: the second, fourth, sixth ... page."""
         return (self.offset // self.limit) % 2 == 1
 
 

@@ -17,7 +17,7 @@ _OF_SESSION = ("lab", "project", "task_protocol", "tag", "datasets", "dataset_ty
 
 
 def select_insertions(db: DemoDatabase, args: Mapping[str, str]) -> list[Row]:
-    """Return the insertions that match ``args``.
+    """Return the insertions that match ``args``, the filters of a request.
 
     Insertions of the latest session come first. Insertions of one session are sorted by name.
     """
@@ -37,7 +37,10 @@ def _start(db: DemoDatabase, row: Row) -> str:
 
 
 def _session_filters(model: str, path: str) -> dict[str, Filter]:
-    """Return filters for rows of ``model`` by the session that ``path`` leads to."""
+    """Return filters that select rows of ``model`` by their session.
+
+    ``path`` is the look-up of the session, such as ``probe_insertion__session``.
+    """
     by = partial(lookup_filter, model)
     return {
         "subject": by(f"{path}__subject__nickname"),

@@ -152,5 +152,5 @@ def worst_outcome(value: str) -> int:
 
 
 def boolean(_: str, value: str) -> bool | None:
-    """Return True or False for a text that Alyx accepts. Return None for any other text."""
+    """Return True or False for ``true``, ``True``, ``false`` or ``False``, otherwise None."""
     return {"True": True, "true": True, "False": False, "false": False}.get(value)

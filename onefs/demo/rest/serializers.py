@@ -28,7 +28,10 @@ def session_row(_: DemoDatabase, session: SessionRecord, link: Link) -> dict[str
 
 
 def session_detail(db: DemoDatabase, session: SessionRecord, link: Link) -> dict[str, Any]:
-    """Return ``/sessions/{eid}``, with the session's reachable datasets."""
+    """Return the JSON of ``/sessions/{eid}``, with the datasets that Alyx shows in it.
+
+    These are the datasets that :meth:`DemoDatabase.reachable` accepts.
+    """
     row = _columns(session)
     eid, parent, related = row.pop("eid"), row.pop("parent_session"), row.pop("related")
     datasets = [d for d in db.datasets(eid) if db.reachable(d)]
@@ -83,7 +86,10 @@ def dataset_row(db: DemoDatabase, dataset: DatasetRecord, link: Link) -> dict[st
 
 
 def dataset_detail(db: DemoDatabase, dataset: DatasetRecord, link: Link) -> dict[str, Any]:
-    """Return ``/datasets/{id}``: a row of ``/datasets`` without ``protected`` and ``public``."""
+    """Return the JSON of ``/datasets/{id}``.
+
+    It is a row of ``/datasets`` without ``protected`` and ``public``.
+    """
     row = dataset_row(db, dataset, link)
     return {name: value for name, value in row.items() if name not in ("protected", "public")}
 
@@ -131,7 +137,7 @@ def insertion_row(db: DemoDatabase, insertion: Row, link: Link) -> dict[str, Any
 
 
 def insertion_detail(db: DemoDatabase, insertion: Row, link: Link) -> dict[str, Any]:
-    """Return ``/insertions/{pid}``, with a row for each dataset.
+    """Return the JSON of ``/insertions/{pid}``, with a row for each dataset.
 
     In these rows ``qc`` is a number, not a name.
     """

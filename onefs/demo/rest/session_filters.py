@@ -22,7 +22,7 @@ _DATASETS = "data_dataset_session_related"
 
 
 def select_sessions(db: DemoDatabase, args: Mapping[str, str]) -> list[SessionRecord]:
-    """Return the sessions that match ``args``, latest first.
+    """Return the sessions that match ``args``, the filters of a request, latest first.
 
     As in Alyx, a session may be repeated. Tests that list no datasets run first. Raises ApiError
     for a value that Alyx refuses.
@@ -46,10 +46,10 @@ def select_sessions(db: DemoDatabase, args: Mapping[str, str]) -> list[SessionRe
 
 
 def _candidates(db: DemoDatabase, args: Mapping[str, str]) -> Sequence[SessionRecord]:
-    """Return the sessions among which the sessions that match ``args`` can be found.
+    """Return the sessions to test with the filters ``args``.
 
-    If ``args`` names a session, subject or lab, an index gives these sessions. Otherwise return all
-    sessions.
+    If ``args`` names a session, subject or lab, return only the sessions that an index finds for
+    this name. Otherwise return all sessions.
     """
     if "id" in args:
         session = db.session(query_values.uuid_text("id", args["id"]))
@@ -66,8 +66,9 @@ def _joined(rows: Sequence[SessionRecord], args: Mapping[str, str]) -> list[Sess
     """Return ``rows``, with each session repeated as in Alyx: once for each project that matches.
 
     Without a filter for projects, each session is returned once. With the filter ``users``, Alyx
-    counts the session's requested users and multiplies this count by the number of matching
-    projects. The session is returned, once, if the product is the number of requested names.
+    computes a product for each session: the number of its users that were requested, times the
+    number of its projects that match (1 without a filter for projects). The session is returned
+    once if the product equals the number of requested users. Otherwise it is left out.
     """
     patterns = [args[name].casefold() for name in ("project", "projects") if name in args]
 
@@ -123,7 +124,7 @@ def _atlas(db: DemoDatabase, name: str, value: str) -> Test:
 
 
 def _has_all(value: str, names_of: Callable[[SessionRecord], set[str]]) -> Test:
-    """Return the test that a session has every name in ``value``.
+    """Return a function that tests whether a session has every name in ``value``.
 
     The names in ``value`` are separated by commas. As in Alyx, no session fulfils the test if a
     name occurs twice in ``value``.
@@ -137,7 +138,7 @@ def _dataset_types(db: DemoDatabase, name: str, value: str) -> Test:
 
 
 def _datasets(db: DemoDatabase, value: str, worst: int | None) -> Test:
-    """Return the test that a session has all the files that ``value`` names.
+    """Return a function that tests whether a session has all the files that ``value`` names.
 
     A file counts only if it exists on a server and the QC of its dataset is not worse than
     ``worst``. If ``worst`` is None, the QC does not matter.

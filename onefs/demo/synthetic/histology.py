@@ -69,9 +69,9 @@ def region_ids(depths: Array) -> Array:
 
 
 def coordinates(depths: Array) -> Array:
-    """Return the coordinates x, y and z of each site, in micrometres from bregma.
+    """Return the coordinates x, y and z of each recording site, in micrometres from bregma.
 
-    ``depths`` has the depth of each site, in micrometres above the tip of a probe.
+    ``depths`` has the depth of each recording site, in micrometres above the tip of a probe.
     """
     columns = [np.full(len(depths), _X), np.full(len(depths), _Y), _TIP + depths]
     return np.column_stack(columns).astype(np.int64)
@@ -148,7 +148,7 @@ def _trajectory(insertion: alyx_rows.Row, provenance: str) -> alyx_rows.Row:
 def channel_rows(trajectories: Sequence[alyx_rows.Row]) -> list[alyx_rows.Row]:
     """Return the rows of ``/channels`` for each trajectory that is aligned.
 
-    Of every eight sites on the probe, one site is a channel.
+    Of every eight recording sites on the probe, one site is a channel.
     """
     sites = spike_sorting.sites(_SITES)[::_CHANNEL_STEP]
     return [

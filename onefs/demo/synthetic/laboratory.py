@@ -1,4 +1,7 @@
-"""The synthetic laboratory as a Source. Each row has the true size and md5 of the file."""
+"""The synthetic laboratory, as the ``Source`` that servers read.
+
+Each row has the true size and md5 of the file.
+"""
 
 from __future__ import annotations
 
@@ -53,26 +56,26 @@ class SyntheticLaboratory(Source):
         self._tables = make_tables(self._plans, self._sessions)
 
     def tables(self) -> Mapping[str, Sequence[Mapping[str, Any]]]:
-        """See :class:`onefs.demo.records.Source`."""
+        """Return the rows of each small table (see :class:`onefs.demo.records.Source`)."""
         return self._tables
 
     def sessions(self) -> Sequence[SessionRecord]:
-        """See :class:`onefs.demo.records.Source`."""
+        """Return all sessions, latest first (see :class:`onefs.demo.records.Source`)."""
         return self._sessions
 
     def datasets(self, eid: str) -> Sequence[DatasetRecord]:
-        """See :class:`onefs.demo.records.Source`."""
+        """Return a session's datasets (see :class:`onefs.demo.records.Source`)."""
         if eid in self._plans and eid not in self._listed:
             self._contents(eid)
         return self._listed.get(eid, ())
 
     def dataset(self, dataset_id: str) -> DatasetRecord | None:
-        """See :class:`onefs.demo.records.Source`."""
+        """Return one dataset by its UUID (see :class:`onefs.demo.records.Source`)."""
         eid, _ = self._paths.get(dataset_id, ("", ""))
         return next((row for row in self.datasets(eid) if row.id == dataset_id), None)
 
     def file(self, path: str) -> Path | bytes | None:
-        """See :class:`onefs.demo.records.Source`."""
+        """Return the served file at ``path`` (see :class:`onefs.demo.records.Source`)."""
         for plain, uuid in alyx_rows.without_uuid(path):
             eid, inside = self._paths.get(uuid, ("", ""))
             if eid and plain == public_path(self._plans[eid], inside):

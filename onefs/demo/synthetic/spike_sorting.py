@@ -50,7 +50,10 @@ class Sorting:
 
 
 def sites(channels: int) -> Array:
-    """Return the positions in micrometres of a Neuropixels 1.0 probe's lowest sites."""
+    """Return the positions of the lowest recording sites of a Neuropixels 1.0 probe.
+
+    ``channels`` is the number of recording sites. Positions are in micrometres.
+    """
     index = np.arange(channels)
     x = np.array([43.0, 11.0, 59.0, 27.0])[index % 4]
     return np.column_stack([x, 20.0 * (index // 2) + 20.0])
@@ -132,7 +135,8 @@ def _modulation(random: np.random.Generator, grid: Array, events: Array) -> Arra
 def templates(random: np.random.Generator, sorting: Sorting, channels: Array) -> Array:
     """Return mean waveforms in volts as 4-byte floats, with shape (clusters, samples, channels).
 
-    ``channels`` has shape (clusters, n): the sites on which each cluster's waveform is computed.
+    ``channels`` has shape (clusters, n): for each cluster, the indices of the n recording sites
+    for which the cluster's waveform is computed.
     """
     milliseconds = (np.arange(_SAMPLES) - 28) / 30.0
     width = np.abs(sorting.cluster_peak_to_trough)[:, None]
@@ -148,7 +152,10 @@ def templates(random: np.random.Generator, sorting: Sorting, channels: Array) ->
 
 
 def nearest_channels(sorting: Sorting, count: int) -> Array:
-    """Return for each cluster the ``count`` sites nearest to the cluster's site, nearest first."""
+    """Return for each cluster the indices of ``count`` recording sites, nearest first.
+
+    These are the recording sites nearest to the cluster's own recording site.
+    """
     home = sorting.site_positions[sorting.cluster_channels][:, None, :]
     distance = np.linalg.norm(sorting.site_positions[None] - home, axis=2)
     return np.argsort(distance, axis=1, kind="stable")[:, :count]
