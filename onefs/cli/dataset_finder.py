@@ -33,7 +33,7 @@ class DatasetFinder:
         """Return the dataset with the UUID ``key``, and the place of this dataset.
 
         If ``key`` is '', return the dataset at ``place`` instead. Return None if no dataset is
-        found. Raises the errors of listing the session.
+        found. Raises an error such as Unreachable if the session cannot be listed.
         """
         place = (*self._prefix, *place)
         for dataset, where in self._list_session(place[:_SESSION_DEPTH]):

@@ -41,7 +41,8 @@ def find_file_servers(
 
     The request has no login. It uses https if ``known`` or a repository of the database has an
     https address with the same host. ``known`` are URLs from the settings. Personal repositories
-    and malformed addresses are ignored. Raises the errors of listing the repositories.
+    and malformed addresses are ignored. Raises an error such as Unreachable if the
+    repositories cannot be listed.
     """
     named: dict[str, str] = {}
     for repository in AlyxClient(transport, url, FixedToken(token)).repositories():

@@ -92,7 +92,8 @@ def _list_datasets(
 ) -> DatasetsWithPlaces:
     """Return each dataset at and below the paths that match ``patterns`` once, with its place.
 
-    Raises NotFound if no path matches a pattern, and the errors of listing.
+    Raises NotFound if no path matches a pattern, and an error such as Unreachable if a folder
+    cannot be listed.
     """
     datasets: dict[str, tuple[Dataset, Place]] = {}
     for pattern in patterns:

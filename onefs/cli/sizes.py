@@ -76,7 +76,8 @@ def fetch_sizes(
     """Request each unknown size below ``path`` (lab/subject/date/number/...).
 
     If ``path`` is '', request all unknown sizes. Errors for single files are collected in the
-    report. Raises NotFound if the path does not exist, and the errors of listing the path.
+    report. Raises NotFound if the path does not exist, and an error such as Unreachable if the
+    path cannot be listed.
     """
     report = SizeReport()
     outcomes = run_parallel(
