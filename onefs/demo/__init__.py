@@ -18,12 +18,13 @@ GENERATION = 2
 
 
 def demo_identity(data: Path | None) -> str:
-    """Return a name for the laboratory that stays the same across restarts and ports.
+    """Return the name for the caches and databases of a demo laboratory.
 
-    The name is ``demo-<digits>-<GENERATION>``. GENERATION is the number of times that the demo's
-    ids have been assigned so far. The digits are the first 12 hex digits of a sha1 hash. The
-    hash is that of the data folder's real path. If ``data`` is None, the hash is that of the word
-    ``made``. Caches and databases of the demo have this name.
+    The name is ``demo-<digits>-<GENERATION>``. It is the same after a restart and on other ports.
+
+    - digits: the first 12 hex digits of the sha1 of the real path of ``data``, or of the word
+      ``made`` if ``data`` is None
+    - GENERATION: the number of times that the demo's ids have been assigned so far
     """
     source = b"made" if data is None else os.fsencode(os.path.realpath(data))
     return f"demo-{hashlib.sha1(source).hexdigest()[:12]}-{GENERATION}"
@@ -45,10 +46,10 @@ def check_not_inside_lab(data: Path) -> None:
 
 
 def missing_library(error: ModuleNotFoundError) -> Exception:
-    """Return the error to raise for a missing module.
+    """Return the error to raise after the import of a module has failed with ``error``.
 
-    For Flask and Werkzeug, this is an OnefsError that says how to install Flask. For any other
-    module, it is ``error`` without change.
+    If Flask or Werkzeug is missing, this error says how to install Flask. Otherwise it is
+    ``error``.
     """
     if error.name in ("flask", "werkzeug"):
         return OnefsError('the demo needs Flask: pip install "onefs[demo]"')

@@ -13,7 +13,7 @@ from onefs.errors import OnefsError, UsageError
 def main(arguments: list[str] | None = None) -> int:
     """Serve the laboratory until it is stopped, and return the exit code of the process.
 
-    The exit code is 0 after a normal stop, 1 after an error, and 2 for wrong options.
+    The code is 0 after a normal stop, 1 after an error, and 2 for wrong options.
     """
     parser = argparse.ArgumentParser(prog="python -m onefs.demo", description=__doc__)
     parser.add_argument("--data", type=Path)

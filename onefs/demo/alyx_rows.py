@@ -35,19 +35,17 @@ Row = dict[str, Any]
 
 
 def make_id(*parts: str) -> str:
-    """Return a UUID for ``parts``. Equal parts give the same UUID after each restart.
-
-    The parts need not be UTF-8. The UUID is a hash that is marked as version 4, because ONE-api
-    accepts no other version.
-    """
+    """Return a UUID that is computed from ``parts``. Equal parts always give the same UUID."""
+    # the parts need not be UTF-8
     name = os.fsencode("/".join(parts))
+    # marked as version 4, because ONE-api accepts no other version
     return str(UUID(bytes=hashlib.sha1(NAMESPACE.bytes + name).digest()[:16], version=4))
 
 
 def format_timestamp(nanoseconds: int) -> str:
-    """Return a time as Alyx writes times: in UTC, with microseconds and without zone.
+    """Return a time as Alyx writes times: in UTC, with microseconds and without time zone.
 
-    ``nanoseconds`` is the time since the epoch. A time before the epoch becomes the epoch.
+    ``nanoseconds`` is the time since the epoch. A negative time becomes the epoch.
     """
     microseconds = min(max(nanoseconds // 1000, 0), _LATEST_MICROSECONDS)
     moment = datetime(1970, 1, 1) + timedelta(microseconds=microseconds)
@@ -64,13 +62,13 @@ def with_uuid(path: str, uuid: str) -> str:
 
 
 def without_uuid(path: str) -> Iterable[tuple[str, str]]:
-    """Yield each possible pair ``(path without UUID, uuid)`` for a path on the file server.
+    """Yield pairs ``(path without UUID, uuid)`` for ``path``, a path on the file server.
 
-    The more likely pair comes first. There may be two pairs, because the original name may also
-    hold a UUID. For a path without UUID there is no pair.
+    The more likely pair comes first. A path without UUID gives no pair.
     """
     folder, slash, name = path.rpartition("/")
     parts = name.split(".")
+    # two pairs are possible, because the original name may also hold a UUID
     for index in (len(parts) - 2, len(parts) - 1):
         if index > 0 and alf.is_uuid(parts[index]):
             plain = ".".join(parts[:index] + parts[index + 1 :])
@@ -80,8 +78,7 @@ def without_uuid(path: str) -> Iterable[tuple[str, str]]:
 def split_path(path: str) -> tuple[str, str, str]:
     """Return ``(collection, revision, name)`` of a path inside a session.
 
-    Only the last folder can be a revision, and only in the form ``#name#``. A collection or
-    revision that the path does not have is ''.
+    A last folder in the form ``#name#`` is the revision. A missing collection or revision is ''.
     """
     folder, _, name = path.rpartition("/")
     collection, _, last = folder.rpartition("/")
@@ -119,9 +116,8 @@ def file_records_of(dataset_id: str, lab: str, relative_path: str) -> tuple[File
 def dataset_record(identity: str, lab: str, relative_path: str, **columns: Any) -> DatasetRecord:
     """Return the record for a dataset, with the values that are read from ``relative_path``.
 
-    ``columns`` gives further columns. If a column is read from the path and is also in ``columns``,
-    the value in ``columns`` is used. ``relative_path`` is ``subject/date/number/...``, as in the
-    rows of ``/files``.
+    ``relative_path`` is ``subject/date/number/...``, as in the rows of ``/files``. ``columns`` has
+    further columns. A value in ``columns`` replaces a value that is read from the path.
     """
     collection, revision, name = split_path(relative_path.split("/", 3)[3])
     from_path = {
@@ -138,8 +134,7 @@ def dataset_record(identity: str, lab: str, relative_path: str, **columns: Any) 
 def repository_rows(labs: Iterable[str], timezones: Mapping[str, str]) -> list[Row]:
     """Return the rows of ``/data-repository``: two rows for each lab.
 
-    The first row is the lab's repository on FlatIron. The second row is the repository on the lab's
-    own computer.
+    The first row is the lab's repository on FlatIron. The second row is on the lab's own computer.
     """
     return [
         _repository(lab, timezones.get(lab, "UTC"), personal=personal)

@@ -37,10 +37,11 @@ _SCHEMA = """CREATE TABLE IF NOT EXISTS digests (
 
 
 class Digests:
-    """The md5 sums of files, in memory and, if ``database`` is given, also on disk.
+    """The md5 sums of files, in memory and in the SQLite file ``database``.
 
-    An md5 is stored together with the file's path, size, times of change, and inode. The md5 is
-    used only while these values stay the same.
+    An md5 is used only while the file's path, size, change times and inode stay the same. If
+    ``database`` is None, the sums are only in memory. Files of more than ``large`` bytes are hashed
+    in the background.
     """
 
     def __init__(self, database: Path | None = None, large: int = LARGE_FILE_BYTES) -> None:
@@ -53,11 +54,14 @@ class Digests:
         self._database = _connect(database)
 
     def md5(self, path: Path, stat: os.stat_result) -> str:
-        """Return the md5 of a file, in hex digits. ``stat`` is the file's current status.
+        """Return the md5 of a file, in hex digits, or '' if the md5 is unknown for now.
 
-        Return '' while a large file is being hashed in the background. Also return '' for a file
-        that cannot be read or that changes while it is read. After each '', the next call tries
-        again.
+        ``stat`` is the file's current status. A later call tries again. The md5 is unknown in these
+        cases:
+
+        - a large file is being hashed in the background
+        - the file cannot be read
+        - the file changes while it is read
         """
         key = _key(path, stat)
         with self._lock:
@@ -70,21 +74,20 @@ class Digests:
         return self._compute(key, path)
 
     def has_changed(self, path: Path, stat: os.stat_result) -> bool:
-        """Whether a file has changed since its md5 was stored.
+        """Whether a file differs from its stored version. Return False if no version is stored.
 
-        If the file was seen but not hashed yet, return whether it has changed since it was first
-        seen. Return False for a file that was never seen.
+        ``stat`` is the file's current status.
         """
+        # a large file's first version is stored before its md5 is known (see ``_enqueue``)
         key = _key(path, stat)
         with self._lock:
             known = self._last_known(key[0])
         return known is not None and known[0] != key
 
     def _last_known(self, path: bytes) -> tuple[FileKey, str] | None:
-        """Return the stored key and the stored md5 for a path.
+        """Return the stored key and the stored md5 of a path. Return None if nothing is stored.
 
-        The key is the path, size, change times and inode of a file. The md5 is '' if the file was
-        seen but not hashed yet. Return None if nothing is stored for the path.
+        The md5 is '' if the file was seen but not hashed yet.
         """
         if path not in self._known and self._database is not None:
             with _ignore_database_errors("read"):
@@ -142,8 +145,7 @@ def md5_of(content: bytes) -> str:
 def _hash(key: FileKey, path: Path) -> str:
     """Return the md5 of a file, in hex digits.
 
-    Return '' if the file cannot be read, or if it has changed: after the read, its path, size,
-    change times and inode must still be those in ``key``.
+    Return '' if the file cannot be read, or if it no longer matches ``key``.
     """
     digest = hashlib.md5(usedforsecurity=False)
     try:
@@ -154,6 +156,7 @@ def _hash(key: FileKey, path: Path) -> str:
     except OSError as error:
         log.warning("%r cannot be read, so it has no md5: %s", str(path), reason_of(error, path))
         return ""
+    # the file may have changed while it was read
     return digest.hexdigest() if _key(path, stat) == key else ""
 
 

@@ -16,9 +16,9 @@ DATA = "{data}"
 
 
 def entries_of(source: Source, path: str) -> list[str] | None:
-    """Return the sorted names of the entries in the folder ``path``.
+    """Return the sorted names in the folder ``path``. The name of a folder ends with a slash.
 
-    A name of a folder has a slash at the end. Return None if the folder is empty or does not exist.
+    Return None if the folder is empty or does not exist.
     """
     folder = [part for part in path.split("/") if part]
     names: set[str] = set()
@@ -54,9 +54,9 @@ def _roots(source: Source) -> Iterable[tuple[str, list[str]]]:
 
 
 def _children(source: Source, repository: str, folder: list[str]) -> Iterable[str]:
-    """Yield the names of the entries in a folder of one repository. A name may be repeated.
+    """Yield the names in a folder of one repository. A name may be repeated.
 
-    ``folder`` holds the names in the folder's path, from the subject's folder on.
+    ``folder`` is the folder's path as a list of names, from the subject on.
     """
     lab = repository.partition("_")[2]
     for session in source.sessions():

@@ -230,30 +230,27 @@ def _content_range(span: ByteRange, file: _File) -> str:
 
 
 def _requested_ranges(file: _File) -> list[ByteRange] | None:
-    """Return the byte ranges that the request asks for.
-
-    Return None if the whole file must be sent. Return [] if the status must be 416, because no
-    range starts inside the file or because the Range header is malformed.
-    """
+    """Return the byte ranges to send. None means the whole file. [] means status 416."""
     header = request.headers.get("Range", "")
     if not header.lower().startswith("bytes=") or file.size == 0 or not _same_version(file):
         return None
     parsed = parse_range_header(header)
     if parsed is None:
+        # a malformed header
         return []
     spans = []
     for start, end in parsed.ranges:
         first = start if start >= 0 else max(0, file.size + start)
         if first < file.size:
             spans.append((first, file.size if end is None else min(end, file.size)))
+    # [] if no range starts inside the file
     return spans
 
 
 def _same_version(file: _File) -> bool:
     """Whether the client's ranges are for the current version of the file.
 
-    This is True if the request has no If-Range header. Otherwise the ETag or the date in the
-    If-Range header must be that of the file.
+    The header If-Range names the client's version. Without this header, return True.
     """
     value = request.headers.get("If-Range")
     if value is None:
@@ -304,13 +301,10 @@ def _chunks(file: _File, parts: list[tuple[bytes, ByteRange]], size: int) -> Ite
 
 
 def _limit_rate(chunks: Iterator[bytes], rate: int) -> Iterator[bytes]:
-    """Yield ``chunks`` no faster than ``rate`` bytes per second, counted from the first chunk.
-
-    The wait comes before each chunk, so that many small responses on one connection are also
-    limited.
-    """
+    """Yield ``chunks`` no faster than ``rate`` bytes per second."""
     due = time.monotonic()
     for chunk in chunks:
         due += len(chunk) / rate
+        # wait before each chunk, so that many small responses on one connection are also limited
         time.sleep(max(0.0, due - time.monotonic()))
         yield chunk

@@ -39,19 +39,16 @@ Tables = Mapping[str, Sequence[Mapping[str, Any]]]
 class FolderLaboratory(Source):
     """A laboratory (a ``Source``) made from a folder. Sizes, dates and md5 sums are those on disk.
 
-    Ids are computed from the path relative to the folder, so that a restart serves the same
-    laboratory. md5 sums are computed when a session's datasets are first listed. They are stored in
-    ``state_dir`` if it is given. The md5 of a large file is computed in the background, and Alyx
-    shows '' until the computation ends. While the md5 of a changed large file is being computed,
-    the file has another dataset id, so that a client does not use cached bytes of the old version.
-    ``clock`` returns seconds.
-
-    A folder may be large and its disk slow, but no request waits long for a scan. While the folder
-    is scanned again, the sessions of the last scan are served. The tables of dataset types,
-    revisions and insertions need a list of every file, so that these tables are complete later than
-    the other tables.
+    - Ids are computed from paths in the folder, and stay the same after a restart.
+    - md5 sums are computed when a session is first listed. They are stored in ``state_dir``.
+    - While a large file is hashed in the background, its md5 is ''.
+    - During a new scan of the folder, the results of the last scan are served.
+    - ``clock`` returns seconds.
     """
 
+    # A folder may be large and its disk slow. So no request waits long for a scan. The tables of
+    # dataset types, revisions and insertions need a list of every file, so they are complete later
+    # than the other tables.
     def __init__(
         self,
         path: Path,
@@ -109,14 +106,14 @@ class FolderLaboratory(Source):
         return [self._row(eid, place, file, newest) for file in files]
 
     def dataset(self, dataset_id: str) -> DatasetRecord | None:
-        """Return one dataset by its UUID (see :class:`onefs.demo.records.Source`).
+        """Return one dataset by its UUID, or None for an unknown UUID.
 
-        Lists the files of one session after another until the dataset is found. Only the files of
-        the session that has the dataset are hashed.
+        May be slow, because sessions are searched one after another.
         """
         for eid, place in self._current_scan().places.items():
             files = files_below(place.path, self._root)
             if any(dataset_id in self._ids(file.path, file.stat) for file in files):
+                # only the files of this session are hashed
                 return next((row for row in self.datasets(eid) if row.id == dataset_id), None)
         return None
 
@@ -132,9 +129,10 @@ class FolderLaboratory(Source):
     def _locate(self, labs: Mapping[str, str], parts: Sequence[str]) -> str | None:
         """Return the path on disk of a file that is on the file server.
 
-        ``parts`` is the path on the file server, split at the slashes. Return None if this path
-        does not start with ``/public/<lab>/Subjects/``, or if the served folder has no such file.
+        ``parts`` is the path on the file server, split at the slashes. Return None if there is no
+        such file.
         """
+        # the path must start with ``/public/<lab>/Subjects/``
         if len(parts) < 8 or parts[:2] != ["", "public"] or parts[3] != alf.SUBJECTS:
             return None
         if parts[2] not in labs or any(part in ("", ".", "..") for part in parts[4:]):
@@ -145,8 +143,7 @@ class FolderLaboratory(Source):
     def _current_scan(self) -> Scan:
         """Return the last scan.
 
-        If the time of the next scan has come, first start the next scan in the background, and wait
-        at most SCAN_WAIT_SECONDS for the end of the scan.
+        If a new scan is due, start it first, and wait at most SCAN_WAIT_SECONDS for its end.
         """
         with self._lock:
             due = not self._scanning and self._clock() >= self._scan_at
@@ -245,10 +242,9 @@ class FolderLaboratory(Source):
         return dict(probes)
 
     def _ids(self, path: str, stat: os.stat_result) -> tuple[str, str]:
-        """Return the normal id of a file's dataset, and an id for the file's current version.
-
-        The second id is used for a changed large file until the md5 of the file is known.
-        """
+        """Return two ids of a file's dataset: the normal id, and an id of the file's version."""
+        # The second id is used for a changed large file until its md5 is known, so that a client
+        # does not use cached bytes of the old version.
         relative = os.path.relpath(path, self._root)
         version = (stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino)
         return alyx_rows.make_id(relative), alyx_rows.make_id(relative, *map(str, version))
@@ -287,8 +283,7 @@ class FolderLaboratory(Source):
 def _newest_revisions(files: Iterable[ScannedFile]) -> dict[tuple[str, str], str]:
     """Return the default revision for each pair (collection, name) of a session's files.
 
-    As in ONE, the default is the revision whose name is the last in alphabetical order. The default
-    is '' if there are no revisions.
+    As in ONE, this is the last revision in alphabetical order, or '' if there is none.
     """
     newest: dict[tuple[str, str], str] = {}
     for file in files:

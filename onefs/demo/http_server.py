@@ -92,9 +92,8 @@ def observed(
 ) -> WSGIApplication:
     """Return an application that delays each request and reports each request to ``report``.
 
-    The delay is ``latency_seconds`` before ``app`` starts. ``report`` is called before the last
-    bytes of the body are sent, so that a client that has the whole response can already find the
-    record of the request. If the transfer breaks, ``report`` is called at once.
+    ``latency_seconds`` is the delay before ``app`` starts. ``report`` is called before the last
+    bytes of the body are sent, or at once if the transfer breaks.
     """
 
     def observed_app(environ: WSGIEnvironment, start_response: StartResponse) -> Iterator[bytes]:
@@ -121,6 +120,7 @@ def observed(
             stack.callback(getattr(body, "close", lambda: None))
             for chunk in body:
                 sent += len(chunk)
+                # a client that has the whole response can already find the record of the request
                 if str(sent) == length:
                     report_once()
                 yield chunk
@@ -150,10 +150,8 @@ class _WsgiResponse(SimpleHandler):
         """Send the headers if the response has no body, and set ``complete``.
 
         ``complete`` is True if the client can find the end of the response.
-
-        This replaces wsgiref's own method, because that method would send ``Content-Length: 0`` for
-        HEAD and for status 304.
         """
+        # wsgiref's own method would send ``Content-Length: 0`` for HEAD and for status 304
         if not self.headers_sent:
             self.send_headers()
         bodyless = self.environ["REQUEST_METHOD"] == "HEAD" or self.status[:3] in ("204", "304")

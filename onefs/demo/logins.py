@@ -22,10 +22,11 @@ _PASSWORD_BYTES = 24
 def make_login(data: Path | None, state_dir: Path | None) -> Login:
     """Return the login for the servers of the folder ``data``.
 
-    If ``data`` is None, return the published login of the synthetic laboratory. If ``state_dir`` is
-    given, the login of a folder is stored there, so that all mounts use the same login. Otherwise
-    each call makes a new login. Raises UsageError if the login cannot be stored, or if the file
-    with the login belongs to another user.
+    - If ``data`` is None: the published login of the synthetic laboratory.
+    - If ``state_dir`` is given: the folder's login in ``state_dir``, which all mounts use.
+    - Otherwise: a new login at each call.
+
+    Raises UsageError if the login cannot be stored, or if its file belongs to another user.
     """
     if data is None:
         return Login()
@@ -41,10 +42,10 @@ def make_login(data: Path | None, state_dir: Path | None) -> Login:
 
 
 def saved_login(database: str, state_dir: Path) -> Login:
-    """Return the login of the laboratory that is named ``database``.
+    """Return the stored login of the laboratory that is named ``database``.
 
-    If no login is stored, return the published login of the synthetic laboratory. Raises
-    UsageError if the login's file is invalid or belongs to another user.
+    If no login is stored, return the published login of the synthetic laboratory. Raises UsageError
+    if the login's file is invalid or belongs to another user.
     """
     return _read_saved(_file(database, state_dir)) or Login()
 

@@ -88,10 +88,8 @@ class SessionRecord:
 class Source(Protocol):
     """A laboratory: its small tables, its sessions, the datasets of each session, and its files.
 
-    Thread-safe. ``sessions`` and ``tables`` are fast. ``datasets`` may be slow the first time that
-    a session is listed, because arrays are computed or files are hashed. After that, the sizes and
-    md5 sums are cached. A dataset type or revision may be missing in ``tables`` until a dataset
-    with that type or revision is listed.
+    Thread-safe. ``sessions`` and ``tables`` are fast. ``datasets`` may be slow at the first call
+    for a session. Before this call, ``tables`` may lack dataset types and revisions of the session.
     """
 
     def tables(self) -> Mapping[str, Sequence[Mapping[str, Any]]]:
@@ -100,8 +98,7 @@ class Source(Protocol):
         The names are ``labs``, ``subjects``, ``users``, ``projects``, ``data-repository``,
         ``dataset-types``, ``data-formats``, ``revisions``, ``tags``, ``notes``, ``insertions``,
         ``trajectories``, ``channels`` and ``brain-regions``. A missing name means an empty table.
-        In a repository's ``data_url``, ``{data}`` at the start stands for the address of the file
-        server.
+        In a repository's ``data_url``, ``{data}`` stands for the address of the file server.
         """
 
     def sessions(self) -> Sequence[SessionRecord]:
@@ -110,6 +107,7 @@ class Source(Protocol):
         The same object is returned until the sessions or the tables change.
         """
 
+    # at the first call, arrays are computed or files are hashed; sizes and md5 sums are cached
     def datasets(self, eid: str) -> Sequence[DatasetRecord]:
         """Return the datasets of one session, or an empty sequence for an unknown eid."""
 
@@ -126,8 +124,9 @@ class Source(Protocol):
     def file(self, path: str) -> Path | bytes | None:
         """Return the file that the file server has at ``path``, or None if there is no file.
 
-        ``path`` is decoded, starts with ``/`` and has the UUID in its name. A synthetic file is
-        returned as bytes, because it exists in memory only."""
+        ``path`` is decoded, starts with ``/`` and has the UUID in its name. A file on disk is
+        returned as a path, a synthetic file as bytes.
+        """
 
 
 @dataclass(frozen=True, slots=True)

@@ -47,9 +47,8 @@ class _PooledFile:
 class ScaledLaboratory:
     """The synthetic laboratory with added sessions, so that it has ``sessions`` sessions in total.
 
-    Each added session has ``datasets`` datasets. An added lab has at most 1,000 sessions. An added
-    subject has at most 50 sessions. Raises UsageError if ``sessions`` or ``datasets`` is out of
-    range.
+    Each added session has ``datasets`` datasets. Raises UsageError if one of the two numbers is out
+    of range.
     """
 
     def __init__(self, sessions: int, datasets: int) -> None:
@@ -60,6 +59,7 @@ class ScaledLaboratory:
         self._synthetic = SyntheticLaboratory()
         self._pool = _make_pool()
         self._paths = _dataset_paths(self._pool, datasets)
+        # an added lab has at most 1,000 sessions, an added subject at most 50
         grown = [_session(index) for index in range(sessions - len(self._synthetic.sessions()))]
         self._index = {session.eid: index for index, session in enumerate(grown)}
         self._grown = grown
@@ -155,14 +155,13 @@ class ScaledLaboratory:
 
 
 def _make_pool() -> list[dict[str, _PooledFile]]:
-    """Return the sessions of the pool, whose files all added sessions share.
+    """Return the files of each session of the pool, by path inside the session.
 
-    Each item is a dictionary of a session's files, by path inside the session.
-
-    Each session has one probe.
+    All added sessions share these files.
     """
     pool = []
     for variant in range(_POOL_SESSIONS):
+        # each session has one probe
         plan = SessionPlan(
             None, "pool", f"pool{variant}", "2021-01-01", 1, 12, SessionKind.PASSIVE, ("anne",),
             probes=("probe00",), eye=True,
@@ -175,10 +174,8 @@ def _make_pool() -> list[dict[str, _PooledFile]]:
 def _dataset_paths(
     pool: Sequence[Mapping[str, _PooledFile]], datasets: int
 ) -> list[tuple[str, str]]:
-    """Return (path in the session, path of a pool file) for each dataset of an added session.
-
-    Files outside probe folders come first, then the files of probe00, probe01 and so on.
-    """
+    """Return (path in the session, path of a pool file) for each dataset of an added session."""
+    # files outside probe folders come first, then the files of probe00, probe01 and so on
     own = [path for path in pool[0] if not path.startswith(_PROBE)]
     probe = [path for path in pool[0] if path.startswith(_PROBE)]
     more = (
@@ -198,11 +195,9 @@ def _relative(session: SessionRecord, path: str) -> str:
 
 
 def _dataset_id(index: int, position: int) -> str:
-    """Return an id that contains its session index and dataset index, so that no table is needed.
-
-    The last 12 hex digits are the two indices. The other digits are a hash, so that a wrong id is
-    not found. The UUID's version is 4, as in :func:`onefs.demo.alyx_rows.make_id`.
-    """
+    """Return the id of the dataset number ``position`` of the added session number ``index``."""
+    # The last 12 hex digits are the two numbers, so that no table is needed. The other digits are a
+    # hash, so that a wrong id is not found. The version is 4, as in ``alyx_rows.make_id``.
     digest = hashlib.sha1(f"grown/{index}/{position}".encode()).digest()
     numbers = index.to_bytes(4, "big") + position.to_bytes(2, "big")
     return str(UUID(bytes=digest[:10] + numbers, version=4))

@@ -26,11 +26,12 @@ _EXIT_INTERRUPTED = 130
 class Servers:
     """The two servers of a laboratory. In a ``with`` block, they run until the end of the block.
 
-    ``alyx`` and ``data`` are the two listeners. Each listener can be stopped, and started again on
-    the same port. ``rate`` is the limit in bytes per second for each connection to the file server.
-    ``latency_ms`` is the delay of each request in milliseconds. ``throttle`` is the number of
-    requests that each user may send per minute before Alyx returns 429. ``requests`` has the last
-    ``keep`` requests. All requests are appended to ``access_log``.
+    - ``alyx``, ``data``: the listeners; each can be stopped, and started again on the same port
+    - ``rate``: the limit in bytes per second for each connection to the file server
+    - ``latency_ms``: the delay of each request in milliseconds
+    - ``throttle``: how many requests each user may send per minute before Alyx returns 429
+    - ``requests``: the last ``keep`` requests
+    - ``access_log``: the file to which all requests are appended
     """
 
     def __init__(
@@ -129,9 +130,11 @@ class ServeOptions:
 def make_source(options: ServeOptions) -> Source:
     """Return the laboratory that the options select.
 
-    If ``data`` is given, this is a folder laboratory. If ``sessions`` or ``datasets`` is given,
-    this is a scaled laboratory. Otherwise it is the synthetic laboratory. Raises UsageError if
-    ``data`` is given together with ``sessions`` or ``datasets``.
+    - With ``data``: a folder laboratory.
+    - With ``sessions`` or ``datasets``: a scaled laboratory.
+    - With none of these: the synthetic laboratory.
+
+    Raises UsageError if ``data`` is given together with ``sessions`` or ``datasets``.
     """
     grown = options.sessions is not None or options.datasets is not None
     if options.data is not None:
@@ -154,8 +157,8 @@ def make_source(options: ServeOptions) -> Source:
 def run(options: ServeOptions) -> None:
     """Serve a laboratory until SIGINT or SIGTERM arrives.
 
-    If ``until_stdin_closes`` is set, the end of stdin also stops the servers. One line of JSON is
-    printed to stdout as soon as both servers answer. Raises OnefsError if the servers cannot be
+    One line of JSON is printed to stdout as soon as both servers answer. If ``until_stdin_closes``
+    is set, the end of stdin also stops the servers. Raises OnefsError if the servers cannot be
     started.
     """
     stop, begun = threading.Event(), threading.Event()

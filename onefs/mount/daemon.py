@@ -50,10 +50,13 @@ log = logging.getLogger(__name__)
 def start(config: DaemonConfig, *, module: str, timeout: float) -> int:
     """Start a daemon. Return the daemon's pid when the mount responds.
 
-    ``module`` is run as ``__main__``, and must call :func:`run`. ``config.log_file`` is required.
+    - ``config``: the daemon's settings; ``config.log_file`` is required
+    - ``module``: the module to run as ``__main__``; it must call :func:`run`
+    - ``timeout``: the longest wait for the mount, in seconds
+
     Raises the :class:`OnefsError` that the daemon reports. Raises :class:`MountError` if the daemon
-    died, or if the mount did not respond within ``timeout`` seconds. After any of these errors, the
-    daemon is ended and the daemon's mount is removed.
+    died, or if the mount did not respond in time. Before an error is raised, the daemon is ended
+    and its mount is removed.
     """
     if config.log_file is None:
         raise errors.UsageError("A daemon needs a log file.")
@@ -71,10 +74,10 @@ def start(config: DaemonConfig, *, module: str, timeout: float) -> int:
 
 
 def run(build: ServiceBuilder) -> int:
-    """Run the daemon in the spawned process, until the mount ends.
+    """Run the daemon in the spawned process, until the mount ends. Return the exit code.
 
-    Return the exit code for the process: 0 after the mount has ended, 1 after an error. The error
-    is logged and reported to the command that started the daemon. ``build`` builds what is mounted.
+    The code is 0 after the mount has ended, 1 after an error. The error is logged, and reported to
+    the command that started the daemon. ``build`` builds what is mounted.
     """
     outcome = int(sys.argv[1])
     os.set_inheritable(outcome, False)
@@ -99,24 +102,22 @@ def run(build: ServiceBuilder) -> int:
 def stop(mountpoint: str | os.PathLike[str], timeout: float = 30.0) -> None:
     """Unmount ``mountpoint``. Return when the mount and its daemon have ended.
 
-    The mount's record is removed. The folder ``mountpoint`` is removed if the mount command created
-    this folder.
+    Removes the mount's record. Also removes the folder ``mountpoint`` if the mount command created
+    this folder. Raises one of these errors:
 
-    Raises :class:`onefs.errors.UsageError` if there is no mount of onefs that this user may
-    unmount. Raises :class:`onefs.errors.Busy` if processes use the mount; the message contains the
-    names of these processes. Raises :class:`MountError` if unmounting fails, if unmounting or the
-    daemon's exit takes longer than ``timeout`` seconds, or if the file system is still mounted at
-    another path.
-
-    The record and the folder are removed before this function waits for the daemon's exit, because
-    the daemon no longer needs them. For example, the daemon may still write gigabytes to a slow
-    disk.
+    - :class:`onefs.errors.UsageError`: there is no mount of onefs that this user may unmount
+    - :class:`onefs.errors.Busy`: processes use the mount; the message contains their names
+    - :class:`MountError`: unmounting fails, or the mount or its daemon still exists after
+      ``timeout`` seconds
+    - :class:`MountError`: the file system is still mounted at another path
     """
     deadline = time.monotonic() + timeout
     path = mountpoints.resolve_mountpoint(mountpoint)
     record = mount_registry.find_record(path)
     mounted = kernel_mounts.find_mount(path)
     unmount.unmount(path, timeout=timeout)
+    # Remove record and folder before the wait for the daemon's exit: the daemon no longer needs
+    # them, but may still write gigabytes to a slow disk.
     mount_registry.remove_record(path)
     if record is None:
         return

@@ -21,14 +21,13 @@ _MAX_LOG_BYTES = 4 * 1024 * 1024
 
 
 class _DaemonLogHandler(logging.handlers.RotatingFileHandler):
-    """A handler that writes the log file, and redirects standard output and error to this file.
+    """A handler that writes the log file. Standard output and error go to the same file.
 
-    Only the owner can read the file. If the file was deleted, the next log message creates a new
-    file. But no file is created while the file's folder is absent, or while the folder's disk is
-    not mounted.
+    Only the owner can read the file. If the file was deleted, the next message creates a new file.
     """
 
     def emit(self, record: logging.LogRecord) -> None:
+        # create no file while the folder is absent, or while the folder's disk is not mounted
         with suppress(OSError):
             if self.stream is not None and self._is_deleted(self.stream):
                 self.stream.close()
@@ -36,7 +35,7 @@ class _DaemonLogHandler(logging.handlers.RotatingFileHandler):
         super().emit(record)
 
     def _is_deleted(self, stream: TextIOWrapper) -> bool:
-        """Whether the log file was deleted, and the folder is still on the deleted file's disk.
+        """Whether the log file was deleted, and its folder is still on the deleted file's disk.
 
         ``stream`` is the open log file. Raises OSError if the folder does not exist.
         """

@@ -67,15 +67,14 @@ class FileHandle:
         self._size_checked_until = 0.0
 
     def extent(self, offset: int, size: int) -> Extent:
-        """Return where ``size`` bytes from ``offset`` on can be read: descriptor, offset, length.
+        """Return the descriptor, offset and length to read ``size`` bytes from ``offset`` on.
 
-        The length is less than ``size`` only at the end of the file. Waits until the bytes are
-        available.
+        Waits until the bytes are available. The length is less than ``size`` only at the end of the
+        file. Raises the errors of :meth:`Handle.wait_fd`, and these errors:
 
-        Raises the errors of :meth:`Handle.wait_fd` if the bytes cannot be fetched. Raises
-        :class:`IndexerBlocked` if the calling program may read cached bytes only. Raises
-        :class:`Busy` if too many reads are waiting. Raises :class:`BadContent` if the cached file
-        is too short, because a program would treat a short read as the end of the file.
+        - :class:`IndexerBlocked`: the calling program may read cached bytes only
+        - :class:`Busy`: too many reads are waiting
+        - :class:`BadContent`: the cached file is too short
         """
         end = min(offset + size, self.handle.size)
         if end <= offset:
@@ -85,6 +84,7 @@ class FileHandle:
         now = time.monotonic()
         if fd != self._size_checked_fd or now > self._size_checked_until:
             cached_size = os.fstat(fd).st_size
+            # a program would treat a short read as the end of the file
             if cached_size < self.handle.size:
                 raise self._short_file_error(cached_size)
             self._size_checked_fd, self._size_checked_until = fd, now + _SIZE_CHECK_TTL_SECONDS

@@ -68,12 +68,10 @@ _FD_BUFFER_FLAGS = 2 | 4 | 8
 
 
 class _FuseBufvec(ctypes.Structure):
-    """The C type ``struct fuse_bufvec``, containing one ``struct fuse_buf``.
+    """The C type ``struct fuse_bufvec``, containing one ``struct fuse_buf``."""
 
-    In C, the buffer is part of the structure, but mfusepy 3.1 declares a pointer. libfuse 3.17
-    added the member that is called ``spare`` here.
-    """
-
+    # In C, the buffer is part of the structure, but mfusepy 3.1 declares a pointer. The member that
+    # is called ``spare`` here was added in libfuse 3.17.
     _fields_ = (
         ("count", ctypes.c_size_t),
         ("idx", ctypes.c_size_t),
@@ -136,16 +134,15 @@ class FuseSession:
     def invalidate_path(self, path: str) -> None:
         """Make the kernel drop the attributes and pages that it has cached for ``path``.
 
-        An operation on ``path`` must not call this method, because the operation would wait for
-        itself. libfuse's return code is ignored, because libfuse returns an error code for each
-        path that the kernel has not cached.
+        An operation on ``path`` must not call this method: the operation would wait for itself.
         """
+        # the return code is an error for each path that the kernel has not cached, so ignore it
         self._library.fuse_invalidate_path(self._fuse, os.fsencode(path))
 
     def expire_names(self) -> bool:
-        """Tell the kernel to look up all names again, including names that did not exist.
+        """Make the kernel look up all names again, including names that did not exist.
 
-        Return False if the kernel or libfuse is too old to do so, True otherwise.
+        Return False if the kernel or libfuse is too old.
         """
         if LIBFUSE_VERSION[0] < 3 or os.environ.get(_OLD_KERNEL_VARIABLE):
             return False
@@ -173,11 +170,12 @@ class Fuse(mfusepy.FUSE):  # type: ignore[misc]
     ) -> None:
         """Mount, and serve requests until the mount is unmounted.
 
-        ``options`` are those of :func:`mount_options`. ``appearance`` has the user, the group and
-        the umask that all files show. ``on_ready`` is called with libfuse's loop when the kernel
-        has accepted the mount. ``on_end`` is called when the mount ends. The loop must not be used
-        after ``on_end`` has returned. Raises RuntimeError, with libfuse's error code, if mounting
-        fails.
+        - ``options``: the result of :func:`mount_options`
+        - ``appearance``: the user, the group and the umask that all files show
+        - ``on_ready``: called with libfuse's loop when the kernel has accepted the mount
+        - ``on_end``: called when the mount ends; the loop must not be used after its return
+
+        Raises RuntimeError, with libfuse's error code, if mounting fails.
         """
         self._operations = operations
         operations.caller_thread = lambda: int(mfusepy.fuse_get_context()[2])

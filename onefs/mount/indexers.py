@@ -18,8 +18,8 @@ log = logging.getLogger(__name__)
 class IndexerFilter:
     """A filter that lets the programs ``blocked_programs`` read only bytes that are cached.
 
-    ``caller_thread`` returns the id of the thread that requested the running operation, or 0 if
-    this thread is unknown. Reads by unknown threads are not refused.
+    ``caller_thread`` returns the id of the thread that requested the running operation. Its result
+    is 0 for an unknown thread, which may read all bytes.
     """
 
     def __init__(self, blocked_programs: Iterable[str], caller_thread: Callable[[], int]) -> None:
@@ -55,10 +55,10 @@ ALLOW_ALL = IndexerFilter((), lambda: 0)
 
 
 def program_names_of(thread: int) -> list[str]:
-    """Return the name of the thread with the id ``thread``, then the name of the process.
+    """Return the name of the thread with the id ``thread``, then the name of its process.
 
-    The first thread of a process and the process have the same name, so only one name is returned
-    for the first thread. Return [] if ``/proc`` does not show these names.
+    For the first thread of a process, return only one name. Return [] if ``/proc`` does not show
+    these names.
     """
     if thread <= 0:
         return []
@@ -66,6 +66,7 @@ def program_names_of(thread: int) -> list[str]:
         head = _read_proc_file(f"/proc/{thread}/status").splitlines()[:6]
         status = dict(line.split(":\t", 1) for line in head if ":\t" in line)
         names, process = [status["Name"]], status["Tgid"]
+        # the first thread and the process have the same name
         if process != str(thread):
             names.append(_read_proc_file(f"/proc/{process}/comm").rstrip("\n"))
     except (OSError, KeyError):

@@ -13,10 +13,10 @@ from onefs.lowlevel.mountinfo import MOUNTINFO_FILE, KernelMount, read_mounts
 
 
 def find_mount(mountpoint: str, mountinfo: Path = MOUNTINFO_FILE) -> KernelMount | None:
-    """Return the mount at ``mountpoint``, an absolute path without symbolic links.
+    """Return the topmost mount at ``mountpoint``, or None if there is no mount.
 
-    If several mounts are at ``mountpoint``, return the topmost mount. Return None if there is no
-    mount. ``mountinfo`` is the file with the kernel's table of mounts.
+    ``mountpoint`` is an absolute path without symbolic links. ``mountinfo`` is the file with the
+    kernel's table of mounts.
     """
     mounts = [mount for mount in read_mounts(mountinfo) if mount.mountpoint == mountpoint]
     return mounts[-1] if mounts else None
@@ -34,9 +34,8 @@ def other_owner_of(mountpoint: str) -> str:
 def remaining_mountpoints(mount: KernelMount) -> list[str]:
     """Return the paths at which an unmounted file system is still mounted.
 
-    The file system may be mounted at other paths by bind mounts, or in other mount namespaces.
-    First, the mount namespace of this process is searched. If no path is found, the namespaces of
-    all processes that this user may inspect are searched.
+    They are bind mounts in this mount namespace. If there are none, mounts in the other mount
+    namespaces that this user may inspect are returned.
     """
     in_this_namespace = _mountpoints_of_device(mount, MOUNTINFO_FILE)
     if in_this_namespace:

@@ -27,9 +27,9 @@ def widen_readahead(mountpoint: str, devices: Path = _BDI_FOLDER) -> bool:
     """Widen the read-ahead window of a mount to READAHEAD_KIB.
 
     Return True if the window has at least this width now. Return False if there is no mount, or if
-    the width cannot be set. Call this function only when the mount responds. Before that time, the
-    kernel and libfuse would replace this width by a smaller width.
+    the width cannot be set. Call this function only when the mount responds.
     """
+    # before the mount responds, the kernel and libfuse would replace this width by a smaller one
     mount = find_mount(mountpoint)
     if mount is None:
         return False

@@ -63,8 +63,8 @@ def check_can_mount(device: str = _FUSE_DEVICE) -> None:
 def load_mfusepy() -> ModuleType:
     """Import and return mfusepy, with libfuse 3 if libfuse 3 is installed, otherwise libfuse 2.
 
-    If the environment variable ``FUSE_LIBRARY_PATH`` or ``FUSE_LIBRARY_NAME`` is set, mfusepy uses
-    the library in this variable. Raises :class:`MountError` if no libfuse can be loaded.
+    The environment variables ``FUSE_LIBRARY_PATH`` and ``FUSE_LIBRARY_NAME`` select another
+    library. Raises :class:`MountError` if no libfuse can be loaded.
     """
     name = _find_library()
     if name is not None:
@@ -80,11 +80,10 @@ def load_mfusepy() -> ModuleType:
 
 
 def tune_process() -> None:
-    """Change this process's settings so that libfuse's threads are fast and need little memory.
-
-    Sets options of the memory allocator (glibc only), and the stack size of libfuse's threads.
-    """
+    """Change this process's settings so that libfuse's threads are fast and need little memory."""
+    # the stack size of libfuse's threads
     os.environ.setdefault("FUSE_THREAD_STACK", str(_THREAD_STACK_BYTES))
+    # options of the memory allocator
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is None:  # not glibc
         return
@@ -95,15 +94,15 @@ def tune_process() -> None:
 class PinnedThreadStates:
     """Keep the Python thread state of each libfuse thread until the thread ends.
 
-    Python did not start the libfuse threads. Without this class, each callback in a libfuse thread
-    would create a thread state, and free the thread state when the callback returns. This class
-    takes one more reference to the thread state, and releases the reference when the thread ends.
-    This makes random reads of 4 KiB 1.6 times as fast. Python started the thread that creates this
-    object, so the state of this thread is left alone.
+    This makes random reads of 4 KiB 1.6 times as fast.
     """
 
+    # Python did not start the libfuse threads. Without this class, each callback in such a thread
+    # would create a thread state, and free it when the callback returns. This class takes one more
+    # reference to the state, and releases the reference when the thread ends.
     def __init__(self) -> None:
         self._local = threading.local()
+        # Python started this thread, so its state is left alone
         self._local.pinned = True
         self._state_key = ctypes.c_uint()
         _libc.pthread_key_create(ctypes.byref(self._state_key), _thread_end_destructor)
@@ -125,14 +124,12 @@ class PinnedThreadStates:
 def _clear_thread_state(state: int) -> None:
     """Clear ``state``, the old Python thread state of an ending thread.
 
-    The C library calls this function as a destructor of thread-local storage. POSIX sets each
-    value in this storage to NULL before the value's destructor runs. So Python no longer finds
-    ``state``, and runs this function with a new thread state.
-
-    ``state`` is cleared here, but not deleted. From Python 3.12 on, deleting a state also makes
-    Python forget the new state of the running thread, so this function could not return. A second
-    destructor, which is not Python code, deletes ``state``.
+    The C library calls this function as a destructor of thread-local storage.
     """
+    # POSIX sets the stored value to NULL before this destructor runs. So Python no longer finds
+    # ``state``, and runs this function with a new thread state. ``state`` is not deleted here: from
+    # Python 3.12 on, this would make Python forget the new state, and this function could not
+    # return. A second destructor, which is not Python code, deletes ``state``.
     if state != _current_thread_state():
         ctypes.pythonapi.PyThreadState_Clear(ctypes.c_void_p(state))
         _libc.pthread_setspecific(_cleared_state_key, ctypes.c_void_p(state))
@@ -150,12 +147,13 @@ _current_thread_state.restype = ctypes.c_void_p
 
 
 def _find_library() -> str | None:
-    """Return the file name of the library to load: libfuse 3 if installed, otherwise libfuse 2.
+    """Return the file name of libfuse 3, or of libfuse 2 if libfuse 3 is not installed.
 
-    Return None if ``FUSE_LIBRARY_PATH`` or ``FUSE_LIBRARY_NAME`` is set, because mfusepy then loads
-    the library in this variable. Raises :class:`MountError` if libfuse is not installed.
+    Return None if an environment variable selects the library. Raises :class:`MountError` if
+    libfuse is not installed.
     """
     if os.environ.get("FUSE_LIBRARY_PATH") or os.environ.get("FUSE_LIBRARY_NAME"):
+        # mfusepy then loads the library in the variable
         return None
     for name in _LIBFUSE_NAMES:
         try:

@@ -60,9 +60,9 @@ class MountLoop:
     ) -> None:
         """Prepare the mount. The method :meth:`start` mounts.
 
-        ``on_end`` is called in the loop's thread when the mount has ended for any reason. The
-        kernel's caches are invalidated for each path in ``invalidations``. At each refresh,
-        ``refresher`` makes the kernel drop all names.
+        - ``on_end``: called in the loop's thread when the mount has ended for any reason
+        - ``invalidations``: the paths for which the kernel's caches are invalidated
+        - ``refresher``: makes the kernel drop all names at each refresh
         """
         self._operations = operations
         self._config = config

@@ -63,10 +63,10 @@ sys.stdout.buffer.write(b"%d %s" % (missing, os.fsencode(real)))
 
 
 def probe_mount(mountpoint: str, timeout: float) -> int | None:
-    """Check whether a mount responds, with the system call statvfs.
+    """Return 0 if a mount answers the system call statvfs, or the errno if statvfs fails.
 
-    Return 0 if statvfs succeeds, or the errno if statvfs fails. The errno is ENOTCONN if the
-    mount's daemon is dead. Return None if the mount does not respond within ``timeout`` seconds.
+    The errno is ENOTCONN if the mount's daemon is dead. Return None if the mount does not respond
+    within ``timeout`` seconds.
     """
     return _wait_for_script(_start_script(_PROBE_SCRIPT, mountpoint), timeout)[0]
 
@@ -82,9 +82,12 @@ def is_stale(mountpoint: str, timeout: float = 5.0) -> bool:
 def refresh_mounts(mountpoints: Iterable[str], timeout: float) -> dict[str, int | None]:
     """Make each mount's daemon, and the kernel, drop the caches in memory.
 
-    Return a code for each mount: 0 if the caches were dropped, the errno if the request failed, or
-    None if the mount did not respond within ``timeout`` seconds. The errno is ENODATA if the daemon
-    runs an older version of onefs, which cannot refresh.
+    Return a code for each mount:
+
+    - 0: the caches were dropped
+    - ENODATA: the daemon runs an older version of onefs, which cannot refresh
+    - another errno: the request failed
+    - None: the mount did not respond within ``timeout`` seconds
     """
     outcomes = _ask_all(
         _REFRESH_SCRIPT, mountpoints, REFRESH_XATTR, REFRESHED_XATTR, timeout=timeout
@@ -95,8 +98,8 @@ def refresh_mounts(mountpoints: Iterable[str], timeout: float) -> dict[str, int 
 def read_root_xattrs(mountpoints: Iterable[str], name: str, timeout: float) -> dict[str, bytes]:
     """Return the value of the extended attribute ``name`` of each mount's root, by mount point.
 
-    Mounts without this attribute, and mounts that do not respond within ``timeout`` seconds, are
-    left out.
+    Mounts without this attribute are left out, as are mounts that do not respond within ``timeout``
+    seconds.
     """
     outcomes = _ask_all(_GETXATTR_SCRIPT, mountpoints, name, timeout=timeout)
     return {mountpoint: value for mountpoint, (code, value) in outcomes.items() if code == 0}
@@ -121,7 +124,7 @@ def _ask_all(
 ) -> dict[str, tuple[int | None, bytes]]:
     """Run a script for all mounts at the same time, in one child process for each mount.
 
-    Return by mount point what :func:`_wait_for_script` returns: exit code and output.
+    Return the exit codes and the outputs by mount point. See :func:`_wait_for_script`.
     """
     end = time.monotonic() + timeout
     processes = {each: _start_script(script, each, *arguments) for each in mountpoints}
@@ -144,8 +147,7 @@ def _start_script(script: str, *arguments: str) -> subprocess.Popen[bytes]:
 def _wait_for_script(process: subprocess.Popen[bytes], timeout: float) -> tuple[int | None, bytes]:
     """Wait for a script, and return the script's exit code and output.
 
-    The code is None, and the output is empty, if the script has not ended within ``timeout``
-    seconds.
+    If the script has not ended within ``timeout`` seconds, return None and an empty output.
     """
     try:
         output, _ = process.communicate(timeout=timeout)

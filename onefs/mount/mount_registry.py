@@ -164,8 +164,7 @@ class MountRecord:
     """The record of a daemon in the registry, written by the daemon itself.
 
     The record is written when the status changes, but at most once in ``interval`` seconds. Raises
-    :class:`MountError` if the record cannot be created. If a later write fails, for example because
-    the disk is full, the error is logged once and the mount continues.
+    :class:`MountError` if the record cannot be created. The error of a later write is only logged.
     """
 
     def __init__(self, info: MountInfo, folder: Path | None = None, interval: float = 1.0) -> None:
@@ -178,8 +177,8 @@ class MountRecord:
     def update(self, status: MountStatus) -> None:
         """Write the record if the status has changed.
 
-        Do nothing if the last write was less than ``interval`` seconds ago. In this case, a later
-        call writes the status.
+        Do nothing if the last write was less than ``interval`` seconds ago: a later call writes the
+        status.
         """
         if status == self._info.status or time.monotonic() - self._written_at < self._interval:
             return
@@ -193,11 +192,9 @@ class MountRecord:
             self._is_failure_logged = True
 
     def remove(self) -> None:
-        """Remove the record, except if another daemon has replaced the record.
-
-        The path of a record depends only on the host and the mount point. So a later daemon at the
-        same mount point replaces the record.
-        """
+        """Remove the record, except if another daemon has replaced the record."""
+        # the path depends only on host and mount point, so a later daemon at the same mount point
+        # replaces the record
         raw = _load_record(self._path)
         if raw is not None and raw.get("pid") == os.getpid():
             self._path.unlink(missing_ok=True)
@@ -238,13 +235,12 @@ def _registry_folders(folder: Path | None) -> list[Path]:
 def _first_usable_path(
     mountpoint: str, folder: Path | None, state_dir: str, use: Callable[[Path], object]
 ) -> Path:
-    """Return the path of a mount's record in the first folder that is usable.
+    """Return the path of a mount's record in the first folder in which ``use`` succeeds.
 
-    ``use`` is called with the path that the record has in a folder. The folder is usable if ``use``
-    raises no OSError. The first folder is ``folder``, or the default registry if ``folder`` is
-    None. If ``folder`` is None, the second folder is in the mount's own state folder. Raises
-    MountError if no folder is usable.
+    ``use`` is called with a path, and raises OSError for failure. Raises MountError if ``use``
+    fails in each folder.
     """
+    # the registry, then the mount's own state folder
     folders = [folder or default_registry_folder()]
     if folder is None and state_dir:
         folders.append(Path(state_dir) / "mounts")
@@ -266,8 +262,8 @@ def _first_usable_path(
 def list_mounts(folder: Path | None = None) -> list[MountInfo]:
     """Return this user's mounts on this machine, sorted by mount point.
 
-    Mounts whose daemon is dead are included. A record is removed if its daemon is dead and its
-    mount no longer exists.
+    Mounts whose daemon is dead are included. Removes the records of dead daemons whose mounts no
+    longer exist.
     """
     records: dict[str, Mapping[str, Any]] = {}
     for place in reversed(_registry_folders(folder)):
@@ -283,19 +279,17 @@ def list_mounts(folder: Path | None = None) -> list[MountInfo]:
 def with_current_status(mounts: Sequence[MountInfo]) -> list[MountInfo]:
     """Return the mounts with their present status, which is read from each mount.
 
-    A mount keeps the status in its record if the mount does not respond in time, if its daemon is
-    dead, or if its daemon is of an older version that does not report a status.
+    If a mount does not report its status in time, the status in its record is returned.
     """
+    # a dead daemon, or a daemon of an older version, reports no status
     current = _read_infos(each.mountpoint for each in mounts if each.pid is not None)
     return [replace(each, status=current.get(each.mountpoint, each).status) for each in mounts]
 
 
 def mounts_of_other_users() -> list[MountInfo]:
-    """Return those mounts of other users that are accessible to this user.
-
-    The values are read from each mount, because this user cannot read the records of other users.
-    """
+    """Return those mounts of other users that are accessible to this user."""
     places = {each.mountpoint for each in read_mounts() if each.is_onefs and each.other_owner}
+    # read from the mounts, because this user cannot read the records of other users
     return list(_read_infos(sorted(places)).values())
 
 
@@ -324,14 +318,14 @@ def _read_infos(mountpoints: Iterable[str]) -> dict[str, MountInfo]:
 def find_record(mountpoint: str, folder: Path | None = None) -> MountInfo | None:
     """Return the record of ``mountpoint``, an absolute path without symbolic links.
 
-    Return None if there is no record. The record's pid is None if the daemon is dead, even if
-    another process has the daemon's pid now.
+    Return None if there is no record. The record's pid is None if the daemon is dead.
     """
     raws = (_load_record(_record_path(mountpoint, place)) for place in _registry_folders(folder))
     host = socket.gethostname()
     raw = next((raw for raw in raws if raw is not None and raw["host"] == host), None)
     if raw is None:
         return None
+    # a dead daemon's pid is dropped, because another process may have this pid now
     return _parse_info(raw) if _is_daemon_alive(raw) else replace(_parse_info(raw), pid=None)
 
 
@@ -348,10 +342,11 @@ def claim_mountpoint(
 ) -> Iterator[None]:
     """Prevent this user's other processes from mounting at ``mountpoint`` in the ``with`` block.
 
-    Otherwise, two processes could mount at ``mountpoint``, and the later mount would hide the
-    earlier mount. Raises :class:`MountError` immediately if another process has claimed the mount
-    point, or if no folder of the registry is writable.
+    Raises :class:`MountError` immediately if another process has claimed the mount point, or if no
+    folder of the registry is writable.
     """
+    # without a claim, two processes could mount here, and the later mount would hide the earlier
+    # one
     opened: list[int] = []
 
     def open_in(path: Path) -> None:

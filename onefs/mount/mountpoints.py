@@ -28,9 +28,9 @@ class PreparedMountpoint:
 def resolve_mountpoint(mountpoint: str | os.PathLike[str]) -> str:
     """Return the absolute path of ``mountpoint`` without symbolic links.
 
-    The kernel's table of mounts contains mount points in this form. A mount at the path is not
-    accessed, because a mount whose daemon hangs would block the caller.
+    Does not access a mount at this path, so a mount that hangs does not block the caller.
     """
+    # the kernel's table of mounts contains mount points in this form
     absolute = paths.absolute(mountpoint)
     folder, name = os.path.split(absolute)
     candidate = os.path.join(os.path.realpath(folder), name)
@@ -42,9 +42,13 @@ def resolve_mountpoint(mountpoint: str | os.PathLike[str]) -> str:
 def prepare_mountpoint(mountpoint: str | os.PathLike[str]) -> PreparedMountpoint:
     """Create the folder (mode 0700) if it does not exist, and remove a dead mount at its path.
 
-    Raises :class:`UsageError` if onefs is already mounted at the path, if the folder cannot be
-    created, if the path is not a folder, if the folder is not empty or not writable, or if the path
-    contains control characters. Raises :class:`MountError` if a dead mount cannot be removed.
+    Raises :class:`MountError` if a dead mount cannot be removed. Raises :class:`UsageError` in
+    these cases:
+
+    - onefs is already mounted at the path
+    - the folder cannot be created, or the path is not a folder
+    - the folder is not empty or not writable
+    - the path contains control characters
     """
     path = resolve_mountpoint(mountpoint)
     _check_characters(path)
@@ -66,9 +70,9 @@ def check_outside_mountpoint(
 ) -> None:
     """Raise :class:`UsageError` if one of ``places`` is inside or above the mount point.
 
-    ``places`` are paths of the daemon's files and folders. If the daemon accessed its own mount,
-    the daemon would wait for itself forever.
+    ``places`` are paths of the daemon's files and folders.
     """
+    # a daemon that accesses its own mount waits for itself forever
     mount = Path(resolve_mountpoint(mountpoint))
     for place in places:
         real = Path(paths.resolved(place))
@@ -108,8 +112,8 @@ def _check_characters(path: str) -> None:
 def _remove_stale_mount(path: str) -> bool:
     """Remove the mount of onefs at ``path`` if the mount's daemon is dead.
 
-    Return True if a mount was removed, the folder was created for this mount, and the folder is
-    empty. Raises :class:`UsageError` if there is a mount of onefs whose daemon is alive.
+    Return True if the folder was created for this mount and is empty. Raises :class:`UsageError` if
+    the daemon is alive.
     """
     mounted = find_mount(path)
     if mounted is None or not mounted.is_onefs:

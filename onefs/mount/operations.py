@@ -45,15 +45,14 @@ class _OpenFolder:
 
 
 class Operations:
-    """The operations of one mount. Thread-safe.
+    """The operations of one mount, called by :class:`onefs.mount.fuse.Fuse`. Thread-safe.
 
-    :class:`onefs.mount.fuse.Fuse` calls the methods, so the methods have the names of libfuse's
-    operations. The operations ``flush``, ``fsync``, ``access``, ``lock``, ``flock`` and ``lseek``
-    are not defined, so that the kernel stops requesting them and handles locks, permissions and
-    SEEK_HOLE by itself.
+    The methods have the names of libfuse's operations.
     """
 
     #: settings for mfusepy: times are integers, and operations on open files need no path
+    # ``flush``, ``fsync``, ``access``, ``lock``, ``flock`` and ``lseek`` are not defined, so that
+    # the kernel stops requesting them, and handles locks, permissions and SEEK_HOLE by itself
     use_ns = True
     flag_nopath = True
     flag_nullpath_ok = True
@@ -117,10 +116,11 @@ class Operations:
         """Return the whole listing of an open folder. The listing begins with ``.`` and ``..``.
 
         ``number`` is the number of the open folder. ``first`` is True if the kernel requests the
-        first page of the listing: then the listing is read from the tree. The other pages reuse
-        this listing, so that a change of the folder between two pages has no effect.
+        first page of the listing.
         """
         listing = self._open_folders[number]
+        # the other pages reuse this listing, so a change of the folder between two pages has no
+        # effect
         if first:
             listing.entries = self._list_folder(listing.path)
         return listing.entries
@@ -132,8 +132,7 @@ class Operations:
         """Open a file. Return the number of the open file, ``keep_cache`` and ``direct_io``.
 
         ``keep_cache`` is True if the kernel may keep the file's cached pages. ``direct_io`` is True
-        for a generated text, whose length may change. Without ``direct_io``, the kernel would read
-        only as many bytes as the text had before, and would miss the end of a longer text.
+        for a generated text, whose length may change.
         """
         if flags & os.O_ACCMODE != os.O_RDONLY:
             raise ReadOnly(f"{path} cannot be written: onefs is read-only.")
@@ -144,6 +143,7 @@ class Operations:
         self._file_handles[number] = FileHandle(
             path, node, handle, self._waiting_reads, self._indexer_filter, self.path_errors
         )
+        # without ``direct_io``, the kernel reads only as many bytes as a text had before
         return number, handle.keep_cache, isinstance(handle, TextHandle)
 
     def read_buf(self, number: int, offset: int, size: int) -> Extent:
@@ -184,7 +184,7 @@ class Operations:
     def _unlisted_xattr(self, name: str) -> str | None:
         """Return the value of an attribute of the root that :meth:`listxattr` does not list.
 
-        The value is computed at each request. Return None if there is no such attribute.
+        Return None if there is no such attribute.
         """
         if name == STATUS_XATTR:
             return self.status()
@@ -193,11 +193,11 @@ class Operations:
     def _xattrs(self, path: str) -> dict[str, str]:
         """Return the extended attributes of ``path``: the tree's attributes, and ``error``.
 
-        If the last operation on ``path`` has failed, ``error`` is the message of that error. If the
-        tree itself has an attribute ``error`` for ``path``, the tree's value is returned instead.
+        ``error`` is the message of the last operation on ``path`` if this operation has failed.
         """
         values = self._tree.xattrs(path)
         error = self.path_errors.error_of(path)
+        # the tree's own attribute ``error`` takes precedence
         return {XATTR_PREFIX + "error": error, **values} if error else values
 
     def _list_folder(self, path: str) -> DirectoryEntries:
@@ -216,11 +216,9 @@ class Operations:
 
 
 def _check_name_length(path: str) -> None:
-    """Raise OSError (ENAMETOOLONG) if the path's last name is longer than _MAX_NAME_BYTES.
-
-    Only the last name is checked, because the kernel looks up each name of a path separately. The
-    check is needed because the kernel also requests names of 1,024 bytes and more.
-    """
+    """Raise OSError (ENAMETOOLONG) if the path's last name is longer than _MAX_NAME_BYTES."""
+    # The kernel looks up each name of a path separately, and also requests names of 1,024 bytes and
+    # more.
     name = path[path.rfind("/") + 1 :]
     if len(name) > _SHORT_NAME_CHARACTERS and len(os.fsencode(name)) > _MAX_NAME_BYTES:
         raise OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG))
@@ -229,8 +227,8 @@ def _check_name_length(path: str) -> None:
 class ErrorNumbers:
     """Turn exceptions into errnos.
 
-    An exception without an errno is unexpected and becomes EIO. An unexpected exception is logged
-    once for each line of code that raises the exception.
+    An exception without an errno becomes EIO. It is logged once for each line of code that raises
+    it.
     """
 
     def __init__(self) -> None:

@@ -82,10 +82,12 @@ class PathErrors:
     def note_fetched(self, path: str) -> None:
         """Drop the errors that are resolved after bytes of ``path`` were downloaded and stored.
 
-        The error of ``path`` and the errors of the whole mount are dropped. Only the error for the
-        limit --max-fetch is kept until it expires, because other files may still exceed the limit.
+        These are the error of ``path``, and the errors of the whole mount except that of the
+        limit --max-fetch.
         """
         self.clear(path)
+        # the error for --max-fetch is kept until it expires, because other files may still exceed
+        # the limit
         if self._mount_wide:
             with self._lock:
                 self._mount_wide = {k: v for k, v in self._mount_wide.items() if k is FetchLimit}
@@ -129,16 +131,16 @@ class PathErrors:
             )
 
     def _note_mount_wide(self, error: OnefsError) -> bool:
-        """Store an error if the error concerns the whole mount.
+        """Store an error if the error concerns the whole mount. The caller must hold the lock.
 
-        Return True if the error was stored and is new. The error is new if no error of its kind is
-        stored, or if the stored error of this kind has expired. The caller must hold the lock.
+        Return True if the error was stored and is new.
         """
         kind = next((kind for kind in _MOUNT_WIDE_ERRORS if isinstance(error, kind)), None)
         if kind is None:
             return False
         now = self._clock()
         before = self._mount_wide.get(kind)
+        # an error is new if no error of its kind is stored, or if the stored error has expired
         is_new = before is None or before.until < now
         since = now if before is None or is_new else before.since
         until = getattr(error, "until", 0.0) or now + _MOUNT_WIDE_TTL_SECONDS

@@ -29,9 +29,9 @@ class ProcessInUse:
 def start_ticks_of(pid: int) -> int | None:
     """Return the time at which a process started, in clock ticks since the boot.
 
-    Return None if the process has ended. The start time and the id of the boot together distinguish
-    a process from a later process with the same pid.
+    Return None if the process has ended.
     """
+    # with the id of the boot, this time distinguishes a process from a later one with the same pid
     try:
         text = (_PROC / str(pid) / "stat").read_text(errors="replace")
     except OSError:
@@ -66,12 +66,12 @@ def wait_until(condition: Callable[[], bool], timeout: float) -> bool:
 
 
 def processes_using(folder: str) -> list[ProcessInUse]:
-    """Return the processes that use ``folder``, sorted by pid.
+    """Return the processes that use ``folder``, sorted by pid. Does not access ``folder``.
 
-    A process uses the folder if a file that the process has open or mapped is in the folder, or if
-    the process's working directory is in the folder. Only processes that this user may inspect are
-    found. All information comes from ``/proc``, so ``folder`` is not accessed.
+    A process uses the folder if its working directory, or a file that it has open or mapped, is in
+    the folder. Only processes that this user may inspect are found.
     """
+    # all information comes from ``/proc``
     inside = folder.rstrip("/") + "/"
     users = []
     for process in _PROC.iterdir():

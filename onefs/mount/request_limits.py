@@ -67,15 +67,12 @@ class WaitingReads:
                 self._is_refusal_logged = self._is_refusal_logged and self._waiting > 0
 
     def _busy_error(self) -> Busy:
-        """Return the error for a read that is refused because ``limit`` reads are waiting.
-
-        Only the first refusal is logged. After a time at which no read waits, the next refusal is
-        logged again.
-        """
+        """Return the error for a read that is refused because ``limit`` reads are waiting."""
         refusal = Busy(
             f"{self._limit} reads are waiting for the server: more are refused, so that cached "
             "files can still be read. Try again when it answers."
         )
+        # log only the first refusal, and again after a time at which no read waits
         if not self._is_refusal_logged:
             self._is_refusal_logged = True
             log.warning("%s", refusal)
@@ -85,11 +82,11 @@ class WaitingReads:
 def waiting_read_limit(system: Path = _MAX_USER_BACKGROUND_FILE) -> int:
     """Return how many reads may wait for the network at the same time on this machine.
 
-    The number is MAX_WAITING_READS, or less if the kernel allows few requests.
-    The file ``system`` contains ``max_user_bgreq``, the largest ``max_background`` that the kernel
-    allows for the mount of an ordinary user. The kernel computes this number from the size of the
-    machine's memory: 330 requests for 1 GiB.
+    The number is MAX_WAITING_READS, or less if the kernel allows few requests. ``system`` is the
+    file ``max_user_bgreq`` of the kernel.
     """
+    # The file contains the largest ``max_background`` that the kernel allows for the mount of an
+    # ordinary user. The kernel computes it from the size of the memory: 330 requests for 1 GiB.
     try:
         allowed = int(system.read_text())
     except (OSError, ValueError):

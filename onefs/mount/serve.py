@@ -85,9 +85,8 @@ def serve(
     """Build the service, mount its tree, and serve until a signal or an unmount ends the mount.
 
     Only the main thread may call this function. ``on_ready`` is called when the kernel has accepted
-    the mount. Raises the errors that ``build`` raises. Raises :class:`onefs.errors.MountError` if
-    mounting fails. If operations are still running 5 seconds after the end of the mount, the whole
-    process exits.
+    the mount. Raises the errors of ``build``, and :class:`onefs.errors.MountError` if mounting
+    fails. If operations still run 5 seconds after the end of the mount, the whole process exits.
     """
     libfuse.check_can_mount()
     if config.allow_other:
@@ -171,13 +170,11 @@ class _StatusReader:
         self._is_failure_logged = False
 
     def read_or_last(self) -> MountStatus:
-        """Return the present status, or the last status if the present status cannot be read.
-
-        The first error is logged. Further errors are logged only after a successful reading.
-        """
+        """Return the present status, or the last status if the present status cannot be read."""
         try:
             self._last_status = self._read_status()
         except (OSError, OnefsError) as error:
+            # after the first error, log further errors only after a successful reading
             if not self._is_failure_logged:
                 log.warning("the mount's status cannot be determined: %s", reason_of(error))
             self._is_failure_logged = True
@@ -230,11 +227,8 @@ def _raise_interrupt(number: int, _frame: FrameType | None) -> NoReturn:
 
 @contextmanager
 def _signals_handled_by(handler: Callable[[int, FrameType | None], object]) -> Iterator[None]:
-    """Call ``handler`` for the signals that end a mount (_END_SIGNALS), in the ``with`` block.
-
-    The mount begins inside the block. libfuse keeps this handler, because libfuse does not replace
-    existing signal handlers.
-    """
+    """Call ``handler`` for the signals that end a mount (_END_SIGNALS), in the ``with`` block."""
+    # the mount begins inside the block, and libfuse does not replace existing signal handlers
     before = {number: signal.signal(number, handler) for number in _END_SIGNALS}
     try:
         yield

@@ -23,10 +23,12 @@ _BUSY_RETRY_SECONDS = 2.0
 def unmount(mountpoint: str, *, timeout: float = 30.0) -> None:
     """Unmount ``mountpoint``. Return when the mount no longer exists.
 
-    The mount's daemon may still be running then. Raises :class:`UsageError` if there is no mount of
-    onefs, or if another user owns the mount (root may unmount every mount). Raises :class:`Busy` if
-    processes use the mount; the message contains the names of these processes. Raises
-    :class:`MountError` if unmounting fails, or if the mount still exists after ``timeout`` seconds.
+    The mount's daemon may still be running then. Raises one of these errors:
+
+    - :class:`UsageError`: there is no mount of onefs, or another user owns the mount; root may
+      unmount every mount
+    - :class:`Busy`: processes use the mount; the message contains their names
+    - :class:`MountError`: unmounting fails, or the mount still exists after ``timeout`` seconds
     """
     mount = find_mount(mountpoint)
     if mount is None:
@@ -58,10 +60,8 @@ def remove_stale_mount(mountpoint: str, timeout: float = 10.0) -> None:
 def _unmount_with_retries(mountpoint: str) -> None:
     """Unmount ``mountpoint``. Try again for 2 seconds if the mount is busy for no visible reason.
 
-    A visible reason is a process that uses the mount, or another mount below ``mountpoint``. If no
-    reason is found, a process may have ended before the search, or the kernel may not have released
-    a file yet. Raises :class:`Busy` if a reason is found, or if the mount is still busy after the 2
-    seconds. Raises :class:`MountError` if unmounting fails in another way.
+    Raises :class:`Busy` if the mount stays busy, or :class:`MountError` if unmounting fails in
+    another way.
     """
     deadline = time.monotonic() + _BUSY_RETRY_SECONDS
     while True:
@@ -70,6 +70,8 @@ def _unmount_with_retries(mountpoint: str) -> None:
             return
         if "busy" not in failure:
             raise MountError(f"{mountpoint} cannot be unmounted: {failure}")
+        # Visible reasons are processes and mounts below. Without such a reason, a process may have
+        # ended before this search, or the kernel may not have released a file yet.
         users = _find_users(mountpoint)
         if users or time.monotonic() >= deadline:
             names = ", ".join(users) or "a process of another user"
@@ -80,8 +82,7 @@ def _unmount_with_retries(mountpoint: str) -> None:
 def _run_unmount_helper(mountpoint: str, *, lazy: bool) -> str:
     """Unmount ``mountpoint`` with fusermount, or with umount if there is no fusermount.
 
-    Return the error message of this program, or '' if the program succeeded. ``lazy`` means that
-    the mount is removed even while processes use it.
+    Return the program's error message, or '' for success. ``lazy`` removes a mount that is in use.
     """
     helper = which("fusermount3") or which("fusermount")
     if helper is not None:

@@ -22,9 +22,10 @@ AS_OF = ".as-of"
 def is_as_of_day(text: str) -> bool:
     """Whether ``text`` is a valid name below ``.as-of``, for example ``2021-07-05``.
 
-    A letter may follow the day (``2021-07-05a``), because the second and later revisions of one day
-    have a letter. Compared as texts, a name with a letter comes after the name without a letter.
+    A letter may follow the day, as in ``2021-07-05a``: the later revisions of one day have a
+    letter.
     """
+    # compared as texts, a name with a letter comes after the name without a letter
     return alf.is_revision_day(text)
 
 
@@ -32,7 +33,7 @@ def latest_revision_as_of(versions: Iterable[Dataset], day: str) -> Dataset | No
     """Return the last revision of one file up to ``day``. Return None if all revisions are later.
 
     ``versions`` are the revisions of the file. If several datasets have the last revision, return
-    the first of these datasets, as ``one.util.filter_revision_last_before`` does.
+    the first of these, as ``one.util.filter_revision_last_before`` does.
     """
     candidates = (dataset for dataset in versions if dataset.revision <= day)
     return max(candidates, key=lambda dataset: dataset.revision, default=None)

@@ -24,7 +24,7 @@ from onefs.tree.variant import FULL_TREE, Variant
 class TreeContext:
     """The objects that all entries of a tree share, such as the catalogue and the caches.
 
-    ``variant`` and ``path_prefix`` are those of the variant of the tree that contains an entry.
+    Each variant of the tree has its own ``variant`` and ``path_prefix``.
     """
 
     catalogue: Catalogue
@@ -45,10 +45,9 @@ class TreeContext:
 
 
 def dataset_node(context: TreeContext, dataset: Dataset, date: str) -> Node:
-    """Return the node (the values of ``stat``) of a dataset.
+    """Return the node (the values of ``stat``) of a dataset. Sends no request.
 
     ``date`` is the date of the dataset's session. The node's size is None if the size is unknown.
-    No request is sent.
     """
     size, identity = context.content.size_of(dataset), context.content.identity_of(dataset)
     mtime = file_mtime(dataset_day(date, dataset), identity)
@@ -75,15 +74,13 @@ def date_folder_node(place: Place) -> Node:
 def undated_folder_node(context: TreeContext, *key: str) -> Node:
     """Return the node (the values of ``stat``) of a folder that has no date.
 
-    The folder's modification time is the time at which the catalogue was created. ``key``
-    identifies the folder, and decides the folder's inode number.
+    ``key`` identifies the folder, and decides its inode number. The folder's modification time is
+    the time at which the catalogue was created.
     """
     return Node(NodeKind.DIRECTORY, inode_of_path(*key), 0, context.catalogue.created)
 
 
 def session_mtime(session: Session) -> float:
-    """Return the modification time of a session's folder: midnight of the session's date.
-
-    The start time of the session is not used, because some listings lack the start time.
-    """
+    """Return the modification time of a session's folder: midnight of the session's date."""
+    # not the session's start time, because some listings lack the start time
     return midnight(session.date)

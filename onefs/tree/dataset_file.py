@@ -96,13 +96,12 @@ class DatasetFile(File):
         return self._file_from_alyx()._with_size()
 
     def _alyx_file_to_read(self) -> DatasetFile | None:
-        """Return the file to open instead of this file, or None if this file can be opened.
+        """Return the file to open instead of this file, or None to open this file.
 
-        If the dataset is from cache tables and must be downloaded, return the file from Alyx's
-        listing. If Alyx is unreachable, return None, so that the replica at the dataset's path in
-        ONE's layout is read. If the dataset has no such replica, the error of the request to Alyx
-        is raised. All other errors of this request are raised, too.
+        Raises the error of a failed request to Alyx. An unreachable Alyx is no error if a replica
+        exists.
         """
+        # only a dataset from cache tables that must be downloaded needs Alyx's listing
         if not self.dataset.from_tables or self.context.content.has_local_candidate(
             self.context.sizes.with_known_size(self.dataset), self.canonical_path
         ):
@@ -110,6 +109,7 @@ class DatasetFile(File):
         try:
             return self._file_from_alyx()
         except (Unreachable, DeadlineExceeded, Throttled):
+            # without Alyx, the replica at the dataset's path in ONE's layout is read
             if not self.dataset.replicas:
                 raise
             return None
@@ -124,8 +124,8 @@ class DatasetFile(File):
     def _file_from_alyx(self) -> DatasetFile:
         """Return the file from Alyx's own listing.
 
-        Raises NotFound if the file is no longer in Alyx's listing. Raises an error such as
-        Unreachable if the request fails.
+        Raises NotFound if the file is no longer in this listing. Raises the error of a failed
+        request.
         """
         entry = self.entry_from_alyx()
         if not isinstance(entry, DatasetFile):

@@ -29,14 +29,12 @@ class FdHandle:
 
 
 class TextHandle(FdHandle):
-    """An open file whose bytes are a generated text in memory.
-
-    Every open file needs a descriptor, so the text is in an anonymous file. The kernel must not
-    keep the file's pages, because the text may change between two openings.
-    """
+    """An open file whose bytes are a generated text in memory."""
 
     def __init__(self, text: bytes) -> None:
+        # every open file needs a descriptor, so the text is in an anonymous file
         fd = os.memfd_create("onefs", os.MFD_CLOEXEC)
         with open(os.dup(fd), "wb") as file:
             file.write(text)
+        # the text may change between two openings, so the kernel must not keep the pages
         super().__init__(fd, len(text), keep_cache=False, release=lambda: os.close(fd))

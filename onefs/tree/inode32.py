@@ -50,11 +50,13 @@ log = logging.getLogger(__name__)
 class InodeNumbers:
     """The 32-bit inode numbers that are stored in the SQLite file ``path``. Thread-safe.
 
-    Several processes may share the file. While the file cannot be written, numbers are taken from a
-    reserve that no other process uses. These numbers are stored when the file can be written again.
-    If the reserve is empty, a file keeps the tree's own number, which has 63 bits. ``limit`` is one
-    more than the largest 32-bit number. ``reserve`` is the count of numbers in a full reserve.
-    Raises CacheError if the file cannot be opened.
+    Several processes may share the file.
+
+    - ``limit``: one more than the largest 32-bit number
+    - ``reserve``: how many numbers are reserved for the time while the file cannot be written
+
+    If no number is free, an entry keeps the tree's own number, which has 63 bits. Raises
+    CacheError if the file cannot be opened.
     """
 
     def __init__(
@@ -67,6 +69,7 @@ class InodeNumbers:
         self._cached: dict[int, int] = {}
         #: the part of ``_cached`` that the file does not contain yet
         self._unsaved: dict[int, int] = {}
+        # numbers from the reserve are stored when the file can be written again
         self._reserve_size = reserve
         self._reserve = range(0)
         #: time at which the file may be written to again (``time.monotonic``)
@@ -104,9 +107,9 @@ class InodeNumbers:
     def _load_or_assign(self, missing: Sequence[int]) -> None:
         """Put a 32-bit number for each of ``missing`` into the cache in memory.
 
-        The numbers are from the file, or are new. If too few numbers are free, some of ``missing``
-        get no number.
+        If too few numbers are free, some of ``missing`` get no number.
         """
+        # numbers that the file contains, then new numbers
         try:
             self._cached.update(self._read_assigned(missing))
             new = [each for each in missing if each not in self._cached]
@@ -118,10 +121,11 @@ class InodeNumbers:
         self._assign_from_reserve([each for each in missing if each not in self._cached])
 
     def _read_assigned(self, wide: Sequence[int]) -> dict[int, int]:
-        """Return the 32-bit numbers that the file contains, by the tree's own numbers ``wide``.
+        """Return the stored 32-bit numbers, by the tree's own numbers ``wide``.
 
-        Numbers that are not in the file are left out. Does not wait for processes that write.
+        Numbers that are not stored are left out.
         """
+        # reading does not wait for processes that write
         assigned: dict[int, int] = {}
         for start in range(0, len(wide), _NUMBERS_PER_QUERY):
             part = wide[start : start + _NUMBERS_PER_QUERY]
@@ -131,11 +135,9 @@ class InodeNumbers:
         return assigned
 
     def _assign(self, wide: Sequence[int]) -> None:
-        """Assign the next 32-bit numbers to ``wide``, and store these numbers in one transaction.
-
-        If half of the reserve is used, a new reserve is taken in the same transaction. Numbers
-        of the old reserve that are already in use are stored, too.
-        """
+        """Assign the next 32-bit numbers to ``wide``, and store these numbers."""
+        # If half of the reserve is used, a new one is taken in the same transaction. The used
+        # numbers of the old reserve are stored, too.
         lacking = 0 if 2 * len(self._reserve) > self._reserve_size else self._reserve_size
         with self._file.transaction() as connection:
             first = _next_number(connection, self._limit)
@@ -187,10 +189,10 @@ class Inode32Tree:
     def children(self, path: str) -> list[tuple[str, Node]]:
         """Return the names and nodes (values of ``stat``) of a folder's listed children.
 
-        The nodes have 32-bit inode numbers. Children that have no 32-bit number yet get new
-        numbers, all in one transaction.
+        The nodes have 32-bit inode numbers.
         """
         children = self._tree.children(path)
+        # new numbers are assigned in one transaction
         numbers = self._numbers.get_or_assign([node.ino for _, node in children])
         return [
             (name, _with_inode(node, number))
@@ -203,10 +205,8 @@ def _with_inode(node: Node, number: int) -> Node:
 
 
 def _next_number(connection: sqlite3.Connection, limit: int) -> int:
-    """Return the 32-bit number to assign next. The caller must have begun a transaction.
-
-    The first number in a new SQLite file is random, because running mounts may still show numbers
-    from a deleted SQLite file.
-    """
+    """Return the 32-bit number to assign next. The caller must have begun a transaction."""
     row = connection.execute("SELECT number FROM next_number").fetchone()
+    # the first number in a new file is random, because running mounts may still show numbers from a
+    # deleted file
     return int(row[0]) if row is not None else random.randrange(ROOT_INODE + 1, limit // 2)

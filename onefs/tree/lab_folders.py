@@ -27,7 +27,7 @@ from onefs.tree.session_paths import load_subject_layout
 class DateFolder(Folder):
     """The folder of one date of a subject. It contains a number folder for each session.
 
-    Links without leading zeros (``1`` -> ``001``) are not listed, but can be looked up.
+    Links without leading zeros, like ``1`` to ``001``, are not listed, but can be looked up.
     """
 
     context: TreeContext
@@ -110,7 +110,7 @@ class SubjectFolder(Folder):
 class LabFolder(Folder):
     """The folder of a lab. It contains a folder for each subject of the lab.
 
-    The link ``Subjects``, which leads to the lab's own folder, is not listed.
+    The link ``Subjects`` leads to the lab's own folder. It is not listed, but can be looked up.
     """
 
     context: TreeContext

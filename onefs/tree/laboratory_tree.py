@@ -44,13 +44,13 @@ _MAX_CACHED_FOLDERS = 1024
 class LaboratoryTree:
     """The tree of a laboratory's sessions and datasets (``onefs.tree.nodes.Tree``). Thread-safe.
 
-    ``catalogue`` lists the sessions and datasets, and ``content`` opens the datasets. ``url`` is
-    the database's address, shown as an extended attribute of the root. ``deadline`` is the longest
-    wait for a size from a file server, in seconds. ``variant`` is what the root shows: the full
-    tree, the tree as of a day, or the flat tree. ``rest`` is a folder outside of the tree. The link
-    ``.rest`` leads each process to its own folder in ``rest``. If ``rest`` is None, there is no
-    link ``.rest``. ``user_folders`` has the links to the folders that users' code writes to. If
-    ``user_folders`` is None, there are no such links.
+    - ``catalogue``: lists the sessions and datasets
+    - ``content``: opens the datasets
+    - ``url``: the database's address, shown as an extended attribute of the root
+    - ``deadline``: the longest wait for a size from a file server, in seconds
+    - ``variant``: what the root shows: the full tree, the tree as of a day, or the flat tree
+    - ``rest``: the folder that contains the targets of the link ``.rest``; None for no link
+    - ``user_folders``: the links to the folders that users' code writes to; None for no links
     """
 
     def __init__(
@@ -67,6 +67,7 @@ class LaboratoryTree:
         self._folder_cache = _FolderCache()
         #: the open datasets, and the paths at which the dataset has changed
         self.open_files = OpenFiles()
+        # the link leads each process to its own folder in ``rest``, which is outside of the tree
         rest_link = RestLink(rest, catalogue.created) if rest is not None else None
         self._context = TreeContext(
             catalogue,
@@ -89,9 +90,9 @@ class LaboratoryTree:
             self._context.user_folders.close()
 
     def drop_caches(self) -> None:
-        """Drop the folders, the search results and the failures that are cached in memory.
+        """Drop the folders, search results and failures that are cached in memory. Never waits.
 
-        The next operation looks up these values again. Never waits. Open files keep their content.
+        The next operation looks them up again. Open files keep their content.
         """
         self._folder_cache = _FolderCache()
         self._context.searches.drop_results()
@@ -150,12 +151,11 @@ class LaboratoryTree:
         return entry.session
 
     def find_datasets(self, pattern: str) -> Iterator[tuple[Dataset, Place]]:
-        """Yield the datasets at and below all paths that match ``pattern``.
+        """Yield the datasets at and below all paths that match ``pattern``, each with its path.
 
-        ``pattern`` is a path, a path with wildcards, or ``dataset:<uuid>`` for the dataset with
-        that UUID. Each dataset is yielded once, together with its path in ONE's layout, from the
-        lab on. Raises NotFound if no path matches. Raises an error such as Unreachable if a
-        listing fails.
+        ``pattern`` is a path, a path with wildcards, or ``dataset:<uuid>``. Each dataset is yielded
+        once. Its path is that in ONE's layout, from the lab on. Raises NotFound if no path matches.
+        Raises an error such as Unreachable if a listing fails.
         """
         if pattern.startswith(DATASET_PREFIX):
             yield self._find_dataset_by_id(pattern.removeprefix(DATASET_PREFIX))
@@ -171,8 +171,8 @@ class LaboratoryTree:
     def _find_dataset_by_id(self, dataset_id: str) -> tuple[Dataset, Place]:
         """Return the dataset with a UUID, and its path in ONE's layout.
 
-        Raises NotFound if Alyx has no such dataset, or if the dataset is on no server. Raises an
-        error such as Unreachable if a request to Alyx fails.
+        Raises NotFound if Alyx has no such dataset, or if it is on no server. Raises the error of a
+        failed request to Alyx.
         """
         catalogue = self._context.catalogue
         eid = self._context.searches.queries.session_of_dataset(dataset_id)
@@ -211,12 +211,10 @@ class LaboratoryTree:
 
 
 class _FolderCache:
-    """The folders that were looked up less than FOLDER_CACHE_SECONDS ago, by path. Thread-safe.
+    """The folders that were looked up less than FOLDER_CACHE_SECONDS ago, by path. Thread-safe."""
 
-    The cache saves time. A program that walks the tree looks up each name in a folder, and each
-    look-up needs the folder and all folders above this folder.
-    """
-
+    # A program that walks the tree looks up each name in a folder, and each look-up needs the
+    # folder and all folders above it. So the cache saves time.
     def __init__(self) -> None:
         self._folders: dict[str, tuple[float, Folder]] = {}
 
@@ -231,12 +229,9 @@ class _FolderCache:
 
 
 def _with_variant_inode(variant: Variant, node: Node) -> Node:
-    """Return a node (the values of ``stat``) with its inode number in a variant of the tree.
-
-    ``node`` has the inode number in the full tree. Each variant has other numbers, for two reasons.
-    Two variants may show different bytes at one path. And ``diff -r`` does not compare two folders
-    that have the same inode number.
-    """
+    """Return ``node``, a node of the full tree, with its inode number in ``variant``."""
+    # Each variant has other numbers, because two variants may show different bytes at one path, and
+    # because ``diff -r`` does not compare folders with the same inode number.
     if variant.day:
         node = replace(node, ino=inode_of_path("as of", variant.day, str(node.ino)))
     return replace(node, ino=inode_of_path("flat", str(node.ino))) if variant.flat else node

@@ -69,10 +69,9 @@ def session_layout(
 ) -> SessionLayout:
     """Return the folders and files of a session's datasets.
 
-    If two datasets would have the same path, digits of the UUID are added to one of the two names.
-    A dataset that Alyx flags as default keeps the plain name. If both datasets are flagged, or if
-    neither is flagged, the first dataset keeps the plain name. ``folder_of`` returns the folder of
-    a dataset.
+    ``folder_of`` returns the folder of a dataset. If two datasets would have the same path, digits
+    of the UUID are added to one of the two names. A dataset that Alyx flags as default keeps the
+    plain name.
     """
     files: dict[Folders, list[Dataset]] = defaultdict(list)
     for dataset in datasets:
@@ -83,6 +82,7 @@ def session_layout(
             folders.setdefault(path[:depth], {})[path[depth]] = None
         folders.setdefault(path, {})
     for path, in_folder in files.items():
+        # of two flagged datasets, or of two that are not flagged, the first keeps the plain name
         ranked = sorted(in_folder, key=lambda dataset: not dataset.default)
         named = ((alf.dataset_file(dataset, path), dataset.id, dataset) for dataset in ranked)
         folders[path].update(alf.unique_names(named, taken=list(folders[path])))
@@ -102,10 +102,12 @@ def datasets_by_path(layout: SessionLayout) -> list[tuple[Folders, Dataset]]:
 def default_revision_of(datasets: Iterable[Dataset]) -> Dataset | None:
     """Return the default revision of one file, by ONE's rules.
 
-    ``datasets`` are the revisions of the file. If one revision is flagged as default, return this
-    revision, even if there is a later revision. If several revisions are flagged, return None. If
-    no revision is flagged, return the revision whose name is the last in alphabetical order, as
-    ``one.util.filter_revision_last_before`` does.
+    ``datasets`` are the revisions of the file.
+
+    - If one revision is flagged as default: this revision, even if there is a later one.
+    - If several revisions are flagged: None.
+    - If no revision is flagged: the revision whose name is the last in alphabetical order, as in
+      ``one.util.filter_revision_last_before``.
     """
     revisions = list(datasets)
     flagged = [dataset for dataset in revisions if dataset.default]
@@ -117,8 +119,8 @@ def default_revision_of(datasets: Iterable[Dataset]) -> Dataset | None:
 def flat_layout(layout: SessionLayout) -> SessionLayout:
     """Return a layout with the default revision of each file, all in the session's own folder.
 
-    A file is left out if a file with the same name is in another collection. A file is also left
-    out if two of its revisions are flagged as default.
+    A file is left out if another collection has a file with the same name. It is also left out if
+    two of its revisions are flagged as default.
     """
     revisions: dict[tuple[str, str], list[Dataset]] = defaultdict(list)
     canonical_paths: dict[str, Folders] = {}
@@ -141,7 +143,7 @@ def paths_of_name(layout: SessionLayout, name: str) -> list[Folders]:
     """Return the paths at which a session has files named ``name``.
 
     For each collection, only the path of the file's default revision is returned. If several
-    revisions are flagged as default, the paths of all these revisions are returned.
+    revisions are flagged as default, all their paths are returned.
     """
     collections: dict[str, list[tuple[Folders, Dataset]]] = defaultdict(list)
     for folder, children in layout.folders.items():
@@ -164,7 +166,7 @@ def missing_name_message(
 ) -> str:
     """Return the error message for a path ``folders/name`` that a session does not have.
 
-    If files with the same name are in other folders, the message contains up to 3 of their paths.
+    The message contains up to 3 paths of files with the same name in other folders.
     """
     missing = f"{session_label} has no {'/'.join((*folders, name))}"
     paths = ["/".join(path) for path in paths_of_name(layout, name)]
@@ -178,11 +180,11 @@ def missing_name_message(
 def path_by_uuid(layout: SessionLayout, folders: Folders, name: str) -> Folders | None:
     """Return the path of the dataset whose UUID is part of ``name``, a name in ``folders``.
 
-    Alyx's URLs and old MATLAB loaders use names with a UUID, like ``spikes.times.<uuid>.npy``. A
-    dataset is found by such a name in three folders: the session's own folder, the folder of the
-    dataset's collection, and the folder of the dataset's revision. Return None in any other folder,
-    or if no dataset has the UUID and the name.
+    For example, ``name`` is ``spikes.times.<uuid>.npy``. The folder ``folders`` must be the
+    session's own folder, or the folder of the dataset's collection or revision. Return None if no
+    dataset matches.
     """
+    # Alyx's URLs and old MATLAB loaders use such names
     for uuid, plain in alf.names_with_uuid(name):
         for path, dataset in datasets_by_path(layout):
             folder, shown = path[:-1], path[-1]

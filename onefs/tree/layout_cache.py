@@ -38,8 +38,8 @@ class LayoutCache:
     ) -> S:
         """Return the layout of a listing. Build the layout if no layout of the listing is cached.
 
-        ``key`` identifies the folder that is listed. If a layout of an earlier listing is cached
-        for ``key``, ``on_change`` is called with the earlier layout and the new layout.
+        ``key`` identifies the folder that is listed. ``on_change`` is called with the old and the
+        new layout if the folder has a cached layout of an earlier listing.
         """
         with self._lock:
             before = self._layouts.get(key)

@@ -52,18 +52,18 @@ class Handle(Protocol):
     #: whether the kernel may keep its cached pages of this file, because the bytes are the same
     keep_cache: bool
 
+    # The mount calls ``try_fd`` first, and ``wait_fd`` only for a limited number of reads at the
+    # same time. So reads of cached bytes always find a free thread.
     def try_fd(self, offset: int, length: int) -> int | None:
-        """Return a descriptor for the bytes, like :meth:`wait_fd`, but never wait.
+        """Return a descriptor to read bytes from, like :meth:`wait_fd`, but never wait.
 
-        Return None if the bytes must be fetched from a server. The mount calls this method first,
-        and calls :meth:`wait_fd` only for a limited number of reads at the same time. So reads of
-        cached bytes always find a free thread.
+        Return None if the bytes must be fetched from a server.
         """
 
     def wait_fd(self, offset: int, length: int) -> int:
         """Wait for ``length`` bytes from ``offset`` on, and return a descriptor to read them from.
 
-        In the descriptor's file, the bytes are at ``offset``, too. The descriptor is valid until
+        The bytes are at ``offset`` in the descriptor's file, too. The descriptor is valid until
         :meth:`close`. ``offset + length`` must be at most ``size``. Raises an error of
         ``onefs.errors`` if a byte is unavailable.
         """
@@ -91,9 +91,10 @@ class Tree(Protocol):
     def target(self, path: str, caller: int = 0, user: int | None = None) -> str:
         """Return the target of the link at ``path``.
 
-        A target in the tree is relative, a target outside the tree is absolute. ``caller`` is the
-        id of the thread that reads the link, or 0 if the thread is unknown. ``user`` is the id of
-        the thread's user; None means the user of this process.
+        A target in the tree is relative. A target outside the tree is absolute.
+
+        - ``caller``: the id of the thread that reads the link; 0 if the thread is unknown
+        - ``user``: the id of the thread's user; None for the user of this process
         """
 
     def open(self, path: str) -> Handle:
@@ -110,9 +111,9 @@ class Tree(Protocol):
 # and when it looks up the entry.
 @lru_cache(maxsize=_MAX_CACHED_INODES)
 def inode_of_uuid(text: str) -> int:
-    """Return the inode number for an entry with the UUID ``text``.
+    """Return the inode number for an entry, computed from the entry's UUID ``text``.
 
-    The number is computed from the UUID, has at most 63 bits, and is at least 2.
+    The number has at most 63 bits, and is at least 2.
     """
     return _fold_to_inode(uuid.UUID(text).int)
 

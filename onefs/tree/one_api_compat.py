@@ -25,11 +25,10 @@ from onefs.tree.rest_link import REST, RestLink
 class OneApiFolder:
     """The two cache tables and the link ``.rest`` of one mount. Thread-safe.
 
-    ``onefs sync`` may replace a table that is open. Then the table's path shows the old table until
-    no program has the old table open. Datasets are treated in the same way (see
-    ``onefs.tree.open_files``).
+    A table that programs have open stays at its path, even if ``onefs sync`` replaces the table.
     """
 
+    # Datasets are treated in the same way (see ``onefs.tree.open_files``).
     def __init__(self, tables: OneTables, open_files: OpenFiles, rest: RestLink | None) -> None:
         self._tables = tables
         self._open_files = open_files
@@ -58,10 +57,9 @@ class OneApiFolder:
         return self.children().get(name) if name in ROOT_FILES else None
 
     def effective_dataset(self, dataset: Dataset) -> Dataset:
-        """Return the table that is shown at the path of the table ``dataset``.
+        """Return the table that programs have open at the path of the table ``dataset``.
 
-        This is the table that programs have open at the path. If no program has a table open at the
-        path, return ``dataset``.
+        If no program has a table open at this path, return ``dataset``.
         """
         return self._open_files.effective_dataset(dataset, (dataset.name,))
 
@@ -104,11 +102,9 @@ class OneTableFile(File):
 
 
 def _table_dataset(table: OpenTable) -> Dataset:
-    """Return a table in the form of a dataset without a session.
-
-    The field ``md5`` is not a hash: it has the inode number and the time of the table's file.
-    """
+    """Return a table in the form of a dataset without a session."""
     ino, size, mtime_ns = table.identity
+    # ``md5`` is not a hash here
     return Dataset(
         table.name, "", table.name, size=size, md5=f"{ino}.{mtime_ns}", mtime=table.mtime
     )

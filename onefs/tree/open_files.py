@@ -50,10 +50,9 @@ class OpenFiles:
         self.invalidations: SimpleQueue[str] = SimpleQueue()
 
     def effective_dataset(self, dataset: Dataset, place: Place) -> Dataset:
-        """Return the dataset that is shown at the path ``place``.
+        """Return the dataset that programs have open at the path ``place``.
 
-        ``dataset`` is the dataset that the listing has at this path. If programs have another
-        dataset open at the path, return the open dataset. Otherwise return ``dataset``.
+        If no program has a dataset open there, return ``dataset``, the dataset of the listing.
         """
         pinned = self._pinned.get(place) if self._pinned else None
         if pinned is None or is_same_content(pinned.dataset, dataset):
@@ -73,12 +72,13 @@ class OpenFiles:
     def pin(self, dataset: Dataset, place: Place) -> Dataset:
         """Count one more open file at a path, and return the dataset that must be read from it.
 
-        Raises OSError (ESTALE) if the kernel may still have the size of a replaced dataset. Then
-        the kernel looks up the path again, and repeats the opening, which succeeds.
+        ``dataset`` is the dataset of the listing. Raises OSError (ESTALE) if the kernel may still
+        have the size of a replaced dataset.
         """
         with self._lock:
             invalidated_at = self._invalidated_at.pop(place, float("-inf"))
             if time.monotonic() - invalidated_at < KERNEL_CACHE_SECONDS:
+                # the kernel then looks up the path again, and repeats the opening, which succeeds
                 raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
             pinned = self._pinned.setdefault(place, _PinnedDataset(dataset))
             pinned.handles += 1
@@ -88,7 +88,7 @@ class OpenFiles:
     def unpin(self, place: Place) -> None:
         """Record that an open file at a path was closed.
 
-        After the last open file at the path was closed, the path shows the dataset of the listing.
+        After the last open file was closed, the path shows the dataset of the listing.
         """
         with self._lock:
             pinned = self._pinned[place]
@@ -102,9 +102,8 @@ class OpenFiles:
     def listing_changed(self, place: Place, before: SessionLayout, after: SessionLayout) -> None:
         """Record that the layout of the folder ``place`` has changed from ``before`` to ``after``.
 
-        For each file whose bytes have changed, the kernel's caches are invalidated. If programs
-        have the file open, this is done when the last of them has closed the file. Otherwise it is
-        done at once.
+        The kernel's caches are invalidated for each file whose bytes have changed. If programs have
+        the file open, this is done when the last of them has closed it.
         """
         with self._lock:
             for inner in _replaced_paths(before, after):
@@ -165,8 +164,7 @@ class PinnedHandle:
 def is_same_content(one: Dataset, other: Dataset) -> bool:
     """Whether two records describe the same bytes: their UUIDs, sizes and hashes agree.
 
-    A size that is unknown agrees with every size. A hash that cache tables lack agrees with every
-    hash.
+    An unknown size agrees with every size. A hash that cache tables lack agrees with every hash.
     """
     sizes_agree = one.size == other.size or one.size is None or other.size is None
     # the cache tables may lack the hash: a missing hash is equal to every hash

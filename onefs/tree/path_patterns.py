@@ -21,9 +21,9 @@ _MAX_LINK_DEPTH = 8
 def expand_pattern(tree: Tree, pattern: str) -> Iterator[str]:
     """Yield the paths that match a pattern like ``/lab/*/2021-*``. Links are resolved.
 
-    A wildcard matches only names that the folder lists. A part of the pattern without a wildcard is
-    looked up by name, and the folder is not listed. Raises NotFound if no path matches.
+    A wildcard matches only names that the folder lists. Raises NotFound if no path matches.
     """
+    # a part without a wildcard is looked up by name, and the folder is not listed
     parts = [part for part in pattern.split("/") if part not in ("", ".")]
     path = None
     for path in _expand_parts(tree, "", parts):
@@ -49,9 +49,9 @@ def _expand_parts(tree: Tree, folder: str, parts: list[str]) -> Iterator[str]:
 
 
 def _resolve_link(tree: Tree, path: str) -> str:
-    """Return the path that the link at ``path`` leads to. Links to links are followed.
+    """Return the path that ``path`` leads to after all links, or ``path`` if it is not a link.
 
-    Return ``path`` itself if ``path`` is not a link. Raises NotFound if links lead in a circle.
+    Raises NotFound if links lead in a circle.
     """
     for _ in range(_MAX_LINK_DEPTH):
         if tree.node(path).kind is not NodeKind.LINK:

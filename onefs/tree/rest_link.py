@@ -40,10 +40,10 @@ class RestLink(TreeEntry):
         return Node(NodeKind.LINK, inode_of_path(REST), 0, self.mtime)
 
     def read_target(self, caller: int) -> str:
-        """Return the folder of the process that contains the thread ``caller``.
+        """Return the target of ``.rest``: the folder of the process with the thread ``caller``.
 
         ``caller`` is the thread's id, or 0 if the thread is unknown. The folder is created if it
-        does not exist. If the folder cannot be created, the error is logged.
+        does not exist. The error of a failed creation is logged.
         """
         own = self.root / f"{_process_id_of(caller)}-{pid_namespace_id()}"
         try:

@@ -45,10 +45,10 @@ class RevisionFolder(Folder):
 def find_revision_folder(
     session: Session, folders: Folders, children: Mapping[str, Dataset | None]
 ) -> RevisionFolder | None:
-    """Return the folder of a revision, with a link for each file that has this revision.
+    """Return the folder of a revision. It has a link for each file that has this revision.
 
-    ``folders`` is the path of the revision's folder below the session. ``children`` are the
-    children of the folder's parent folder. Return None if no file in ``children`` has the revision.
+    ``folders`` is the folder's path below the session. ``children`` are the children of its parent
+    folder. Return None if no file in ``children`` has the revision.
     """
     names = tuple(
         name

@@ -106,12 +106,12 @@ class RootFolder(Folder):
     def _user_folder_link(self, name: str) -> UserFolderLink | None:
         """Return the link named ``name`` to a folder that belongs to the user.
 
-        Return None if there is no such link, or if a lab in the catalogue has the same name. Alyx
-        is not asked for labs, so that writing to the user's folders needs no network.
+        Return None if there is no such link, or if a lab has the same name.
         """
         if self.context.user_folders is None or self.context.path_prefix:
             return None
         link = self.context.user_folders.child(name)
+        # Alyx is not asked for labs, so that writing to the user's folders needs no network
         if link is not None and name in lab_folder_names(self.context.catalogue.known_labs()):
             return None
         return link

@@ -75,9 +75,8 @@ class SearchCache:
     def parse_name(self, name: str) -> Query:
         """Return the query that a folder's name in ``.search`` describes.
 
-        ``name`` is the name of a saved search, or has the terms of a search, like
-        ``users=olivier``. If the terms are invalid, the method stores the error in
-        :attr:`last_error` and raises NotFound.
+        ``name`` is the name of a saved search, or has terms like ``users=olivier``. If the terms
+        are invalid, stores the error in :attr:`last_error` and raises NotFound.
         """
         try:
             saved = self.queries.saved_searches().get(name)
@@ -90,8 +89,7 @@ class SearchCache:
     def get_result(self, query: Query) -> SearchResult:
         """Return the result of a search. The result is cached for :data:`RESULT_TTL_SECONDS`.
 
-        If a request to Alyx fails, raises the error of the request. So an empty result always means
-        that no session matches.
+        An empty result means that no session matches. Raises the error of a failed request to Alyx.
         """
         key = (self._generation, str(query))
         with self._lock:
@@ -113,14 +111,14 @@ class SearchCache:
     ) -> tuple[str, ...]:
         """Return the paths of the sessions that a search found, and cache the paths.
 
-        The path of a session depends on the sessions with the same subject, date and number. If the
-        search may not have found all these sessions, the sessions of the subject are listed. Raises
-        the errors that :meth:`get_result` raises.
+        Raises the errors of :meth:`get_result`.
         """
         key, result = (self._generation, str(query)), self.get_result(query)
         if result.paths is not None:
             return result.paths
 
+        # A path depends on the sessions with the same subject, date and number. If the search may
+        # have missed some of these, the sessions of the subject are listed.
         def look_up() -> tuple[str, ...]:
             places = session_paths_or_cached(
                 catalogue,

@@ -42,9 +42,10 @@ class SearchTextFile(File):
     def listed_node(self) -> Node:
         """Return the node (the values of ``stat``) of this file, for a listing of the folder.
 
-        The node's size is None, because the size is unknown until the lines are computed.
+        The node's size is None, because the size is not known yet.
         """
         ino = inode_of_path(SEARCH, self.name, *self.eids)
+        # the size is unknown until the lines are computed
         return Node(NodeKind.FILE, ino, None, self.context.catalogue.created)
 
     def node(self) -> Node:

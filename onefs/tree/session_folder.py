@@ -104,12 +104,12 @@ class SessionFolder(Folder):
     def _complete_from_alyx(self) -> bool:
         """Ask Alyx for the session's listing if the present listing is from cache tables.
 
-        Return True if the listing may have changed. Return False if Alyx is unreachable: then the
-        listing from cache tables is used. Any other error is raised, so that programs do not take
-        a failed request for a missing file.
+        Return True if the listing may have changed, and False if Alyx is unreachable.
         """
         try:
             return self.context.catalogue.fetch_full_listing(self.session)
+        # The listing from cache tables is used. Any other error is raised, so that programs do not
+        # take a failed request for a missing file.
         except (Unreachable, DeadlineExceeded, Throttled):
             return False
 

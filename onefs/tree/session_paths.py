@@ -18,11 +18,11 @@ from onefs.tree.variant import FULL_TREE, Variant
 def session_path(catalogue: Catalogue, layouts: LayoutCache, session: Session) -> Place:
     """Return the path of a session's folder from the lab on.
 
-    All sessions of the subject are listed, because another session may have the same date and
-    number. In this case, digits of the eid are added to one of the two folder names. Raises an
-    error such as Unreachable if the listing fails.
+    Lists all sessions of the subject. Raises an error such as Unreachable if the listing fails.
     """
     catalogue.note_session(session)
+    # If another session has the same date and number, digits of the eid are added to one of the two
+    # folder names. So all sessions are needed.
     layout = load_subject_layout(catalogue, layouts, session.lab, session.subject)
     return _path_in_layout(layout, session)
 
@@ -30,8 +30,8 @@ def session_path(catalogue: Catalogue, layouts: LayoutCache, session: Session) -
 def session_path_or_cached(catalogue: Catalogue, layouts: LayoutCache, session: Session) -> Place:
     """Return the path of a session's folder from the lab on, like :func:`session_path`.
 
-    If the subject's sessions cannot be listed, the path is computed from the subject's sessions in
-    the catalogue. Only the errors NotFound and Stopping are raised.
+    If the subject's sessions cannot be listed, the subject's sessions in the catalogue are used.
+    Raises only NotFound and Stopping.
     """
     try:
         return session_path(catalogue, layouts, session)
@@ -50,10 +50,9 @@ def session_paths_or_cached(
 ) -> dict[str, Place]:
     """Return the paths of the sessions' folders by eid, in the order of ``sessions``.
 
-    Each path is the path that :func:`session_path_or_cached` returns. ``has_complete_numbers`` must
-    be True only if no session outside of ``sessions`` has the same subject, date and number as one
-    of ``sessions``. If it is True, the paths are computed from ``sessions`` alone, and no other
-    sessions are listed.
+    Each path is that of :func:`session_path_or_cached`. If ``has_complete_numbers`` is True, no
+    sessions are listed. Then ``sessions`` must include every session with the same subject, date
+    and number as one of them.
     """
     if not has_complete_numbers:
         return {each.eid: session_path_or_cached(catalogue, layouts, each) for each in sessions}
@@ -68,9 +67,9 @@ def session_paths_or_cached(
 def session_path_among(session: Session, others: Iterable[Session]) -> Place:
     """Return the path of a session's folder from the lab on. No I/O.
 
-    ``others`` are all sessions of the subject, sorted by date, number and eid. They are needed
-    because another session may have the same date and number (see :func:`session_path`).
+    ``others`` are all sessions of the subject, sorted by date, number and eid.
     """
+    # another session may have the same date and number (see ``session_path``)
     return _path_in_layout(subject_layout(others), session)
 
 

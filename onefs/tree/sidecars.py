@@ -49,8 +49,8 @@ def session_json(context: TreeContext, session: Session) -> Sidecar:
 def datasets_tsv(context: TreeContext, session: Session) -> Sidecar:
     """Return ``.datasets.tsv``: a line for each dataset, sorted by path below the session.
 
-    A cell is empty if its value is unknown. Datasets that are on no server also have a line. The
-    state of these datasets is ``absent``. The state of all other datasets is empty.
+    A cell is empty if its value is unknown. A dataset that is on no server has the state
+    ``absent``. The state of all other datasets is empty.
     """
     return Sidecar(session, DATASETS_TSV, lambda: _datasets_table(context, session))
 

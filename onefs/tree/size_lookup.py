@@ -35,10 +35,10 @@ _MAX_CACHED_SIZES = 65536
 
 
 class SizeLookup:
-    """The object that looks up and caches the sizes of datasets. Thread-safe.
+    """Looks up and caches the sizes of datasets. Thread-safe.
 
     ``deadline`` is the longest wait for a size, in seconds. ``clock`` returns the present time in
-    seconds. The time decides for how long an error is remembered.
+    seconds.
     """
 
     def __init__(
@@ -83,10 +83,13 @@ class SizeLookup:
     def with_size(self, dataset: Dataset, siblings: Iterable[Dataset]) -> Dataset:
         """Return the dataset with its size. Requests the size from a file server if necessary.
 
-        ``siblings`` are the datasets in the same folder; their sizes are then requested in the
-        background. Raises Unreachable if no server is reachable, DeadlineExceeded if no size
-        arrives in time, ServerError if the server gives no size, or DataServerCredentials if the
-        server refuses the login.
+        ``siblings`` are the datasets in the same folder. Their sizes are requested in the
+        background. Raises one of these errors:
+
+        - Unreachable: no server is reachable
+        - DeadlineExceeded: no size arrives in time
+        - ServerError: the server gives no size
+        - DataServerCredentials: the server refuses the login
         """
         known = self.with_known_size(dataset)
         if known.size is not None:
@@ -126,11 +129,10 @@ class SizeLookup:
         return size
 
     def _raise_recent_failure(self, dataset: Dataset) -> None:
-        """Raise the error of a recent request if the request was for the size of this dataset.
+        """Raise the error of a recent request for the dataset's size, if there is one.
 
-        If a recent request for the size of another dataset got no answer from a file server, also
-        raise the error of that request. So a program waits for an unreachable server once, and not
-        once for each file. Do nothing if there is no recent error.
+        Also raise the error of a file server that recently did not answer.
         """
+        # so a program waits for an unreachable server once, and not once for each file
         self._failures.raise_failure(None)
         self._failures.raise_failure(dataset)

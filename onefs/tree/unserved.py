@@ -20,8 +20,11 @@ def unserved(
 ) -> list[tuple[Folders, Dataset, tuple[str, ...]]]:
     """Return the datasets of a session that are on no server, sorted by path. Sends no request.
 
-    The session's datasets must have been listed before. Each item has the path below the session in
-    ``variant``, the dataset, and the names of the repositories that Alyx lists for the dataset.
+    The session's datasets must have been listed before. Each item has:
+
+    - the path below the session in ``variant``
+    - the dataset
+    - the names of the repositories that Alyx lists for the dataset
     """
     repositories = dict(catalogue.unserved_datasets(session))
     layout = variant.build_layout(repositories)
@@ -36,9 +39,9 @@ def refuse_unserved(
 ) -> None:
     """Raise NotFound if the dataset that the caller wants is on no server.
 
-    ``is_meant`` is called for each dataset of the session that is on no server, with the path below
-    the session and the dataset. It must return True for the wanted dataset. The error message
-    contains the names of the repositories that Alyx lists for the dataset.
+    ``is_meant`` is called with a path below the session and a dataset. It must return True for the
+    wanted dataset. The error message contains the names of the repositories that Alyx lists for the
+    dataset.
     """
     for path, dataset, repositories in unserved(catalogue, session, variant):
         if is_meant(path, dataset):

@@ -57,8 +57,8 @@ class UserFolderLink(TreeEntry):
     def read_target(self, user: int | None) -> str:
         """Return the path of the folder that this link leads to for the user id ``user``.
 
-        None means the user of this process. The folder is created if possible. Raises the errors
-        of :meth:`UserFolders.link_target`.
+        None means the user of this process. The folder is created if possible. Raises the errors of
+        :meth:`UserFolders.link_target`.
         """
         return self.folders.link_target(self.name, os.getuid() if user is None else user)
 
@@ -66,7 +66,7 @@ class UserFolderLink(TreeEntry):
 class UserFolders:
     """The links to users' folders for one database. Thread-safe.
 
-    There is a link for each name in ``names``, and for each name that an IBL release can have, like
+    There is a link for each name in ``names``, and for each possible name of an IBL release, like
     ``2022_Q2_IBL_et_al``. ``mtime`` is the modification time of all links, in seconds since the
     epoch.
     """
@@ -125,9 +125,9 @@ def _make_folder(folder: Path) -> None:
 def _make_folder_as(entry: pwd.struct_passwd, folder: Path) -> None:
     """Create the folder with the rights of the user ``entry``, not with root's rights.
 
-    So a symbolic link in the user's home cannot make onefs write in a folder in which the user may
-    not write. If the folder cannot be created, the error is logged.
+    If the folder cannot be created, the error is logged.
     """
+    # so a link in the user's home cannot make onefs write where the user may not write
     done = subprocess.run(
         ["mkdir", "-p", "--", str(folder)],
         user=entry.pw_uid,

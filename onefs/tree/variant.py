@@ -25,9 +25,9 @@ FLAT = ".flat"
 
 @dataclass(frozen=True, slots=True)
 class Variant:
-    """One variant of the tree: the full tree, the tree as of a day, or the flat tree.
+    """One variant of the tree: the full tree, the tree as of a day, or a flat tree.
 
-    There is one flat tree of the default revisions, and a flat tree for each day.
+    There is one flat tree of the default revisions, and one flat tree for each day.
     """
 
     #: the day whose revisions are shown, each at its path without revision; '' for all revisions

@@ -39,8 +39,7 @@ class Accounts:
     def user(self, authorization: str | None) -> str:
         """Return the name of the user whose token is in an ``Authorization`` header.
 
-        Raises ApiError 403, as Alyx does, if the header is missing or malformed, or if the token is
-        unknown.
+        Raises ApiError 403, as Alyx does, if there is no valid token.
         """
         scheme, _, rest = (authorization or "").strip().partition(" ")
         credentials = rest.split()

@@ -56,9 +56,10 @@ def create_app(
 ) -> flask.Flask:
     """Return the REST server of a laboratory.
 
-    ``data_url`` is the file server's address without a slash at the end. ``throttle`` is the
-    number of requests that a user may send per minute (None: no limit). ``public_users`` may only
-    send GET requests. A request for a host that is not in ``allowed_hosts`` is refused, as in Alyx.
+    - ``data_url``: the file server's address, without a slash at the end
+    - ``throttle``: the number of requests that a user may send per minute; None for no limit
+    - ``public_users``: the users that may only send GET requests
+    - ``allowed_hosts``: the hosts that a request may be for; others are refused, as in Alyx
     """
     app = flask.Flask("onefs.demo.rest", static_folder=None)
     app.url_map.merge_slashes = False

@@ -20,8 +20,8 @@ _ALIGNED = "Ephys aligned histology track"
 def insertions_in(db: DemoDatabase, name: str, value: str) -> frozenset[str]:
     """Return the ids of the insertions that have a channel in the regions that a filter selects.
 
-    The filter has the name ``name``, such as ``atlas_acronym``, and the text ``value``. Regions
-    below these regions are included. Raises ApiError for a value that Alyx refuses.
+    ``name`` is the filter, such as ``atlas_acronym``. ``value`` is the filter's text. Regions below
+    these regions are included. Raises ApiError for a value that Alyx refuses.
     """
     keys = _below(db, _named(db, name, value))
     if not keys:
@@ -71,9 +71,9 @@ def _one(db: DemoDatabase, text: str) -> Row:
 
 
 def _named(db: DemoDatabase, name: str, value: str) -> list[int]:
-    """Return the ids of the regions that the filter ``name``, such as ``atlas_acronym``, selects.
+    """Return the ids of the regions that a filter selects, without the regions below them.
 
-    ``value`` is the text of the filter. Regions below these regions are not included.
+    ``name`` is the filter, such as ``atlas_acronym``. ``value`` is the filter's text.
     """
     rows = db.table("brain-regions")
     if name == "atlas_id":

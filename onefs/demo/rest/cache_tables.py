@@ -50,10 +50,9 @@ class _BuiltTables:
 
 
 class CacheTables:
-    """The cache tables of the laboratory, for all sessions and for each tag.
+    """The cache tables of the laboratory, for all sessions and for each tag. Thread-safe.
 
-    The tables are built at the first request. They are built again after the database has changed.
-    Thread-safe.
+    They are built at the first request, and again after the database has changed.
     """
 
     def __init__(self) -> None:

@@ -82,13 +82,10 @@ class DemoDatabase:
         return None if key is None else self._rows.get(table, {}).get(key)
 
     def revision(self, name: str) -> Row:
-        """Return the row of a revision, or {} for an unknown name.
-
-        The source's current table is also searched, because the source may have added the
-        revision when it listed datasets.
-        """
+        """Return the row of a revision, or {} for an unknown name."""
         row = self.row("revisions", name)
         if row is None and name:
+            # the source may have added the revision when it listed datasets
             fresh = self._source.tables().get("revisions", ())
             row = next((each for each in fresh if each["name"] == name), None)
         return row or {}
@@ -142,8 +139,7 @@ class DemoDatabase:
     def reachable(self, dataset: DatasetRecord) -> bool:
         """Whether Alyx shows ``dataset`` in the detail of its session.
 
-        Alyx shows a dataset that exists on a server. If the database has no repository on a server,
-        Alyx shows every dataset.
+        Alyx shows a dataset that exists on a server. Without any server, Alyx shows every dataset.
         """
         return not self._has_servers or self.is_on_server(dataset)
 
@@ -155,16 +151,13 @@ class DemoDatabase:
         return f"{base}{with_uuid(record.relative_path, dataset.id)}"
 
     def best_url(self, dataset: DatasetRecord) -> str | None:
-        """Return the address that Alyx chooses for a dataset. Return None if there is no address.
-
-        Replicas on servers come before other replicas. If there are several such replicas, Alyx
-        chooses the replica whose repository name is the last in alphabetical order.
-        """
+        """Return the address that Alyx chooses for a dataset, or None if there is no address."""
         candidates = [
             (not self.on_server(record), record.repository, url)
             for record in dataset.file_records
             if record.exists and (url := self.file_url(dataset, record)) is not None
         ]
+        # replicas on servers come first, then the repository name that is last in the alphabet
         candidates.sort(key=lambda item: item[1], reverse=True)
         candidates.sort(key=lambda item: item[0])
         return candidates[0][2] if candidates else None

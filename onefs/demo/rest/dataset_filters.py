@@ -28,8 +28,7 @@ from onefs.demo.rest.model_fields import File
 def select_datasets(db: DemoDatabase, args: Mapping[str, str]) -> list[DatasetRecord]:
     """Return the datasets that match ``args``, the filters of a request.
 
-    Sessions are selected first, with an index if there is one, so that only the datasets of these
-    sessions are listed. Raises ApiError for a value that Alyx refuses.
+    Raises ApiError for a value that Alyx refuses.
     """
     lookups = read_lookups(args["django"]) if "django" in args else []
     # tests of a dataset's session. The session of an aggregate is None
@@ -46,26 +45,25 @@ def select_datasets(db: DemoDatabase, args: Mapping[str, str]) -> list[DatasetRe
         else:
             test = django_test(db, "session", replace(inner, excluded=False))
             session_tests.append(_if_any(test, excluded=inner.excluded))
+    # sessions are selected first, with an index if possible, so that only their datasets are listed
     rows = _candidates(db, args, lookups, session_tests)
     return [dataset for dataset in rows if all(test(dataset) for test in tests)]
 
 
 def _if_any(test: Test, *, excluded: bool = False) -> Test:
-    """Return ``test``, changed so that it also accepts None (no session) as its argument.
+    """Return ``test``, changed so that None (no session) fails the test.
 
-    The changed test returns False for None. If ``excluded`` is True, its results are inverted, so
-    that it returns True for None.
+    If ``excluded`` is True, every result of the test is inverted.
     """
     return lambda session: (session is not None and test(session)) is not excluded
 
 
 def _lookup_of_session(lookup: DjangoLookup) -> DjangoLookup | None:
-    """Convert a look-up that selects datasets by their session to a look-up of sessions.
+    """Convert a dataset look-up like ``session__lab__name`` to the session look-up ``lab__name``.
 
-    For example, ``session__lab__name`` becomes ``lab__name``. The look-up of sessions is faster,
-    because it lists no datasets. Return None for ``session__isnull``, and for a look-up that does
-    not start with ``session``.
+    Return None for any other look-up.
     """
+    # the look-up of sessions is faster, because it lists no datasets
     head, _, rest = lookup.path.partition("__")
     if head != "session" or rest == "isnull":
         return None
@@ -100,12 +98,11 @@ def _candidates(
 def _sessions(
     db: DemoDatabase, args: Mapping[str, str], lookups: Sequence[DjangoLookup]
 ) -> Sequence[SessionRecord]:
-    """Return the sessions to search for the datasets that match ``args`` and ``lookups``.
+    """Return all sessions that may have datasets that match ``args`` and ``lookups``.
 
-    If ``args`` names a session, subject or lab, or ``lookups`` name sessions by id, return only the
-    sessions that an index finds for these names. Otherwise return all sessions. Raises ApiError if
-    the session in ``args`` is unknown.
+    Raises ApiError if ``args`` names an unknown session.
     """
+    # an index finds the sessions of an id, a subject or a lab
     if "session" in args:
         session = db.session(query_values.key("session", args["session"]))
         if session is None:
@@ -122,10 +119,9 @@ def _sessions(
 
 
 def _keys_of(lookups: Sequence[DjangoLookup], paths: Sequence[str]) -> list[str] | None:
-    """Return the ids that are the value of the first look-up whose path is in ``paths``.
+    """Return the ids in the first look-up whose path is in ``paths``, each id once.
 
-    The value is one id or a list of ids; each id is returned once. Return None if no look-up has a
-    path in ``paths``. Look-ups that start with ``~`` are ignored.
+    Return None if there is no such look-up. Look-ups that start with ``~`` are ignored.
     """
     for lookup in lookups:
         if lookup.excluded or lookup.path.removesuffix("__in") not in paths:
@@ -139,19 +135,16 @@ def _keys_of(lookups: Sequence[DjangoLookup], paths: Sequence[str]) -> list[str]
 
 
 def _flag(db: DemoDatabase, name: str, value: str) -> Test:
-    """Return the test for a filter that is true or false, such as ``public``.
-
-    With true, the dataset's column ``name``, a number, must not be 0. With false, it must be 0.
-    """
+    """Return a test that the dataset's column ``name`` is true or false, as ``value`` says."""
     flag = query_values.boolean(name, value)
+    # the column may be a number: 0 is false
     return accept_all if flag is None else lambda dataset: bool(getattr(dataset, name)) is flag
 
 
 def _exists(db: DemoDatabase, name: str, value: str) -> Test:
-    """Return the test for the filter ``exists``, which only considers replicas on servers.
+    """Return the test for the filter ``exists``.
 
-    With true, at least one of these replicas must exist. With false, at least one of these replicas
-    must be missing. A dataset without a replica on a server fulfils neither test.
+    A replica on a server must exist if ``value`` is true. It must be missing if ``value`` is false.
     """
     flag = query_values.boolean(name, value)
     if flag is None:
@@ -170,13 +163,13 @@ def _legacy_md5(db: DemoDatabase, name: str, value: str) -> Test:
 def _probe_insertion(db: DemoDatabase, value: str) -> tuple[Test, Test]:
     """Return two tests for the filter ``probe_insertion``: of a session, and of a dataset.
 
-    The session must be that of the insertion. The dataset's collection must contain the name of the
-    probe. Raises ApiError 500 for an unknown insertion.
+    Raises ApiError 500 for an unknown insertion.
     """
     row = db.row("insertions", value)
     if row is None:
         raise failure("ProbeInsertion matching query does not exist.")
     eid, probe = row.get("session"), str(row.get("name")).casefold()
+    # the session of the insertion, and datasets with the probe's name in their collection
     return (
         lambda session: bool(session.eid == eid),
         lambda dataset: probe in dataset.collection.casefold(),

@@ -18,7 +18,7 @@ Filter = Callable[[DemoDatabase, str, str], Test]
 def lookup_filter(
     model: str, path: str, read: Callable[[str, str], Any] = query_values.text
 ) -> Filter:
-    """Return a filter that accepts the rows of ``model`` that fulfil the look-up ``path``.
+    """Return a filter of the rows of ``model`` by the look-up ``path``.
 
     ``read`` computes the value to look up from the parameter's name and text. If ``read`` returns
     None, the filter accepts every row.
@@ -32,7 +32,7 @@ def lookup_filter(
 
 
 def choice_filter(model: str, path: str, table: str, column: str = "id") -> Filter:
-    """Return a filter of rows of ``model`` by the UUID of a related row.
+    """Return a filter of the rows of ``model`` by the UUID of a related row.
 
     The related row is in ``table``, with the UUID in ``column``. The filter raises ApiError 400 if
     no row has the UUID.

@@ -17,8 +17,11 @@ _FIELDS = ("username", "password")
 def log_in(request: Request, accounts: Accounts) -> dict[str, str]:
     """Return ``{"token": ...}`` for the name and password in a request.
 
-    Raises ApiError 400 with Alyx's text for a wrong name or password, 405 for a method other than
-    POST, and 415 for a body that is neither a form nor JSON.
+    Raises ApiError with one of these codes:
+
+    - 400: the name or password is wrong; the text is Alyx's
+    - 405: the method is not POST
+    - 415: the body is neither a form nor JSON
     """
     if request.method != "POST":
         raise method_not_allowed(request.method)

@@ -41,8 +41,7 @@ def lookup_test(db: DemoDatabase, model: str, path: str, value: Any) -> Test:
     """Return a function that tests whether a row fulfils the look-up ``path`` with ``value``.
 
     The row is one of the table ``model``. If the look-up goes through a relation, one related row
-    that fulfils the look-up is enough. Two look-ups may be fulfilled by two different related rows,
-    because Alyx tests each look-up separately. Raises ApiError 500 for an invalid field or value.
+    that fulfils the look-up is enough. Raises ApiError 500 for an invalid field or value.
     """
     steps, transforms = _walk(model, path.split("__"))
     name = transforms.pop() if transforms and transforms[-1] in _LOOKUPS else "exact"
@@ -51,6 +50,8 @@ def lookup_test(db: DemoDatabase, model: str, path: str, value: Any) -> Test:
         return _null_test(db, steps, transform, wanted=name == "exact" or bool(value))
     matches = _matcher(leaf, name, value)
 
+    # As in Alyx, each look-up is tested separately: two look-ups may be fulfilled by two different
+    # related rows.
     def test(row: Any) -> bool:
         values = map(transform, _values(db, steps, row))
         return any(value is not None and matches(value) for value in values)
@@ -59,10 +60,9 @@ def lookup_test(db: DemoDatabase, model: str, path: str, value: Any) -> Test:
 
 
 def _walk(model: str, parts: Sequence[str]) -> tuple[list[Field], list[str]]:
-    """Split the parts of a look-up's path, and return ``(fields, remaining parts)``.
+    """Return the fields in a look-up's path, and the other parts, such as ``date`` and ``gte``.
 
-    The first parts name the fields. The remaining parts are transforms, such as ``date``, and the
-    kind of comparison, such as ``gte``. Raises ApiError 500 if a part is unknown.
+    Raises ApiError 500 if a part is unknown.
     """
     steps: list[Field] = []
     for index, part in enumerate(parts):
@@ -87,8 +87,7 @@ def _transformed(
 ) -> tuple[Leaf, Callable[[Any], Any]]:
     """Return the column to compare, and a function that converts a stored value before the test.
 
-    ``transforms`` are parts of the path after the fields, such as ``date``. Raises ApiError 500 for
-    an unknown transform.
+    ``transforms`` are names such as ``date``. Raises ApiError 500 for an unknown name.
     """
     last = steps[-1]
     if isinstance(last, Relation):

@@ -37,12 +37,11 @@ def _value(record: Any, name: str) -> Any:
 
 
 def _columns(**names: str) -> dict[str, Field]:
-    """Return the columns that the arguments name.
+    """Return the columns whose names are in the arguments.
 
-    An argument's name is a kind of column, such as ``text``. Its value is the names of the columns
-    of this kind, separated by blanks. The name of a column is also the name of the attribute or key
-    that holds the value.
+    For example, ``text="name path"`` gives two columns of the kind ``text``.
     """
+    # the name of a column is also the name of the attribute or key that holds the value
     return {
         name: Leaf(kind, partial(_value, name=name))
         for kind, joined in names.items()
@@ -51,14 +50,12 @@ def _columns(**names: str) -> dict[str, Field]:
 
 
 def _named(table: str, field: str) -> Relation:
-    """Return the relation to the rows of ``table`` whose names are in ``field``.
-
-    If ``table`` has no row with a name, the relation leads to a new row that has only the name.
-    """
+    """Return the relation to the rows of ``table`` whose names are in ``field``."""
 
     def get(db: DemoDatabase, record: Any) -> Sequence[Any]:
         value = _value(record, field) or ()
         names = (value,) if isinstance(value, str) else value
+        # an unknown name gives a new row that has only the name
         return [db.row(table, name) or {db.key_of(table): name} for name in names]
 
     return Relation(table, get)

@@ -26,10 +26,9 @@ _PAGING = ("limit", "offset")
 def openapi(views: Iterable[View]) -> dict[str, Any]:
     """Return an OpenAPI 3.0.3 document with the methods, parameters and filters of each view.
 
-    ONE-api makes its requests as the document says. The document includes methods that write, but
-    the server refuses these methods. The JSON text is also the YAML format, because every JSON
-    text is valid YAML.
+    The document includes methods that write, which the server refuses.
     """
+    # ONE-api makes its requests as the document says. Every JSON text is also valid YAML.
     return {
         "openapi": "3.0.3",
         "info": {"title": "Alyx", "version": "3.6.1", "description": "Embedded laboratory"},

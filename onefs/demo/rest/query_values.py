@@ -83,9 +83,10 @@ def uuid_text(field: str, value: str) -> str:
 
 
 def key(field: str, value: str) -> str:
-    """Return the UUID in the text of a parameter, which is the id of a related row.
+    """Return the UUID in a parameter's text, in lower case with dashes.
 
-    The UUID is in lower case with dashes. Raises ApiError 400 if the text is not a UUID.
+    ``field`` is the parameter, ``value`` is its text. Raises ApiError 400 if the text is not a
+    UUID.
     """
     return str(_parsed(uuid.UUID, field, value, f"“{value}” is not a valid UUID."))
 
@@ -99,7 +100,7 @@ def unknown_choice(field: str) -> Exception:
 def timestamp(value: str) -> datetime:
     """Return the ISO date and time in a text, without the time zone.
 
-    If the text is only a date, the time is midnight. Raises ValueError for an invalid text.
+    A date without time becomes midnight. Raises ValueError for an invalid text.
     """
     parsed = datetime.fromisoformat(value.strip().replace("Z", "+00:00"))
     return parsed.replace(tzinfo=None)

@@ -36,10 +36,13 @@ _ERROR_PAGE = """
 
 
 def negotiate(accept: str | None, wanted: str | None, renderers: Sequence[tuple[str, str]]) -> str:
-    """Return the media type of the response, chosen by ``Accept`` and ``?format=``.
+    """Return the media type of the response.
 
-    Raises ApiError 406 if ``accept`` includes no type of ``renderers``. Raises ApiError 404 if
-    ``wanted``, the value of ``?format=``, is an unknown format.
+    - ``accept``: the header ``Accept``
+    - ``wanted``: the value of ``?format=``
+    - ``renderers``: pairs of a format and its media type
+
+    Raises ApiError 406 if ``accept`` includes no media type, and 404 for an unknown format.
     """
     if wanted:
         renderers = [offered for offered in renderers if offered[0] == wanted]
@@ -64,11 +67,8 @@ def _matches(media_type: str, media_range: str) -> bool:
 
 
 def dumps(body: Any) -> str:
-    """Return ``body`` as JSON without blanks. Characters that are not ASCII stay as they are.
-
-    If ``body`` contains a file name that is not UTF-8, all characters that are not ASCII are
-    escaped, because such a name cannot be encoded.
-    """
+    """Return ``body`` as JSON without blanks. The text can always be encoded as UTF-8."""
+    # characters that are not ASCII are escaped only if a file name is not UTF-8
     text = json.dumps(body, ensure_ascii=False, separators=(",", ":"))
     try:
         text.encode()

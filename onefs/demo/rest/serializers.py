@@ -55,11 +55,8 @@ def _columns(record: SessionRecord | DatasetRecord, *names: str) -> dict[str, An
 
 
 def _dataset_of_session(db: DemoDatabase, dataset: DatasetRecord, link: Link) -> dict[str, Any]:
-    """Return the JSON of a dataset in the detail of a session.
-
-    Unlike in ``/datasets``, ``revision`` is the UUID of the revision, and ``default_revision`` is
-    the text ``True`` or ``False``.
-    """
+    """Return the JSON of a dataset in the detail of a session."""
+    # unlike in ``/datasets``, the revision is a UUID, and ``default_revision`` is a text
     columns = ("id", "name", "dataset_type", "file_size", "hash", "version", "collection", "qc")
     return {
         **_columns(dataset, *columns),

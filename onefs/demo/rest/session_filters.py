@@ -24,8 +24,7 @@ _DATASETS = "data_dataset_session_related"
 def select_sessions(db: DemoDatabase, args: Mapping[str, str]) -> list[SessionRecord]:
     """Return the sessions that match ``args``, the filters of a request, latest first.
 
-    As in Alyx, a session may be repeated. Tests that list no datasets run first. Raises ApiError
-    for a value that Alyx refuses.
+    As in Alyx, a session may be repeated. Raises ApiError for a value that Alyx refuses.
     """
     fast = filter_tests(db, _FAST_FILTERS, args)
     slow = filter_tests(db, _SLOW_FILTERS, args)
@@ -35,6 +34,7 @@ def select_sessions(db: DemoDatabase, args: Mapping[str, str]) -> list[SessionRe
     for lookup in read_lookups(args["django"]) if "django" in args else ():
         test = django_test(db, "session", lookup)
         (slow if lookup.field == _DATASETS else fast).append(test)
+    # tests that list no datasets run first
     tests = fast + slow
     rows = [s for s in _candidates(db, args) if all(test(s) for test in tests)]
     rows = _joined(rows, args)
@@ -46,11 +46,8 @@ def select_sessions(db: DemoDatabase, args: Mapping[str, str]) -> list[SessionRe
 
 
 def _candidates(db: DemoDatabase, args: Mapping[str, str]) -> Sequence[SessionRecord]:
-    """Return the sessions to test with the filters ``args``.
-
-    If ``args`` names a session, subject or lab, return only the sessions that an index finds for
-    this name. Otherwise return all sessions.
-    """
+    """Return all sessions that may match ``args``, the filters of a request."""
+    # an index finds the sessions of an id, a subject or a lab
     if "id" in args:
         session = db.session(query_values.uuid_text("id", args["id"]))
         return [session] if session is not None else []
@@ -63,13 +60,7 @@ def _candidates(db: DemoDatabase, args: Mapping[str, str]) -> Sequence[SessionRe
 
 
 def _joined(rows: Sequence[SessionRecord], args: Mapping[str, str]) -> list[SessionRecord]:
-    """Return ``rows``, with each session repeated as in Alyx: once for each project that matches.
-
-    Without a filter for projects, each session is returned once. With the filter ``users``, Alyx
-    computes a product for each session: the number of its users that were requested, times the
-    number of its projects that match (1 without a filter for projects). The session is returned
-    once if the product equals the number of requested users. Otherwise it is left out.
-    """
+    """Return ``rows``, with each session as often as Alyx returns it for ``args``."""
     patterns = [args[name].casefold() for name in ("project", "projects") if name in args]
 
     def projects(session: SessionRecord) -> int:
@@ -78,9 +69,12 @@ def _joined(rows: Sequence[SessionRecord], args: Mapping[str, str]) -> list[Sess
             times *= sum(pattern in name.casefold() for name in session.projects)
         return times
 
+    # Alyx returns a session once if the number of its requested users, times the number of its
+    # matching projects, is the number of requested users. Otherwise Alyx leaves it out.
     if "users" in args:
         names = args["users"].split(",")
         return [s for s in rows if len({*s.users} & {*names}) * projects(s) == len(names)]
+    # once for each matching project, or once without a filter for projects
     return [session for session in rows for _ in range(projects(session))]
 
 
@@ -124,12 +118,9 @@ def _atlas(db: DemoDatabase, name: str, value: str) -> Test:
 
 
 def _has_all(value: str, names_of: Callable[[SessionRecord], set[str]]) -> Test:
-    """Return a function that tests whether a session has every name in ``value``.
-
-    The names in ``value`` are separated by commas. As in Alyx, no session fulfils the test if a
-    name occurs twice in ``value``.
-    """
+    """Return a test that a session has every name in ``value``, a text with commas."""
     names = value.split(",")
+    # as in Alyx, no session fulfils the test if a name occurs twice in ``value``
     return lambda session: len(names_of(session).intersection(names)) == len(names)
 
 
@@ -138,10 +129,9 @@ def _dataset_types(db: DemoDatabase, name: str, value: str) -> Test:
 
 
 def _datasets(db: DemoDatabase, value: str, worst: int | None) -> Test:
-    """Return a function that tests whether a session has all the files that ``value`` names.
+    """Return a test that a session has, on a server, all the files that ``value`` names.
 
-    A file counts only if it exists on a server and the QC of its dataset is not worse than
-    ``worst``. If ``worst`` is None, the QC does not matter.
+    Files with a QC worse than ``worst`` do not count. If ``worst`` is None, every QC counts.
     """
     limit = max(query_values.QC.values()) if worst is None else worst
     return _has_all(

@@ -51,7 +51,7 @@ def make_trials(random: np.random.Generator, count: int, skill: float, blocks: b
     """Return ``count`` simulated trials.
 
     ``skill`` is a number from 0 to 1. If ``blocks`` is True, the more likely side of the stimulus
-    changes from block to block. If ``blocks`` is False, both sides are equally likely.
+    changes from block to block. Otherwise both sides are equally likely.
     """
     probability = _blocks(random, count) if blocks else np.full(count, 0.5)
     left = random.random(count) < probability
@@ -93,8 +93,7 @@ def make_trials(random: np.random.Generator, count: int, skill: float, blocks: b
 def _blocks(random: np.random.Generator, count: int) -> Array:
     """Return for each trial the probability that the stimulus is on the left.
 
-    The probability is 0.5 in the first 90 trials. Then blocks of 20 to 100 trials follow, with 0.2
-    and 0.8 in turn.
+    After 90 trials with 0.5, blocks of 20 to 100 trials have 0.2 and 0.8 in turn.
     """
     side = float(random.choice([0.2, 0.8]))
     parts = [np.full(90, 0.5)]

@@ -55,10 +55,9 @@ def _dataset_row(
 
 
 def _default_revision(plan: SessionPlan, path: str) -> str:
-    """Return the default revision of a file: the newest revision of the sorting.
+    """Return the default revision of a file, or '' for a file without revisions.
 
-    If ``plan.old_default`` is True, return the oldest revision. Return '' for a file without
-    revisions.
+    This is the newest revision. If ``plan.old_default`` is True, it is the oldest revision.
     """
     collection, _, name = alyx_rows.split_path(path)
     if not plan.revisions or collection != plan.sorting_folder(0):

@@ -218,9 +218,9 @@ def metrics(sorting: Sorting, duration: float) -> str:
 
 
 def brain_location(depths: NDArray[Any]) -> str:
-    """Return a table with one row for each channel: the coordinates and the brain region.
+    """Return a table with the coordinates and the brain region of each channel.
 
-    The coordinates are those of the Allen atlas, in micrometres. ``depths`` has the depth of each
+    Coordinates are those of the Allen atlas, in micrometres. ``depths`` has the depth of each
     channel, in micrometres above the tip of the probe.
     """
     rows = []

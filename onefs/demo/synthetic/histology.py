@@ -71,7 +71,7 @@ def region_ids(depths: Array) -> Array:
 def coordinates(depths: Array) -> Array:
     """Return the coordinates x, y and z of each recording site, in micrometres from bregma.
 
-    ``depths`` has the depth of each recording site, in micrometres above the tip of a probe.
+    ``depths`` has the depth of each site, in micrometres above the tip of the probe.
     """
     columns = [np.full(len(depths), _X), np.full(len(depths), _Y), _TIP + depths]
     return np.column_stack(columns).astype(np.int64)

@@ -34,8 +34,8 @@ CONTENT_CACHE_BYTES = 96 * 2**20
 class SyntheticLaboratory(Source):
     """A laboratory of four labs and 50 invented sessions. Each restart gives the same sessions.
 
-    The arrays of a session are computed when the session's datasets are first listed or read. Sizes
-    and md5 sums stay in memory. Contents stay in memory only up to ``keep`` bytes in total.
+    The first listing or reading of a session's datasets computes their arrays. Contents stay in
+    memory up to ``keep`` bytes in total.
     """
 
     def __init__(self, keep: int = CONTENT_CACHE_BYTES) -> None:
@@ -49,6 +49,7 @@ class SyntheticLaboratory(Source):
             for eid, plan in self._plans.items()
             for path in session_files(plan)
         }
+        # sizes and md5 sums stay in memory
         self._listed: dict[str, tuple[DatasetRecord, ...]] = {}
         self._contents_cache: LRUCache[str, dict[str, bytes]] = LRUCache(keep, getsizeof=_total)
         self._lock = threading.Lock()

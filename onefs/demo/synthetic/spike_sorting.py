@@ -31,7 +31,7 @@ class Sorting:
     """The output of a spike sorter. Spikes are sorted by time.
 
     Times are in seconds, depths in micrometres from the tip of the probe, and amplitudes in volts.
-    The number of a cluster is the index of its row in the cluster arrays.
+    A cluster's number is the index of its row in the cluster arrays.
     """
 
     spike_times: Array
@@ -67,15 +67,16 @@ def make_sorting(
     events: Array,
     mean_rate: float = 1.0,
 ) -> Sorting:
-    """Return a sorting of ``duration`` seconds. Neurons respond to ``events`` (times in seconds).
+    """Return a sorting of ``duration`` seconds whose neurons respond to ``events``.
 
-    Firing rates are log-normal and depend on the layer. All rates are multiplied by ``mean_rate``.
+    ``events`` are times in seconds. ``mean_rate`` multiplies all firing rates.
     """
     positions = sites(channels)
     layer = np.sort(random.choice(len(_LAYERS), clusters, p=[share for *_, share, _ in _LAYERS]))
     scale = positions[-1, 1] / 3840.0
     centre, spread, _, log_rate = (np.array(column)[layer] for column in zip(*_LAYERS, strict=True))
     depths = np.clip(random.normal(centre, spread) * scale, 20.0, positions[-1, 1])
+    # log-normal, and different in each layer
     rates = np.clip(mean_rate * random.lognormal(log_rate - 0.9, 1.1), 0.05, 25.0)
     amps = random.lognormal(np.log(1.1e-4), 0.35, clusters)
     good = random.random(clusters) < 0.6
@@ -100,19 +101,17 @@ def make_sorting(
 def _spikes(
     random: np.random.Generator, duration: float, rates: Array, layer: Array, events: Array
 ) -> tuple[Array, Array]:
-    """Return the time and the neuron of each spike, sorted by time.
-
-    Each neuron is a Poisson process with a rate that the neuron's layer modulates. A spike that
-    follows another spike of the neuron within REFRACTORY_SECONDS is left out.
-    """
+    """Return the time and the neuron of each spike, sorted by time."""
     grid = np.arange(0.0, duration + _STEP_SECONDS, _STEP_SECONDS)
     clocks = [np.cumsum(_modulation(random, grid, events)) for _ in _LAYERS]
     all_times, owners = [], []
+    # each neuron is a Poisson process with a rate that the neuron's layer modulates
     for cluster, rate in enumerate(rates):
         clock = clocks[layer[cluster]]
         clock = clock * (duration / clock[-1])
         count = random.poisson(rate * duration)
         times = np.sort(np.interp(random.uniform(clock[0], clock[-1], count), clock, grid))
+        # leave out a spike that follows another spike of the neuron too soon
         times = times[np.diff(times, prepend=-1.0) >= REFRACTORY_SECONDS]
         all_times.append(times)
         owners.append(np.full(len(times), cluster))
@@ -135,8 +134,7 @@ def _modulation(random: np.random.Generator, grid: Array, events: Array) -> Arra
 def templates(random: np.random.Generator, sorting: Sorting, channels: Array) -> Array:
     """Return mean waveforms in volts as 4-byte floats, with shape (clusters, samples, channels).
 
-    ``channels`` has shape (clusters, n): for each cluster, the indices of the n recording sites
-    for which the cluster's waveform is computed.
+    ``channels`` has shape (clusters, n): the indices of n recording sites for each cluster.
     """
     milliseconds = (np.arange(_SAMPLES) - 28) / 30.0
     width = np.abs(sorting.cluster_peak_to_trough)[:, None]

@@ -25,8 +25,7 @@ Array = NDArray[Any]
 class _TwoProbes:
     """The spike sortings of two probes, joined to one sorting.
 
-    Spikes of both probes are merged by time. The clusters and channels of the first probe come
-    before those of the second probe.
+    Spikes of both probes are sorted by time. Clusters and channels of the first probe come first.
     """
 
     def __init__(self, recording: Recording) -> None:
@@ -71,7 +70,7 @@ class _TwoProbes:
     def waveforms(self) -> Array:
         """Return the waveform of each cluster on the channels of both probes.
 
-        On the channels of the probe that the cluster is not on, the waveform is 0.
+        On the channels of the other probe, the waveform is 0.
         """
         every = np.broadcast_to(np.arange(_SITES), (_CLUSTERS, _SITES))
         key = self._recording.plan.key
@@ -91,10 +90,8 @@ class _TwoProbes:
 
 
 def tutorial_files(recording: Recording) -> Files:
-    """Return the files of the session clns0730, 2018-08-24: one file for each of 29 dataset types.
-
-    No file is in a collection, as in the real test database.
-    """
+    """Return the files of the session clns0730, 2018-08-24: one for each of 29 dataset types."""
+    # no file is in a collection, as in the real test database
     return {
         **_channels_and_probes(),
         **_spikes_and_clusters(_TwoProbes(recording)),
