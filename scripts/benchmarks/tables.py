@@ -167,7 +167,8 @@ def _mount(state: Path, work: Path) -> tuple[float, Path]:
     mountpoint = work / "mnt"
     folders = ["--state-dir", str(state), "--cache-dir", str(work / "cache")]
     began = time.monotonic()
-    subprocess.run(_onefs("mount", str(mountpoint), *folders), check=True)
+    # offline: the server does not have the labs of the tables, and its list of labs has priority
+    subprocess.run(_onefs("mount", "--offline", str(mountpoint), *folders), check=True)
     return time.monotonic() - began, mountpoint
 
 
@@ -186,7 +187,8 @@ def _mounted(state: Path, work: Path) -> Iterator[tuple[Path, int]]:
     _, mountpoint = _mount(state, work)
     try:
         text = subprocess.run(_onefs("status", "--json"), capture_output=True, check=True).stdout
-        yield mountpoint, int(json.loads(text)["mounts"][0]["pid"])
+        (mount,) = [one for one in json.loads(text)["mounts"] if one["mountpoint"] == str(mountpoint)]
+        yield mountpoint, int(mount["pid"])
     finally:
         _umount(mountpoint)
 
