@@ -169,7 +169,9 @@ class DeadlineExceeded(OnefsError, TimeoutError):
 class Throttled(OnefsError):
     """The server asks to wait (HTTP 429) for longer than the deadline.
 
-    ``retry_after`` is the wait in seconds.
+    Args:
+        message: The text of the error.
+        retry_after: The wait in seconds. Also an attribute of the error.
     """
 
     errno = errno.EBUSY
@@ -182,8 +184,10 @@ class Throttled(OnefsError):
 class ServerError(OnefsError):
     """A server answered with an error, or its answer is invalid.
 
-    ``status`` is the HTTP status, or 0 if there is no status. ``detail`` is the server's message,
-    or '' if there is no message.
+    Args:
+        message: The text of the error.
+        status: The HTTP status, or 0 if there is no status. Also an attribute of the error.
+        detail: The server's message, or '' if there is no message. Also an attribute.
     """
 
     errno = errno.EIO
@@ -219,8 +223,10 @@ class CacheFull(CacheError):
 class FetchLimit(OnefsError):
     """A read needs to fetch more than the hourly limit allows.
 
-    ``until`` is the time at which the read is allowed, in seconds since the epoch. ``until`` is
-    0 if the read is never allowed.
+    Args:
+        message: The text of the error.
+        until: The time at which the read is allowed, in seconds since the epoch, or 0 if the read
+            is never allowed. Also an attribute of the error.
     """
 
     errno = errno.EDQUOT

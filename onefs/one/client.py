@@ -37,28 +37,39 @@ class ONE(LaboratoryClient):
     Then ``base_url`` must be given if no database is set up. The mount may belong to another user
     (``--allow-other``). Then no login is needed, and ``cache_dir`` may be the mount point.
 
-    ``base_url`` is Alyx's address. ``username`` and ``password`` are the login for Alyx. ``token``
-    replaces this user name and password. ``profile`` is the name of a profile that ``onefs setup``
-    has saved. ``cache_dir`` is a ONE cache folder. ``data_username`` and ``data_password`` are the
-    login for the file server. ``data_hosts`` are the servers that may receive this login
-    (``https://host``, separated by commas). With ``offline`` no request is sent. With ``silent``
-    nothing is asked on the terminal.
+    In addition to the errors that a method names, every method may raise Unreachable,
+    DeadlineExceeded, AlyxCredentials, Throttled, ServerError or CacheError (``onefs.errors``).
 
-    Raises NotConfigured if no database is set up, named or mounted, and the user cannot be asked on
-    a terminal. Raises UsageError for invalid arguments. Raises AlyxCredentials if Alyx refuses the
-    login. Raises Unreachable if Alyx is unreachable and nothing from the database is cached. The
-    docstring of each method names the errors of the method. In addition, every method may raise
-    Unreachable, DeadlineExceeded, AlyxCredentials, Throttled, ServerError or CacheError
-    (``onefs.errors``).
+    Args:
+        username: The user name for Alyx.
+        password: The password for Alyx.
+        base_url: Alyx's address, for example ``https://alyx.example.org``.
+        silent: Whether to ask nothing on the terminal.
+        token: A token of Alyx. It replaces the user name and password.
+        profile: The name of a profile that ``onefs setup`` has saved.
+        cache_dir: A ONE cache folder, where downloaded files are stored.
+        data_username: The user name for the file server.
+        data_password: The password for the file server.
+        data_hosts: The servers that may receive the login for the file server, as
+            ``https://host``, separated by commas.
+        offline: Whether to send no request, and use only what is cached.
+
+    Raises:
+        NotConfigured: No database is set up, named or mounted, and the user cannot be asked on a
+            terminal.
+        UsageError: An argument is invalid.
+        AlyxCredentials: Alyx refuses the login.
+        Unreachable: Alyx is unreachable, and nothing from the database is cached.
     """
 
     # -- search
 
     @staticmethod
     def search_terms(all: bool = False) -> list[str]:
-        """Return the ten search terms of the tutorial.
+        """Return the names of the ten search terms in the tutorial.
 
-        With ``all``, return all terms of :meth:`search`.
+        Args:
+            all: Whether to return the names of all terms of :meth:`search`.
         """
         return list(vocabulary.VOCABULARY if all else vocabulary.TUTORIAL_TERMS)
 
@@ -77,17 +88,30 @@ class ONE(LaboratoryClient):
     ) -> list[str] | tuple[list[str], list[dict[str, Any]]]:
         """Return the eids of the sessions that match all terms, the latest session first.
 
-        With the lists ``users=[a, b]``, ``dataset_types=[a, b]`` or ``dataset_names=[a, b]``, a
-        session must have both a and b. With any other list, for example ``subject=[a, b]``, a
-        session must have a or b. ``date_range`` is one day, or a list of the first and the last
-        day. None as the first or last day means no limit. ``limit`` is the largest number of
-        sessions to return. With ``details``, return ``(eids, rows)``. ``rows`` has Alyx's row of
-        each session, to which ``local_path`` is added, the path of the session's folder.
-        ``local_path`` is None for a session without a folder.
+        If Alyx is unreachable, the catalogue is searched, and a line in the log says so.
 
-        Raises UsageError for an invalid term or value. The message names the term. If Alyx is
-        unreachable, the catalogue is searched, and a line in the log says so. Raises Unreachable if
-        the catalogue does not have the data for a term. The message names these terms.
+        Args:
+            details: Whether to return Alyx's rows too.
+            limit: The largest number of sessions to return. None means no limit.
+            **terms: The terms and their values, for example ``subject="clns0730"``.
+                :meth:`search_terms` lists the terms. With the lists ``users=[a, b]``,
+                ``dataset_types=[a, b]`` or ``dataset_names=[a, b]``, a session must have both a and
+                b. With any other list, for example ``subject=[a, b]``, a session must have a or b.
+                ``date_range`` is one day, or a list of the first and the last day. None as the
+                first or last day means no limit. A day is a text like ``"2018-08-24"``, a date or a
+                datetime. ``performance_gte`` and ``performance_lte`` are percentages from 0 to 100.
+
+        Returns:
+            The eids. With ``details``, a tuple ``(eids, rows)``. ``rows`` has a dict for each eid,
+            which is Alyx's row of the session. ``local_path`` is added to this row. It is the path
+            of the session's folder as text, or None for a session without a folder.
+
+        Raises:
+            UsageError: A term or value is invalid, or there is neither a term nor a limit. The
+                message names the term. Also for the details of more than 40 sessions in another
+                user's mount.
+            Unreachable: Alyx is unreachable, and the catalogue does not have the data for a term.
+                The message names these terms.
         """
         if not isinstance(details, bool):
             raise UsageError(f"details is {type(details).__name__}: give True or False")
@@ -105,8 +129,14 @@ class ONE(LaboratoryClient):
     def records(self, sessions: FoundSessions) -> Sequence[Row]:
         """Return Alyx's rows for the sessions that :meth:`search_sessions` has found.
 
-        Alyx's search sends only some fields of a session. If this object reads another user's
-        mount, the rows have all fields. Then more than 40 sessions raise UsageError.
+        A row has only the fields that Alyx's search sends. If this object reads another user's
+        mount, a row has all fields of the session.
+
+        Args:
+            sessions: The result of :meth:`search_sessions`.
+
+        Raises:
+            UsageError: There are more than 40 sessions, and this object reads another user's mount.
         """
         return (
             sessions.rows if self._mount is None else self._mount.catalogue.records(sessions.eids)
@@ -116,8 +146,16 @@ class ONE(LaboratoryClient):
     def search_sessions(self, *, limit: int | str | None = None, **terms: Any) -> FoundSessions:
         """Return the sessions that match all terms, with their rows from Alyx.
 
-        The terms and errors are those of :meth:`search`. If no session matches, and a name in the
-        search is unknown to the database, a warning says so.
+        If no session matches, and a name in the search is unknown to the database, a warning says
+        so.
+
+        Args:
+            limit: The largest number of sessions to return. None means no limit.
+            **terms: The terms of :meth:`search`.
+
+        Raises:
+            UsageError: The errors are those of :meth:`search`.
+            Unreachable: The errors are those of :meth:`search`.
         """
         query = vocabulary.parse_terms(terms)
         sessions = self._laboratory.queries.search(query, vocabulary.parse_limit(limit))
@@ -131,7 +169,15 @@ class ONE(LaboratoryClient):
     def save_search(self, name: str, **terms: Any) -> None:
         """Save a search under a name. Mounts of the database show it as ``.search/NAME``.
 
-        Raises UsageError for an invalid name, or if no term is given.
+        A saved search with this name is replaced.
+
+        Args:
+            name: The name. It cannot begin with a dot, or contain ``/`` or ``=``.
+            **terms: The terms of :meth:`search`.
+
+        Raises:
+            UsageError: The name, a term or a value is invalid, or no term is given. Also if this
+                object reads another user's mount.
         """
         if not isinstance(name, str):
             raise UsageError(f"{type(name).__name__} is not a name for a search")
@@ -140,7 +186,15 @@ class ONE(LaboratoryClient):
         self._laboratory.queries.save_search(name, vocabulary.parse_terms(terms))
 
     def forget_search(self, name: str) -> None:
-        """Delete a saved search. Raises NotFound if there is no search of that name."""
+        """Delete a saved search.
+
+        Args:
+            name: The name that was given to :meth:`save_search`.
+
+        Raises:
+            NotFound: There is no saved search of that name.
+            UsageError: This object reads another user's mount.
+        """
         self._laboratory.queries.delete_saved_search(name)
 
     # -- list
@@ -151,21 +205,32 @@ class ONE(LaboratoryClient):
     ) -> Any:
         """Return the dataset types of a session, or all names of one kind in the database.
 
-        ``list(eid)`` returns the dataset types of a session, sorted, each once. With ``details`` it
-        returns a :class:`SessionDataInfo` with the session's datasets.
+        ===============================  =========================  =========================
+        call                             result                     with ``details=True``
+        ===============================  =========================  =========================
+        ``list(eid)``                    dataset types, sorted      :class:`.SessionDataInfo`
+        ``list(eid, "all")``             ``[record]``               ``[record]``
+        ``list(eid, FIELD)``             one field of the record    ``(value, record)``
+        ``list(None, "dataset-types")``  all dataset types          ``(names, rows)``
+        ``list(None, "users")``          all users                  ``(names, rows)``
+        ``list(None, "subjects")``       all subjects               ``(names, rows)``
+        ``list(None, "labs")``           all labs                   ``(names, rows)``
+        ===============================  =========================  =========================
 
-        ``list(eid, 'all')`` returns ``[record]``, a list with Alyx's whole record of the session.
-        ``list(eid, FIELD)`` returns the value of one field of this record. With ``details`` it
-        returns ``(value, record)``.
+        ``record`` is Alyx's whole record of the session, as a dict. ``rows`` are Alyx's rows for
+        the names, as dicts. A session may have no folder, for example if it has no number. Then
+        ``list(eid)`` returns an empty list and warns, but the record can still be listed.
 
-        ``list(None, 'dataset-types')`` returns all dataset types in the database. The keywords
-        ``'users'``, ``'subjects'`` and ``'labs'`` return all users, subjects and labs. With
-        ``details`` these calls return ``(names, rows)``. ``rows`` are Alyx's rows for the names.
+        Args:
+            eid: The eid, ref, path or URL of a session. For a list of several sessions, a list with
+                one result for each session is returned, in the same order.
+            keyword: What to list, as in the table.
+            details: Whether to return metadata too.
 
-        If several eids are given, a list with one result for each eid is returned, in the order of
-        the eids. A session may have no folder, for example if it has no number. Then ``list(eid)``
-        returns an empty list and warns, but the record of the session can still be listed. Raises
-        UsageError for an unknown keyword, and NotFound for an unknown session.
+        Raises:
+            UsageError: The keyword or another argument is invalid.
+            NotFound: There is no such session.
+            Ambiguous: Several labs have a session with the given ref.
         """
         from onefs.one import lists
 
@@ -210,23 +275,52 @@ class ONE(LaboratoryClient):
     ) -> Any:
         """Return the content of a session's datasets. Downloads missing files (docs/tutorial.md).
 
-        With ``dataset_types``, return a list with one element for each type, in the same order. The
-        element for a missing dataset is an empty list, and a warning says so. If a type has several
-        datasets, SeveralDatasets is raised, and the message lists the datasets. Then ``collection``
-        or ``revision`` selects one dataset. The default revision of each file is loaded. With
-        ``revision``, the last revision that is not after ``revision`` is loaded, as in ONE.
+        Shapes and units are those of the file. Downloaded files are compared with the size and hash
+        in the database.
 
-        With ``dataset_types`` and ``dclass_output``, return a :class:`SessionDataInfo` with all
-        datasets of the types. Missing datasets are left out. Without ``dataset_types``, return a
-        SessionDataInfo with all datasets. A SessionDataInfo for several eids contains the datasets
-        of all these sessions. Lists for several eids are returned in a list, one for each eid.
+        =================================  =======================================
+        file                               content
+        =================================  =======================================
+        ``.npy``                           numpy array
+        ``.npz``                           dict of numpy arrays
+        ``.json``                          the value in the file
+        ``.jsonable``                      list with one item for each line
+        ``.csv``, ``.tsv``, ``.htsv``      pandas DataFrame
+        ``.ssv``, ``.pqt``, ``.parquet``   pandas DataFrame
+        any other, or an unreadable file   Path of the file in the cache
+        =================================  =======================================
 
-        With ``download_only``, Paths are returned instead of data. With ``mmap``, arrays are mapped
-        into memory. For a file that cannot be read, the Path is returned.
+        Args:
+            eid: The eid, ref, path or URL of a session, or a list of sessions.
+            dataset_types: A dataset type, for example ``"spikes.times"``, or a list of dataset
+                types. None loads all datasets. A type that is a column of a table, such as
+                ``"trials.choice"``, is loaded from the table as a numpy array, and a warning says
+                so.
+            dclass_output: Whether to return a :class:`.SessionDataInfo`.
+            collection: The only collection to load from, for example ``"alf/probe00"``. None means
+                any collection.
+            revision: Load the last revision that is not after this revision. None means the default
+                revision of each file, or all revisions if ``dataset_types`` is None.
+            download_only: Whether to return Paths of the files instead of data.
+            mmap: Whether to map ``.npy`` files into memory instead of reading them.
+            **old: Arguments of older versions of ONE. Only false values are accepted.
 
-        Raises UsageError for an invalid argument, NotFound for an unknown session, BadContent if
-        the bytes of a file contradict the database, and DataServerCredentials if the file server
-        refuses the login. Raises MissingLibrary for a table if pandas is not installed.
+        Returns:
+            A list with one element for each type, in the same order. The element for a missing
+            dataset is an empty list, and a warning says so. Several sessions give a list of such
+            lists. With ``dclass_output``, or without ``dataset_types``, one SessionDataInfo with
+            the datasets of all the sessions. Missing datasets are left out.
+
+        Raises:
+            UsageError: An argument is invalid.
+            NotFound: There is no such session.
+            Ambiguous: Several labs have a session with the given ref.
+            SeveralDatasets: A type has several datasets. The message lists the datasets. Then give
+                ``collection``, ``revision`` or ``dclass_output``.
+            BadContent: The bytes of a file contradict the database.
+            DataServerCredentials: The file server refuses the login.
+            MissingLibrary: One of ``dataset_types`` is in a table, and pandas or pyarrow is
+                missing.
         """
         from onefs.one.loader import LoadRequest, reject_removed_arguments
 
@@ -248,8 +342,15 @@ class ONE(LaboratoryClient):
         """Wait for a new listing of a session's datasets if the cached listing is past its TTL.
 
         Without this call, :meth:`list` uses the cached listing at once. If Alyx is unreachable, the
-        cached listing is kept, and a line in the log says so. Raises NotFound for an unknown
-        session.
+        cached listing is kept, and a line in the log says so.
+
+        Args:
+            eid: The eid, ref, path or URL of a session.
+
+        Raises:
+            UsageError: ``eid`` is invalid.
+            NotFound: There is no such session.
+            Ambiguous: Several labs have a session with the given ref.
         """
         session = self._resolver.any_session(_single_name(eid))
         if session.has_folder:
@@ -258,10 +359,29 @@ class ONE(LaboratoryClient):
     def describe(self, path: str | PurePath) -> dict[str, Any]:
         """Return the metadata of the dataset at a path, from the database and the file's header.
 
-        The metadata are path, type, shape, dtype, rows, size in bytes, md5, state, URL and others.
-        ``path`` is in the cache or in a mount. If the file is not cached, only its first bytes are
-        requested. Raises UsageError if ``path`` is not the path of a dataset, NotFound if there is
-        no dataset at the path, and the errors of requests to file servers.
+        If the file is not cached, only its first bytes are requested.
+
+        Args:
+            path: The path of a file in the cache or in a mount. The file need not be cached.
+
+        Returns:
+            A dict with these keys.
+
+            - From the database: ``path``, ``dataset_type``, ``eid``, ``ref``, ``dataset_id``,
+              ``collection``, ``revision``, ``size`` in bytes, ``md5``, ``qc``, ``state`` and
+              ``url``.
+            - Of an ``.npy`` file also ``shape`` (a list), ``dtype``, ``rows``, and ``order`` if it
+              is Fortran order.
+            - Of a ``.csv``, ``.tsv``, ``.htsv`` or ``.ssv`` file also ``columns`` if the file names
+              them, and ``rows`` if the file is cached.
+            - ``error`` or ``note`` if something is wrong with the file.
+
+            If this object is offline and the file is not cached, nothing is read from the file.
+
+        Raises:
+            UsageError: ``path`` is not the path of a dataset.
+            NotFound: There is no dataset at the path.
+            DataServerCredentials: The file server refuses the login.
         """
         return self._loader.describe(path)
 
@@ -269,24 +389,47 @@ class ONE(LaboratoryClient):
 
     @interruptible
     def eid(self, name: SessionName) -> str:
-        """Return the eid of a session. ``name`` is the session's eid, ref, path, or URL in Alyx.
+        """Return the eid of a session.
 
-        A ref is, for example, ``2018-08-24_1_clns0730``. The path may be in the cache or in a
-        mount. The path may also be the path of a file in the session. Raises UsageError for an
-        invalid name, NotFound if there is no such session, and Ambiguous for a ref that several
-        labs have.
+        Args:
+            name: The session's eid, ref (for example ``2018-08-24_1_clns0730``), path, or URL in
+                Alyx. The path may be in the cache or in a mount. The path may also be the path of a
+                file in the session.
+
+        Raises:
+            UsageError: ``name`` is invalid.
+            NotFound: There is no such session, or the session has no folder.
+            Ambiguous: Several labs have a session with the given ref.
         """
         is_eid = isinstance(name, (str, UUID)) and alf.is_uuid(str(name).lower())
         return self._resolver.session(name).eid if is_eid else self._resolver.eid(name)
 
     @interruptible
     def ref(self, eid: SessionName) -> str:
-        """Return the ref of a session, for example ``2018-08-24_1_clns0730``."""
+        """Return the ref of a session, for example ``2018-08-24_1_clns0730``.
+
+        Args:
+            eid: The eid, ref, path or URL of a session.
+
+        Raises:
+            UsageError: ``eid`` is invalid.
+            NotFound: There is no such session, or the session has no folder.
+            Ambiguous: Several labs have a session with the given ref.
+        """
         return self._resolver.session(_single_name(eid)).ref
 
     @interruptible
     def session(self, eid: SessionName) -> Session:
-        """Return a session, with its lab, subject, date, number, task protocol and projects."""
+        """Return a session, with its lab, subject, date, number, task protocol and projects.
+
+        Args:
+            eid: The eid, ref, path or URL of a session.
+
+        Raises:
+            UsageError: ``eid`` is invalid.
+            NotFound: There is no such session, or the session has no folder.
+            Ambiguous: Several labs have a session with the given ref.
+        """
         return self._resolver.session(_single_name(eid))
 
     @interruptible
@@ -295,8 +438,11 @@ class ONE(LaboratoryClient):
     ) -> dict[str, Path]:
         """Return a dict from the eid of each session in ``sessions`` to the session's folder.
 
-        ``sessions`` are from :meth:`search_sessions`. Sessions without a folder are left out. The
-        folders are those of :meth:`path`.
+        Sessions without a folder are left out. The folders are those of :meth:`path`.
+
+        Args:
+            sessions: The result of :meth:`search_sessions`.
+            mount: A mount point. None means :attr:`cache_dir`.
         """
         places = self._resolver.paths.places(sessions)
         return {eid: self._folder(place, mount) for eid, place in places.items()}
@@ -307,6 +453,15 @@ class ONE(LaboratoryClient):
 
         In the cache, the folder has only the files that were loaded. In a mount, the folder has all
         files.
+
+        Args:
+            eid: The eid, ref, path or URL of a session.
+            mount: A mount point. None means :attr:`cache_dir`.
+
+        Raises:
+            UsageError: ``eid`` is invalid.
+            NotFound: There is no such session, or the session has no folder.
+            Ambiguous: Several labs have a session with the given ref.
         """
         session = self._resolver.session(_single_name(eid))
         return self._folder(self._resolver.paths.place(session), mount)

@@ -44,8 +44,9 @@ class DatasetInfo(NamedTuple):
 class SessionDataInfo:
     """A table of datasets. Each field is a column, which is a list with one item for each dataset.
 
-    ``info[0]`` is a row (:class:`DatasetInfo`), and iteration gives all rows. ``info[1:3]`` is a
-    SessionDataInfo with two of the datasets. ``info['data']`` is a column.
+    The columns are the fields of :class:`.DatasetInfo`. ``info[0]`` is a row (a DatasetInfo), and
+    iteration gives all rows. ``info[1:3]`` is a SessionDataInfo with two of the datasets.
+    ``info['data']`` is a column. ``len(info)`` is the number of datasets.
     """
 
     data: list[Any] = field(default_factory=list)
@@ -61,7 +62,11 @@ class SessionDataInfo:
 
     @classmethod
     def from_rows(cls, rows: Iterable[DatasetInfo]) -> SessionDataInfo:
-        """Return a table that contains the given rows."""
+        """Return a table that contains the given rows.
+
+        Args:
+            rows: The rows, in the order of the table.
+        """
         columns = zip(*rows, strict=True)
         return cls(*map(list, columns))
 
@@ -75,7 +80,11 @@ class SessionDataInfo:
         return [column.name for column in fields(self)]
 
     def append(self, other: SessionDataInfo) -> None:
-        """Append the datasets of ``other``."""
+        """Append the datasets of another table to this table.
+
+        Args:
+            other: The other table. It is not changed.
+        """
         for name in self.keys():
             self[name].extend(other[name])
 

@@ -70,14 +70,27 @@ class LaboratoryClient(Interruptible):
     def over(
         cls: type[Client], access: Access, settings: Settings, *, offline: bool = False
     ) -> Client:
-        """Return a client for an opened laboratory. Closing the client closes the laboratory."""
+        """Return a client for an opened laboratory. Closing the client closes the laboratory.
+
+        For programs that have opened the laboratory themselves, such as the commands of onefs.
+
+        Args:
+            access: The opened laboratory.
+            settings: The settings with which it was opened.
+            offline: Whether to send no request, and use only what is cached.
+        """
         client = cls.__new__(cls)
         client._open_access(access, settings, offline=offline)
         return client
 
     @classmethod
     def in_mount(cls: type[Client], mounted: MountInfo, *, offline: bool = False) -> Client:
-        """Return a client that reads another user's mount, without a login or a cache."""
+        """Return a client that reads another user's mount, without a login or a cache.
+
+        Args:
+            mounted: The mount.
+            offline: Whether to load only files that are cached in the mount.
+        """
         client = cls.__new__(cls)
         client._open_mount(mounted, offline=offline)
         return client
@@ -150,7 +163,9 @@ class LaboratoryClient(Interruptible):
         """Ask for a database's URL, user and passwords, test them, and save them as a profile.
 
         The command ``onefs setup`` does the same. ONE's file ``~/.one_params`` is not changed.
-        Raises NotConfigured if there is no terminal.
+
+        Raises:
+            NotConfigured: There is no terminal.
         """
         print("This writes onefs's own profile; ~/.one_params stays untouched.")
         # imported by name, because the command line is in a layer above this package

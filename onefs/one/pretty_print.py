@@ -17,6 +17,9 @@ def pprint(thing: Any) -> None:
 
     UUIDs and paths are printed as texts, and dataclasses as dicts. Arrays and tables are described
     in a few words.
+
+    Args:
+        thing: The value.
     """
     print(json.dumps(_to_json_value(thing), indent=4))
 
