@@ -187,7 +187,9 @@ def _mounted(state: Path, work: Path) -> Iterator[tuple[Path, int]]:
     _, mountpoint = _mount(state, work)
     try:
         text = subprocess.run(_onefs("status", "--json"), capture_output=True, check=True).stdout
-        (mount,) = [one for one in json.loads(text)["mounts"] if one["mountpoint"] == str(mountpoint)]
+        (mount,) = [
+            one for one in json.loads(text)["mounts"] if one["mountpoint"] == str(mountpoint)
+        ]
         yield mountpoint, int(mount["pid"])
     finally:
         _umount(mountpoint)
