@@ -33,12 +33,11 @@ def is_token_like(text: str) -> bool:
 def fetch_token(
     transport: Transport, url: str, username: str, password: str, deadline: float = DEADLINE_SECONDS
 ) -> Secret:
-    """Return a user's token, which Alyx sends in exchange for the password.
+    """Return the token that Alyx sends for a user's password.
 
-    Alyx returns the same token each time. Takes at most ``deadline`` seconds. Raises
-    AlyxCredentials if the user name or the password is wrong. Raises ServerError if ``url`` is not
-    an Alyx server, and Unreachable if Alyx answers 500. Also raises what ``Transport.post_json``
-    raises.
+    Takes at most ``deadline`` seconds. Raises AlyxCredentials if the user name or the password is
+    wrong. Raises ServerError if ``url`` is not an Alyx server, and Unreachable if Alyx answers 500.
+    Also raises what ``Transport.post_json`` raises.
     """
     answer = transport.post_json(
         f"{url}/auth-token",
@@ -87,11 +86,10 @@ def check_token(
 def obtain_token(
     transport: Transport, settings: Settings, answer: str, deadline: float = DEADLINE_SECONDS
 ) -> Secret:
-    """Return a token for ``answer``, the user's answer to the question "password or token".
+    """Return a token for ``answer``, which is a token or a password that the user has typed.
 
-    If the answer is a token, Alyx is asked whether the token is valid. If the answer is a password,
-    Alyx is asked for the user's token. Raises what :func:`check_token` and :func:`fetch_token`
-    raise.
+    Alyx checks whether a token is valid. For a password, Alyx sends the user's token. Raises what
+    :func:`check_token` and :func:`fetch_token` raise.
     """
     if is_token_like(answer):
         check_token(transport, settings.url, answer, deadline)
@@ -110,11 +108,13 @@ def log_in(
 ) -> Secret:
     """Return a token that the server accepts.
 
-    First, the token in the environment or in the store is checked. If there is no such token, or
-    the server refuses the token, a new token is obtained with a password from the environment or
-    from ``ask``, and is stored. If the new token cannot be stored, a warning is logged. Raises
-    AlyxCredentials if no token is found or obtained that the server accepts. Also raises what
-    :func:`check_token` and :func:`fetch_token` raise.
+    The token is the first of these that the server accepts:
+
+    - the token in the environment or in the store
+    - a new token for the password from the environment or from ``ask``
+
+    A new token is stored; a failure to store it is logged. Raises AlyxCredentials if there is no
+    such token. Also raises what :func:`check_token` and :func:`fetch_token` raise.
     """
     refusal = AlyxCredentials(no_login_message(settings))
     token = find_token(settings, store, environ)
@@ -133,21 +133,19 @@ def log_in(
 
 
 def unsaved_token(settings: Settings, store: CredentialStore, token: Secret) -> Secret:
-    """Return ``token`` if it is not stored. Return an empty Secret if it is stored.
+    """Return ``token`` if it is not stored, otherwise an empty Secret.
 
-    If the token is not stored, the caller must pass the token to each process that needs it.
+    The caller must pass a token that is not stored to each process that needs the token.
     """
     return Secret("") if find_token(settings, store) == token else token
 
 
 def save_token(settings: Settings, store: CredentialStore, token: Secret) -> None:
-    """Store a token for later commands. If the token cannot be stored, log a warning.
-
-    No error is raised, because the current command can use the token anyway.
-    """
+    """Store a token for later commands. If the token cannot be stored, log a warning."""
     try:
         store.set_token(settings.url, settings.username, token)
     except UsageError as error:
+        # no error, because the current command can use the token anyway
         log.warning("the login is not saved: %s", error)
 
 
@@ -179,8 +177,7 @@ def _server_message(answer: JsonAnswer) -> str:
 def _not_alyx_error(url: str, answer: JsonAnswer) -> OnefsError:
     """Return the error for an answer that a working Alyx does not send.
 
-    Return Unreachable if the status is 500. Otherwise return a ServerError, which says that ``url``
-    is not an Alyx server.
+    This is Unreachable for the status 500, otherwise a ServerError.
     """
     if answer.status == 500:
         return database_down_error(url, answer)

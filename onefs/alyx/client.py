@@ -29,10 +29,10 @@ MAX_IDS_PER_REQUEST = 85
 class AlyxClient:
     """A read-only client of one Alyx server. Thread-safe.
 
-    ``deadline`` is the longest time in seconds for one request with its retries. ``rate_limiter``
-    limits the number of requests. Every method raises Unreachable, DeadlineExceeded, Throttled,
-    AlyxCredentials or ServerError. Many methods return each session as a tuple of the session and a
-    flag. The flag is True if the session has a number.
+    ``deadline`` is the longest time in seconds for one request with its retries. Every method
+    raises Unreachable, DeadlineExceeded, Throttled, AlyxCredentials or ServerError. Many methods
+    return each session as a tuple of the session and a flag. The flag is True if the session has a
+    number.
     """
 
     def __init__(
@@ -52,9 +52,8 @@ class AlyxClient:
     ) -> AlyxClient:
         """Return a client that sends each request with low priority.
 
-        The rate limiter reserves some requests for normal priority. A request of low priority that
-        has waited for ``seconds`` gets normal priority. If ``deadline`` is given, it replaces the
-        deadline of this client.
+        A request that has waited for ``seconds`` gets normal priority. ``deadline``, if given,
+        replaces the deadline of this client.
         """
         other = copy.copy(self)
         other._sender = self._sender.low_priority(seconds, deadline)
@@ -64,8 +63,8 @@ class AlyxClient:
     def probe(self, deadline: float = 3.0) -> None:
         """Check that the server answers within ``deadline`` seconds, with any status except 500.
 
-        Return also if the server refuses the request. Raises Unreachable if there is no answer or
-        if the answer is a 500, and DeadlineExceeded after ``deadline`` seconds.
+        Raises Unreachable if there is no answer or if the answer is a 500. Raises DeadlineExceeded
+        after ``deadline`` seconds.
         """
         try:
             self.low_priority(deadline=deadline)._sender.get("labs", {"limit": "1"})
@@ -95,10 +94,10 @@ class AlyxClient:
     def sessions(self, lab: str, subject: str) -> list[tuple[Session, bool]]:
         """Return the sessions of a subject in a lab.
 
-        Both names must be exact, including upper and lower case. Alyx ignores upper and lower case.
-        Therefore sessions of other labs and subjects are removed from Alyx's answer.
+        Both names must be exact, including upper and lower case.
         """
         sessions = self._find_sessions({"lab": lab, "subject": subject})
+        # Alyx ignores upper and lower case, so its answer may have sessions of other subjects
         return [item for item in sessions if item[0].lab == lab and item[0].subject == subject]
 
     def sessions_of_lab(self, lab: str) -> list[tuple[Session, bool]]:
@@ -106,10 +105,9 @@ class AlyxClient:
         return [item for item in self._find_sessions({"lab": lab}) if item[0].lab == lab]
 
     def sessions_by_ref(self, subject: str, date: str, number: int) -> list[tuple[Session, bool]]:
-        """Return the sessions with this subject, date and number.
+        """Return the sessions with this subject, date and number. The list may be empty.
 
-        Several sessions are returned if several labs have a subject with the same nickname. The
-        list is empty if Alyx has no such session.
+        Several sessions are returned if several labs have a subject with the same nickname.
         """
         query = {"subject": subject, "date_range": f"{date},{date}", "number": str(number)}
         return [item for item in self._find_sessions(query) if item[0].subject == subject]
@@ -170,10 +168,8 @@ class AlyxClient:
         """Return a dictionary from each eid to the datasets of this session, with one request.
 
         There may be at most :data:`MAX_IDS_PER_REQUEST` eids. A session that Alyx does not know
-        gets an empty list. Return None if the datasets do not fit into one page or one answer. Then
-        the caller must request fewer sessions. Several pages are not requested, because Alyx's
-        pages have no order, so that rows can be lost between two pages. Raises TooLarge if the
-        datasets of a single session do not fit into one answer.
+        gets an empty list. Return None if the datasets do not fit into one answer: the caller must
+        request fewer sessions. Raises TooLarge if a single session does not fit.
         """
         names = ",".join(f"'{eid}'" for eid in eids)
         query = {"django": f"session__in,[{names}]", "limit": str(PAGE_ROWS)}
@@ -193,6 +189,8 @@ class AlyxClient:
         received = len(page.rows)
         if received < min(page.count, PAGE_ROWS):
             raise ServerError(f"{self.url}/datasets: {received} of {page.count} rows came")
+        # not read from several pages: Alyx's pages have no order, and rows can be lost between two
+        # pages
         if received < page.count or sum(map(len, rows_by_eid.values())) < received:
             return None
         return {eid: self._parse_datasets(eid, rows.values()) for eid, rows in rows_by_eid.items()}
@@ -223,8 +221,8 @@ class AlyxClient:
     def sessions_since(self, lab: str, moment: datetime) -> list[tuple[Session, bool]]:
         """Return a lab's sessions that were registered or changed since ``moment``.
 
-        ``moment`` is a time of Alyx's clock. If this version of Alyx cannot filter by time, all
-        sessions of the lab are returned.
+        ``moment`` is a time of Alyx's clock. If this Alyx cannot filter by time, all sessions of
+        the lab are returned.
         """
         since = f"auto_datetime__gte,{moment.isoformat(timespec='seconds')}"
         try:
@@ -240,8 +238,8 @@ class AlyxClient:
     ) -> list[parsing.Row]:
         """Return the rows of ``/sessions`` that Alyx's filters in ``query`` select.
 
-        Each row is returned once, in the order of the server. If ``most`` is given, only the first
-        ``most`` rows are returned, and as few pages as possible are requested.
+        The rows have the order of the server. With ``most``, only the first ``most`` rows are
+        returned, and as few pages as possible are requested.
         """
         if most is None:
             return list(self._paginator.all_rows("sessions", query, parsing.uuid_of).values())

@@ -112,17 +112,15 @@ class Paginator:
     def rows_by_name(
         self, endpoint: str, query: Mapping[str, str], key: RowKey
     ) -> dict[str, parsing.Row]:
-        """Return the rows whose names match ``query``, as a dictionary by key.
+        """Return all rows that may match the names in ``query``, as a dictionary by key.
 
-        Rows with other names can be included, so the caller must compare the names. A name that
-        starts or ends with a blank is left out of the query, because Alyx removes such blanks from
-        the query and then does not find the name. If no row is found, the list is requested again.
-        This second query contains the original bytes of names that :func:`alf.valid_text` has
-        escaped because they are not UTF-8.
+        The caller compares the names.
         """
+        # Alyx removes blanks at the ends of a name from the query, and then does not find the name
         sent = {name: value for name, value in query.items() if value == value.strip()}
         rows = self.all_rows(endpoint, sent, key)
         raw = {name: alf.undo_valid_text(value) for name, value in sent.items()}
+        # alf.valid_text has escaped names that are not UTF-8: ask for their original bytes too
         return rows if rows or raw == sent else self.all_rows(endpoint, raw, key)
 
     def all_rows(
@@ -130,10 +128,7 @@ class Paginator:
     ) -> dict[str, parsing.Row]:
         """Return every row of a list once, as a dictionary by key.
 
-        The offset of a page is the number of rows received before this page. If rows are missing,
-        because pages without order can lose rows, the list is read again with another page size.
-        Raises ServerError if rows are still missing at the end. Raises TooLarge if the list is too
-        large.
+        Raises ServerError if rows are missing, and TooLarge if the list is too large.
         """
         return self._all_rows(endpoint, query, key, self.new_cost(endpoint))
 
@@ -157,9 +152,7 @@ class Paginator:
     def all_rows_by_uuid(self, endpoint: str, query: Mapping[str, str]) -> dict[str, parsing.Row]:
         """Return every row of an unordered list once, as a dictionary by UUID.
 
-        If one page does not contain all rows, the rows are requested by ranges of UUIDs. UUIDs are
-        distributed evenly, so that the rows of each range fit into a page. If rows are still
-        missing, or if the server does not support ranges, the list is read as in :meth:`all_rows`.
+        Raises ServerError if rows are missing, and TooLarge if the list is too large.
         """
         cost = self.new_cost(endpoint)
         first = {**query, "limit": str(PAGE_ROWS)}
@@ -167,6 +160,7 @@ class Paginator:
         count = page.count
         rows: dict[str, parsing.Row] = {}
         cost.add_rows(rows, page, parsing.uuid_of)
+        # rows of one range of UUIDs fit into a page, because UUIDs are distributed evenly
         range_count = -(-count // _ROWS_PER_RANGE) if page.has_more else 0
         if not page.has_more and len(rows) >= count:
             return rows
@@ -180,6 +174,7 @@ class Paginator:
             cost.add_rows(rows, page, parsing.uuid_of)
         if range_count and len(rows) >= count:
             return rows
+        # rows are missing, or the server does not support ranges
         return self._all_rows(endpoint, query, parsing.uuid_of, cost)
 
     def _read_all_pages(
@@ -190,19 +185,15 @@ class Paginator:
         rows: dict[str, parsing.Row],
         cost: ListCost,
     ) -> int:
-        """Read all pages and add their rows to ``rows``. Return how many different rows to expect.
-
-        The number is Alyx's ``count`` without repeated rows. Within a page, a row is repeated
-        because of a join in the database. ``count`` includes these repetitions, so they are
-        subtracted. On two pages, a row is repeated because the pages have no order. ``count`` does
-        not include these repetitions.
-        """
+        """Read all pages and add their rows to ``rows``. Return how many rows to expect."""
         received, repeated, count, has_more = 0, 0, 0, True
         seen: set[str] = set()
         while has_more:
             page = self.fetch_page(endpoint, {**query, "offset": str(received)}, cost)
             count = page.count
             keys = [_key_of(row, key) for row in page.rows]
+            # a join in the database repeats rows within a page, and Alyx's ``count`` includes
+            # these; a row on two pages, which have no order, is in ``count`` only once
             repeated += len(keys) - len(set(keys))
             cost.add_rows(rows, page, key)
             received += len(page.rows)
@@ -214,10 +205,7 @@ class Paginator:
     def fetch_page(self, endpoint: str, query: dict[str, str], cost: ListCost) -> ListPage:
         """Request one page of the list, and count the page in ``cost``.
 
-        ``has_more`` of the returned page is True in two cases. In the first case, fewer rows than
-        Alyx's ``count`` have been received. In the second case, the page is full and has a
-        ``next``. The second case matters if ``count`` is too small. Raises ServerError if the
-        answer is not a list.
+        Raises ServerError if the answer is not a list.
         """
         offset, limit = int(query["offset"]), int(query["limit"])
         if query["offset"] == "0":
@@ -234,6 +222,7 @@ class Paginator:
             if not 0 <= count <= _MAX_COUNT:
                 raise ServerError(f"{self._url}/{endpoint} counts its rows as {count}")
             rows = _checked_rows(body.get("results"), endpoint)
+            # a full page with a ``next`` has more rows, even if ``count`` is too small
             is_full = len(rows) >= limit and body.get("next") is not None
             has_more = bool(rows) and (is_full or offset + len(rows) < count)
             return ListPage(rows, count, has_more, size, value_count)

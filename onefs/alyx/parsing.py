@@ -47,12 +47,12 @@ log = logging.getLogger(__name__)
 class DatasetRow:
     """A dataset as the catalogue stores it, with all replicas that exist according to Alyx.
 
-    The replicas that can be fetched are selected later by :func:`usable_replicas`, when the
-    catalogue is read, because the repositories may have changed in the meantime.
+    :func:`usable_replicas` selects the replicas that can be fetched.
     """
 
     dataset: Dataset
-    #: pairs of the repository and ``data_url`` as sent by Alyx
+    #: pairs of the repository and ``data_url`` as sent by Alyx. The replicas that can be fetched
+    #: are selected when the catalogue is read, because the repositories may have changed
     claimed_replicas: tuple[tuple[str, str], ...]
     #: path on the file server (``lab/Subjects/.../name``) if the dataset comes from cache tables;
     #: '' if the dataset comes from Alyx
@@ -62,8 +62,8 @@ class DatasetRow:
 def parse_rows(rows: Iterable[Row], parse: Callable[[Row], T], what: str) -> list[T]:
     """Parse rows with ``parse``, and leave out invalid rows.
 
-    If rows are left out, one warning is logged. The warning calls the list ``what``. Raises
-    ServerError if all rows are invalid. An empty list of rows is not an error.
+    A warning is logged for rows that are left out. ``what`` is the name of the list in this
+    warning. Raises ServerError if all rows are invalid. An empty list is not an error.
     """
     values: list[T] = []
     errors: list[ServerError] = []
@@ -114,10 +114,8 @@ def subject_key(row: Row) -> str:
 
 
 def session_id_of(row: Row) -> str:
-    """Return the eid of the session of a row of ``/datasets``, or '' if the row has no session.
-
-    The eid is read from the end of the session's URL.
-    """
+    """Return the eid in a row of ``/datasets``, or '' if the row has no session."""
+    # the eid is the end of the session's URL
     eid = str(row.get("session") or "")[-36:].lower()
     return eid if alf.is_uuid(eid) else ""
 
@@ -125,9 +123,9 @@ def session_id_of(row: Row) -> str:
 def parse_session(row: Row) -> tuple[Session, bool]:
     """Parse a row of ``/sessions``, or a session's detail.
 
-    Return a tuple of the session and a flag. The flag is True if the session has a number. A
-    session without a number (a base session) has no folder, and gets the number -1. Raises
-    ServerError for an invalid row.
+    Return the session, and a flag that is True if the session has a number. A session without a
+    number (a base session) has no folder, and gets the number -1. Raises ServerError for an invalid
+    row.
     """
     start = _text(row, "start_time")
     number = _parse_number(row)
@@ -144,14 +142,14 @@ def parse_session(row: Row) -> tuple[Session, bool]:
 
 
 def parse_repository(row: Row) -> Repository:
-    """Parse a row of ``/data-repository``.
+    """Parse a row of ``/data-repository``. Raises ServerError for an invalid row.
 
-    A repository is personal if ``globus_is_personal`` is true or null. (The value is null for a
-    tape.) Raises ServerError for an invalid row.
+    A repository is personal if ``globus_is_personal`` is true or null.
     """
     return Repository(
         name=name_parser("name")(row),
         data_url=alf.valid_text(_data_url(row)),
+        # null for a tape
         personal=row.get("globus_is_personal") is not False,
     )
 
@@ -181,8 +179,7 @@ def parse_dataset(row: Row, eid: str) -> DatasetRow:
 def _parse_replicas(row: Row) -> tuple[tuple[str, str], ...]:
     """Return the repository and the address of each file record whose ``exists`` is true.
 
-    Invalid records are ignored. Raises ServerError if a record is invalid and no record can be
-    returned.
+    Raises ServerError if no such record is found and a record is invalid.
     """
     value = row.get("file_records") or []
     records = value if isinstance(value, list) else [value]
@@ -205,18 +202,23 @@ def _is_file_record(record: object) -> bool:
 def usable_replicas(
     claimed: Sequence[tuple[str, str]], repositories: Mapping[str, Repository]
 ) -> tuple[Replica, ...]:
-    """Return the replicas that can be fetched, sorted as in Alyx (``flatiron_*`` before ``aws_*``).
+    """Return the replicas in ``claimed`` that can be fetched, in the order in which to try them.
 
-    A replica can be fetched if ``repositories`` has its repository, if the repository is not
-    personal, and if the address starts with http:// or https://. (The addresses of personal
-    repositories do not work, although their file records have ``exists``.) The rest of the address
-    may be malformed. Then a request for the replica fails with an error message.
+    ``claimed`` holds pairs of repository and address. A replica can be fetched if all of these are
+    true:
+
+    - ``repositories`` has its repository
+    - the repository is not personal
+    - the address starts with http:// or https://
     """
+    # addresses of personal repositories do not work, although their records have ``exists``; a
+    # request for a malformed address fails later with an error message
     replicas = [
         Replica(name, escape_url(url))
         for name, url in claimed
         if name in repositories and not repositories[name].personal and is_file_server_url(url)
     ]
+    # the order of Alyx: flatiron_* before aws_*
     return tuple(sorted(replicas, key=lambda replica: replica.repository, reverse=True))
 
 
@@ -226,17 +228,15 @@ def is_file_server_url(url: str) -> bool:
 
 
 def escape_url(url: str) -> str:
-    """Return a ``data_url`` with its path escaped for a request.
-
-    The ``#`` of a revision must be sent as ``%23``. Otherwise the URL ends before the ``#``, and
-    the file server answers 200 with a listing of the folder.
-    """
+    """Return a ``data_url`` with its path escaped for a request."""
     scheme, _, rest = url.partition("://")
     host, slash, path = rest.partition("/")
     try:
         raw = path.encode("utf-8", "surrogateescape")
     except UnicodeEncodeError:  # JSON can contain surrogates that do not encode a byte
         raw = path.encode("utf-8", "surrogatepass")
+    # the '#' of a revision must be sent as %23: otherwise the URL ends before the '#', and the file
+    # server answers 200 with a listing of the folder
     return f"{scheme}://{host}{slash}{quote(raw, safe=_PATH_SAFE)}"
 
 
@@ -273,10 +273,8 @@ def _text(row: Row, key: str) -> str:
 
 
 def _text_or_empty(row: Row, key: str) -> str:
-    """Return the value of ``key`` if the value is a text, or '' for any other value.
-
-    To be used only for a value that does not decide the place in the tree.
-    """
+    """Return the text of ``key``, or '' if the value is not a text."""
+    # only for values that do not decide the place in the tree
     value = row.get(key)
     return alf.valid_text(value) if isinstance(value, str) else ""
 
@@ -284,7 +282,7 @@ def _text_or_empty(row: Row, key: str) -> str:
 def _data_url(row: Row) -> str:
     """Return the row's ``data_url`` as Alyx sent it. The text may contain bytes that are not UTF-8.
 
-    Return '' if the row has no address. Return UNUSABLE_URL if the address is invalid.
+    Return '' if the row has no address, and UNUSABLE_URL if the address is invalid.
     """
     url = row.get("data_url")
     if url is None:
@@ -295,12 +293,12 @@ def _data_url(row: Row) -> str:
 def _parse_number(row: Row) -> int | None:
     """Return the number of a session (0 or more), or None if the session has no number.
 
-    A text of digits is also accepted, because the cache tables of 2021 have such texts. Raises
-    ServerError if the number is invalid.
+    Raises ServerError if the number is invalid.
     """
     number = row.get("number")
     if number is None:
         return None
+    # the cache tables of 2021 have texts
     if isinstance(number, str):
         number = parse_whole_number(number)
     if type(number) is not int or not 0 <= number <= _MAX_INTEGER:

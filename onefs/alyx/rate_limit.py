@@ -49,8 +49,8 @@ _MAGIC = b"onefsb1\n"
 class RateLimits:
     """The limits of a token bucket.
 
-    The limits are the size of the bucket, the speed at which the bucket is refilled, and the number
-    of requests that are reserved for normal priority.
+    The limits are the size of the bucket, the speed of refilling, and the number of requests that
+    are reserved for normal priority.
     """
 
     #: requests that can be sent at once
@@ -74,7 +74,7 @@ class _BucketState:
 
 
 class RateLimiter:
-    """The token bucket of one server. Thread-safe, and shared with other processes of the user.
+    """The token bucket of one server, shared with other processes of the user. Thread-safe.
 
     If the file that stores the bucket cannot be used, this process has its own bucket.
     """
@@ -121,7 +121,7 @@ class RateLimiter:
         return RateLimitPermit(self, self.clock() + low_priority_seconds)
 
     def try_acquire(self, *, low_priority: bool) -> float:
-        """Return 0 and take one request from the bucket, if a request may be sent now.
+        """Take one request from the bucket and return 0, if a request may be sent now.
 
         Otherwise take nothing, and return the number of seconds to wait before the next try.
         """
@@ -183,12 +183,11 @@ class RateLimiter:
 
     @contextmanager
     def _hold_locks(self) -> Iterator[None]:
-        """Hold the lock of this process and the lock of the file inside the ``with`` block.
-
-        If another process keeps the file locked for too long, continue without the file lock.
-        """
+        """Hold the lock of this process and the lock of the file inside the ``with`` block."""
         with self._lock:
             if self._file is not None:
+                # if another process keeps the file locked for too long, continue without the file
+                # lock
                 lock_file(self._file, _LOCK_WAIT_SECONDS)
             try:
                 yield
@@ -206,7 +205,7 @@ class RateLimitPermit:
     low_priority_until: float
 
     def try_acquire(self) -> float:
-        """Return 0 if the request may be sent now. The request is then taken from the bucket.
+        """Take one request from the bucket and return 0, if the request may be sent now.
 
         Otherwise return the number of seconds to wait before the next try.
         """

@@ -58,9 +58,8 @@ class RequestSender:
     def low_priority(self, seconds: float, deadline: float | None) -> RequestSender:
         """Return a sender that sends each request with low priority.
 
-        The rate limiter reserves some requests for normal priority. A request of low priority that
-        has waited for ``seconds`` gets normal priority. If ``deadline`` is given, it replaces the
-        deadline of this sender.
+        A request that has waited for ``seconds`` gets normal priority. ``deadline``, if given,
+        replaces the deadline of this sender.
         """
         other = copy.copy(self)
         other._low_priority_seconds = seconds
@@ -70,9 +69,9 @@ class RequestSender:
     def get(self, path: str, query: Mapping[str, str]) -> JsonAnswer:
         """Send a GET request and return the answer.
 
-        If Alyx refuses the token, another token is tried once. Raises AlyxCredentials if Alyx
-        refuses the request, and Throttled if Alyx asks onefs to wait. Raises Unreachable if Alyx
-        answers 500 to every query. Also raises what the transport raises.
+        Raises AlyxCredentials if Alyx refuses the request, even with another token. Raises
+        Throttled if Alyx asks onefs to wait, and Unreachable if Alyx answers 500 to every query.
+        Also raises what the transport raises.
         """
         token = self._token.current_token()
         answer = self._send(path, query, token)
@@ -158,16 +157,13 @@ def database_down_error(url: str, answer: JsonAnswer) -> Unreachable:
 
 
 def _error_detail(answer: JsonAnswer) -> str:
-    """Return Alyx's error message, or '' if there is no message.
-
-    The message is the text in ``detail``. A 400 for an invalid filter has no ``detail``. Then the
-    message is the name of the first invalid filter and the error of this filter. The message is
-    shortened to one line without secrets, so that onefs can show the message to the user.
-    """
+    """Return Alyx's error message on one line without secrets, or '' if there is no message."""
     body = answer.body if isinstance(answer.body, dict) else {}
     detail = body.get("detail")
     if isinstance(detail, str):
         return excerpt(detail)
+    # a 400 for an invalid filter has no ``detail``: the message is the first invalid filter and its
+    # error
     complaints = (
         f"{name}: {texts[0]}" for name, texts in body.items() if isinstance(texts, list) and texts
     )
@@ -175,12 +171,9 @@ def _error_detail(answer: JsonAnswer) -> str:
 
 
 def _is_login_error(answer: JsonAnswer) -> bool:
-    """Whether ``answer`` refuses the token.
-
-    A 401 always refuses the token. A 403 refuses the token only if the answer's text says so,
-    because Alyx also answers 403 if the user lacks a permission.
-    """
+    """Whether ``answer`` refuses the token."""
     detail = _error_detail(answer).lower()
+    # a 403 may also mean that the user lacks a permission: its text decides
     return answer.status == 401 or (
         answer.status == 403 and any(words in detail for words in _LOGIN_ERROR_DETAILS)
     )

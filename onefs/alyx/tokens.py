@@ -38,8 +38,8 @@ class StoredToken:
     """Provides the token from ONEFS_TOKEN or from the credential store. Thread-safe.
 
     If there is no token, or the server refuses the token, another token is obtained over
-    ``transport`` with the password from ONEFS_PASSWORD or ONEFS_PASSWORD_FILE. The store is read
-    again whenever the store changes, so that a new token from ``onefs login`` is used at once.
+    ``transport``. The password for this is in ONEFS_PASSWORD, or in the file that
+    ONEFS_PASSWORD_FILE names. A new token from ``onefs login`` is used at once.
     """
 
     def __init__(
@@ -57,6 +57,7 @@ class StoredToken:
         self._logged_in_at = float("-inf")
         self._failures: NegativeCache[str] = NegativeCache(1, lambda error: LOGIN_PAUSE_SECONDS)
         self._lock = threading.Lock()
+        # the store is read again whenever this stamp changes
         self._stamp = store.stamp()
         self._token = find_token(settings, store, environ)
 
@@ -74,9 +75,9 @@ class StoredToken:
             return self._token
 
     def renew(self, refused: str) -> str | None:
-        """Return a token other than the refused token, or None if there is no other token.
+        """Return a token other than the ``refused`` token, or None if there is no other token.
 
-        The other token is a stored token, or else a new token that is obtained with the password.
+        The other token is the stored token, or a new token that is obtained with the password.
         Raises what :func:`obtain_token` raises.
         """
         with self._lock:
@@ -91,13 +92,12 @@ class StoredToken:
     def _log_in(self) -> Secret | None:
         """Obtain a token with the password from the environment, and store the token.
 
-        Return None if there is no transport, no user name or no password. For LOGIN_PAUSE_SECONDS
-        after a log-in, no other log-in is tried. During this pause, the error of a failed log-in is
-        raised again, and None is returned after a successful log-in. Raises what
-        :func:`obtain_token` raises.
+        Return None if no log-in is possible now. Raises what :func:`obtain_token` raises.
         """
         if self._transport is None or not self._settings.username:
             return None
+        # for LOGIN_PAUSE_SECONDS after a log-in no other log-in is tried: the error of a failed
+        # log-in is raised again
         self._failures.raise_failure(self._settings.username)
         if time.monotonic() - self._logged_in_at < LOGIN_PAUSE_SECONDS:
             return None
@@ -128,8 +128,7 @@ class StoredToken:
 class PasswordToken(ForkAware):
     """Provides a token that is obtained with a user's password. Thread-safe.
 
-    The token is obtained when it is first needed. Another token is obtained if Alyx refuses the
-    token. After a fork, the child process keeps the token.
+    The token is obtained when it is first needed, and again when Alyx refuses the token.
     """
 
     def __init__(
@@ -143,7 +142,7 @@ class PasswordToken(ForkAware):
         register_fork_aware(self)
 
     def after_fork_in_child(self) -> None:
-        self._lock = threading.Lock()
+        self._lock = threading.Lock()  # the child process keeps the token
 
     def current_token(self) -> str:
         """Return the token to send. Raises what :func:`fetch_token` raises."""
@@ -153,10 +152,10 @@ class PasswordToken(ForkAware):
             return self._token
 
     def renew(self, refused: str) -> str | None:
-        """Return a token other than the refused token, or None if Alyx gives no other token.
+        """Return a token other than the ``refused`` token, or None if Alyx gives no other token.
 
-        For LOGIN_PAUSE_SECONDS after a log-in, no new token is requested. Raises what
-        :func:`fetch_token` raises.
+        At most one token is requested in LOGIN_PAUSE_SECONDS. Raises what :func:`fetch_token`
+        raises.
         """
         with self._lock:
             paused = time.monotonic() - self._fetched_at < LOGIN_PAUSE_SECONDS

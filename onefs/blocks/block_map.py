@@ -79,9 +79,9 @@ class PartialState(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class BlockMapHeader:
-    """The header of a partial file. The header names the dataset and the generation.
+    """The header of a partial file: the size, md5 and path of its dataset, and its generation.
 
-    The generation is a random text, which is new each time that the partial file is created.
+    ``generation`` is a random text. Each newly created partial file gets another text.
     """
 
     dataset_id: str
@@ -138,12 +138,12 @@ class BlockFile:
         return PartialState(word) if word in PartialState._value2member_map_ else PartialState.GONE
 
     def recent_state(self) -> PartialState:
-        """Return the state, which may be outdated by at most STATE_CACHE_SECONDS.
+        """Return the state, which is at most STATE_CACHE_SECONDS old.
 
-        A state that this process has set is never outdated. This method is for sequential readers.
-        They must not read the block map at each read, because that releases the interpreter lock
-        each time.
+        A state that this process has set is returned at once.
         """
+        # for sequential readers: to read the block map at each read would release the interpreter
+        # lock each time
         now = time.monotonic()
         if now > self._cached_state_until:
             self._cached_state, self._cached_state_until = self.state(), now + STATE_CACHE_SECONDS
@@ -163,8 +163,7 @@ class BlockFile:
     def set_records(self, first: int, checksums: list[int]) -> None:
         """Record that blocks are present.
 
-        The first number in ``checksums`` is the crc32 of block ``first``, the second number is the
-        crc32 of the next block, and so on.
+        ``checksums`` holds the crc32 of block ``first`` and of the blocks that follow.
         """
         words = [_PRESENT_BIT | checksum for checksum in checksums]
         os.pwrite(self.map_fd, struct.pack(f"<{len(words)}Q", *words), (1 + first) * _WORD_BYTES)
@@ -188,19 +187,19 @@ class BlockFile:
         return _present_bytes(self.header, self.records(0, self.block_count))
 
     def is_current(self) -> bool:
-        """Whether the partial file on disk is still the file that this object has opened.
+        """Whether the partial file on disk is the file that this object has opened.
 
-        Return False if the partial file was removed, or was removed and created again.
+        Return False if the file was removed or replaced.
         """
         header = read_header(self.folder, self.header.dataset_id)
         return header is not None and header.generation == self.header.generation
 
     def record_source(self, url: str, validator: str, *, alone: bool) -> str | None:
-        """Return the validator recorded for the replica at ``url``.
+        """Record a replica's version of the file. Return the recorded version.
 
-        If no validator is recorded, ``validator`` is recorded first. A validator tells which
-        version of the file the replica has. Record nothing and return None if ``alone`` is true and
-        another replica is recorded already. The caller holds the dataset's lock.
+        ``url`` is the replica's URL. ``validator`` is a text that identifies the version. If a
+        version was recorded before, that version is kept and returned. If ``alone`` is true, a
+        second replica is not recorded, and None is returned. The caller holds the dataset's lock.
         """
         known = self.reload_header()
         if url not in self.header.sources:
@@ -214,10 +213,10 @@ class BlockFile:
     def reload_header(self) -> bool:
         """Read the header again, to get the replicas that other processes have recorded.
 
-        The header is not used if the partial file was removed and created again. Return False if
-        there is no valid header on disk.
+        Return False if there is no valid header on disk.
         """
         known = read_header(self.folder, self.header.dataset_id)
+        # a partial file that was created again has another generation
         if known is not None and known.generation == self.header.generation:
             self.header = known
         return known is not None
@@ -235,9 +234,13 @@ def count_blocks(size: int, block_size: int) -> int:
 def open_block_file(folder: Path, dataset: Dataset) -> BlockFile | None:
     """Open the partial file of a dataset. Return None if there is no usable partial file.
 
-    A partial file is usable if its size and md5 are those of the dataset, if its data file and its
-    map file exist, and if its state is LIVE (not yet removed, rejected or complete). Raises OSError
-    if the disk fails.
+    A partial file is usable if all of these are true:
+
+    - its size and md5 are those of the dataset
+    - its data file and its map file exist
+    - its state is LIVE (not removed, rejected or complete)
+
+    Raises OSError if the disk fails.
     """
     header = read_header(folder, dataset.id)
     if header is None or (header.size, header.md5) != (dataset.size, dataset.md5):
@@ -264,10 +267,10 @@ def open_block_file(folder: Path, dataset: Dataset) -> BlockFile | None:
 def create_block_file(
     folder: Path, dataset: Dataset, place: tuple[str, ...], block_size: int = BLOCK_SIZE
 ) -> BlockFile:
-    """Create a partial file that has no blocks yet.
+    """Create a partial file without blocks.
 
-    The caller holds the dataset's lock, and has removed any older partial file of the dataset.
-    Raises OSError if the disk fails.
+    The caller holds the dataset's lock, and has removed any older partial file. Raises OSError if
+    the disk fails.
     """
     assert dataset.size is not None
     header = BlockMapHeader(
@@ -295,10 +298,9 @@ def create_block_file(
 def remove_block_file(folder: Path, dataset_id: str, *, retire: bool = True) -> int:
     """Remove a dataset's partial file, even if it is damaged. Return the bytes of disk freed.
 
-    With ``retire``, the state is also set to GONE, so that processes that have the partial file
-    open stop reading it. The caller holds the dataset's lock, and subtracts the returned bytes from
-    the counted size of the cache. Raises OSError, with the name of the file, if a file cannot be
-    removed.
+    With ``retire``, processes that have the partial file open stop reading it. The caller holds the
+    dataset's lock, and subtracts the returned bytes from the counted size of the cache. Raises
+    OSError, with the name of the file, if a file cannot be removed.
     """
     header = read_header(folder, dataset_id)
     freed = 0

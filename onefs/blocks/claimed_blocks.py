@@ -21,9 +21,9 @@ BlocksArrived = Callable[[BlockRequest, range], None]
 
 
 class ClaimedBlocks:
-    """Writes the blocks of one request to disk, and knows which blocks have not arrived yet.
+    """Writes the blocks of one request to disk, and knows which blocks are still missing.
 
-    The blocks are claimed: locked, so that only this request fetches these blocks.
+    The blocks are locked: only this request fetches them.
     """
 
     def __init__(
@@ -64,11 +64,10 @@ class ClaimedBlocks:
         self._incomplete = (0, 0)
 
     def write(self, position: int, data: memoryview) -> bool:
-        """Write the parts of ``data`` that belong to blocks of this request.
+        """Write the parts of ``data`` that belong to missing blocks of this request.
 
-        ``position`` is the offset of ``data`` in the file. Bytes of all other blocks, and of blocks
-        that have arrived already, are skipped. Return True if ``data`` contains the last byte of
-        any block.
+        ``position`` is the offset of ``data`` in the file. Return True if ``data`` contains the
+        last byte of any block.
         """
         blocks = self.request.partial.block_file
         at, end = position, position + len(data)
@@ -86,11 +85,11 @@ class ClaimedBlocks:
         return end // size > position // size or end == blocks.header.size
 
     def _write(self, position: int, data: memoryview) -> None:
-        """Write the bytes ``data``, and record each block that is now complete.
+        """Write ``data``, and record each block that is now complete.
 
-        ``position`` is the offset of ``data`` in the file. All bytes belong to blocks of this
-        request that have not arrived yet.
+        ``position`` is the offset of ``data`` in the file.
         """
+        # all bytes belong to blocks of this request that have not arrived yet
         blocks = self.request.partial.block_file
         first, end = position // blocks.header.block_size, position + len(data)
         block_start = blocks.span(first)[0]

@@ -40,13 +40,11 @@ class _PinnedRange:
 class ReadCursor:
     """The reads of one open dataset from its partial file. Thread-safe.
 
-    When a thread reads, the blocks of this read stay pinned until the same thread reads again or
-    the cursor is closed. This is safe because a thread of libfuse sends the bytes of one request
-    before the thread takes the next request.
+    The blocks of a read stay pinned until the same thread reads again or the cursor is closed.
 
-    ``stall`` is the number of seconds without progress after which a read fails. ``max_readahead``
-    returns the longest read-ahead in bytes. ``can_read_ahead`` is called with a number of bytes,
-    and returns True if that many bytes may be read ahead.
+    - ``stall``: seconds without progress after which a read fails
+    - ``max_readahead``: returns the longest read-ahead in bytes
+    - ``can_read_ahead``: returns True if the given number of bytes may be read ahead
     """
 
     def __init__(
@@ -67,6 +65,8 @@ class ReadCursor:
         self._max_readahead = max_readahead
         self._can_read_ahead = can_read_ahead
         self._lock = threading.Lock()
+        #: the blocks of each thread's last read. They can be unpinned at its next read, because a
+        #: thread of libfuse sends the bytes of one request before it takes the next request
         self._pinned_by_thread: dict[int, _PinnedRange] = {}
         #: the blocks that were read last. These blocks stay pinned, because another thread may soon
         #: read the same block
@@ -82,8 +82,8 @@ class ReadCursor:
         """Pin a range of bytes without waiting. Return True if the range can be read now.
 
         Return False if a block of the range is absent, or if the whole file must be verified first.
-        Raises BadContent if the file contradicts the database, and RemoteFileChanged if all blocks
-        were removed, so that the file must be opened again.
+        Raises BadContent if the file contradicts the database. Raises RemoteFileChanged if the file
+        must be opened again.
         """
         first, last = self.partial.block_range(offset, length)
         self._check_state()
@@ -100,9 +100,9 @@ class ReadCursor:
     def wait_readable(self, offset: int, length: int) -> bool:
         """Wait until bytes can be read. Return False if the whole file must be verified first.
 
-        Raises BadContent if the file contradicts the database, and RemoteFileChanged if all blocks
-        were removed, so that the file must be opened again. Raises DeadlineExceeded if no block has
-        arrived for ``stall`` seconds. Also raises the errors of :meth:`Scheduler.request`.
+        Raises BadContent if the file contradicts the database. Raises RemoteFileChanged if the file
+        must be opened again. Raises DeadlineExceeded if no block arrives for ``stall`` seconds.
+        Also raises the errors of :meth:`Scheduler.request`.
         """
         pinned = self._pin_and_wait(offset, length, unverified=False)
         if pinned is None:
@@ -153,11 +153,10 @@ class ReadCursor:
             self.partial.unpin(block, block + 1)
 
     def _wait_for_ticket(self, ticket: Ticket, *, unverified: bool) -> bool:
-        """Wait until all blocks from ``ticket.first`` to ``ticket.last`` (excluded) are present.
+        """Wait until the blocks of ``ticket`` are present, and return True.
 
-        Return True when all these blocks are present. If the whole file must be verified before
-        reading, return False without waiting. With ``unverified``, do not check whether the file
-        must be verified.
+        Return False at once if the whole file must be verified first. With ``unverified``, this
+        condition is not checked.
         """
         demand = self.partial.demand
         progress_at, left = time.monotonic(), ticket.last - ticket.first
@@ -191,8 +190,7 @@ class ReadCursor:
     def _deadline_error(self, missing: list[int]) -> OnefsError:
         """Return the error for a reader that has waited too long for the ``missing`` blocks.
 
-        If a running request for one of these blocks has failed before and is being retried, the
-        last error of this request is returned. Otherwise a DeadlineExceeded is returned.
+        This is the last error of a running request for these blocks, or else a DeadlineExceeded.
         """
         name = self.partial.dataset.name
         error: OnefsError = DeadlineExceeded(f"{name}: nothing has come for {self._stall:g} s")
@@ -213,13 +211,11 @@ class ReadCursor:
             )
 
     def _pin_for_thread(self, first: int, last: int) -> _PinnedRange:
-        """Pin blocks for this thread, and unpin the blocks of this thread's last read.
-
-        If the last read has pinned all these blocks already, no pin is changed.
-        """
+        """Pin blocks for this thread, and unpin the blocks of this thread's last read."""
         thread = threading.get_ident()
         with self._lock:
             before = self._pinned_by_thread.get(thread)
+        # the last read has pinned all these blocks already
         if before is not None and before.first <= first and last <= before.last:
             return before
         self._pin_recent(last - 1)
@@ -234,11 +230,11 @@ class ReadCursor:
     def _pin_recent(self, block: int) -> None:
         """Keep a block pinned after its read has ended.
 
-        Only the last RECENT_PINNED_BLOCKS blocks stay pinned in this way. An older block is
-        unpinned. Two threads may pin the same block at the same time without harm.
+        Only the last RECENT_PINNED_BLOCKS blocks stay pinned.
         """
         if block in self._recent_blocks:
             return
+        # two threads may pin the same block at the same time without harm
         self.partial.pin(block, block + 1)
         with self._lock:
             self._recent_blocks.append(block)

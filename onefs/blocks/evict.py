@@ -34,9 +34,10 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class EvictionCandidate:
-    """A file that may be evicted: a complete or partial file, or kept bytes of a rejected file.
+    """A file that may be evicted.
 
-    A file is rejected if its bytes contradict the database.
+    This is a complete file, a partial file, or the kept bytes of a file that contradicts the
+    database.
     """
 
     #: time of last use, in seconds since the epoch
@@ -95,8 +96,8 @@ class Evictor:
     def evict_dataset(self, dataset_id: str) -> int:
         """Evict the file or the partial file of one dataset. Return the bytes of disk freed.
 
-        A pinned dataset, a dataset whose lock is held, and pinned blocks stay. Raises CacheError,
-        which names the files that could not be removed.
+        Pinned blocks, pinned datasets and locked datasets stay. Raises CacheError, which names the
+        files that could not be removed.
         """
         outcome = EvictionResult()
         with disk_errors(self._store.root):
@@ -110,8 +111,7 @@ class Evictor:
     def _try_remove(self, candidate: EvictionCandidate, need: int, outcome: EvictionResult) -> None:
         """Remove a complete file, or free blocks of a partial file.
 
-        The freed bytes are added to ``outcome``. If another thread or process holds the dataset's
-        lock, nothing is removed. If the removal fails, the reason is added to ``outcome.failures``.
+        The freed bytes and the failures are added to ``outcome``. A locked dataset stays.
         """
         try:
             with self._store.locks.hold(candidate.dataset_id, 0.0):
@@ -162,9 +162,7 @@ class Evictor:
     def _remove_file(self, dataset_id: str) -> int:
         """Remove a complete file, or the kept bytes of a file that contradicts the database.
 
-        Return the bytes of disk freed. Return 0 if there is no such file, or if onefs did not
-        download the file. Raises OSError if the file cannot be removed, or if another program has
-        changed the file.
+        Return the bytes of disk freed. Raises OSError if the file cannot be removed.
         """
         entry = self._store.records.get(dataset_id)
         if entry is None:
@@ -172,9 +170,11 @@ class Evictor:
         path = self._store.root / entry.path
         if entry.state == "bad":  # the bytes are removed, and the record of the rejection stays
             path = self._store.private_folder / "rejected" / dataset_id
+        # a file that onefs did not download stays
         elif not entry.ours:
             return 0
         elif not self._store.is_unchanged(entry):
+            # another program has changed the file
             if os.path.lexists(path):
                 raise OSError(errno.EEXIST, "it is not what onefs downloaded any more", str(path))
             return 0
@@ -186,9 +186,9 @@ class Evictor:
     def _remove_blocks(self, header: BlockMapHeader, need: int, outcome: EvictionResult) -> None:
         """Free blocks of a partial file until ``need`` bytes are freed or no block can be freed.
 
-        The freed bytes are added to ``outcome``. Blocks that are being read or fetched stay. Raises
-        OSError if the bytes of a block cannot be freed.
+        The freed bytes are added to ``outcome``. Raises OSError if the disk fails.
         """
+        # blocks that are being read or fetched stay
         size = header.size
         dataset = Dataset(header.dataset_id, "", header.place[-1], size=size, md5=header.md5)
         partial = self._registry.acquire_open(dataset)
@@ -230,10 +230,9 @@ class Evictor:
     def _remove_empty(self, partial: PartialFile, freed: int) -> int:
         """Remove a partial file that no process has open. Return the bytes of disk freed.
 
-        ``freed`` is the number of bytes that were freed from the file's blocks just before. If
-        ``freed`` is more than 0 and some blocks are still present, the file stays, and 0 is
-        returned.
+        ``freed`` is the number of bytes just freed from blocks of the file.
         """
+        # if blocks were just freed and some blocks are still present, the file stays
         if freed and partial.block_file.present_bytes():
             return 0
         return self._remove_partial(partial.dataset.id)

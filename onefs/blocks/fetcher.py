@@ -23,10 +23,11 @@ log = logging.getLogger(__name__)
 class Fetcher:
     """Carries out block requests. Thread-safe.
 
-    ``stall`` is the number of seconds within which each block must arrive. ``reject`` is called if
-    the responses for a file contradict the database, and marks the file as bad. ``drop`` is called
-    if a file has changed on the server, and removes the file's blocks. ``reject`` and ``drop`` get
-    the partial file and the reason.
+    - ``stall``: seconds within which each block must arrive
+    - ``reject``: marks a file as bad, if the responses contradict the database
+    - ``drop``: removes the blocks of a file that has changed on the server
+
+    ``reject`` and ``drop`` get the partial file and the reason.
     """
 
     def __init__(

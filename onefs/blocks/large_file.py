@@ -79,8 +79,8 @@ class LargeFileDownloader:
     def generation_of(self, dataset: Dataset) -> str:
         """Return the generation of a dataset's partial file, or '' if there is no partial file.
 
-        The generation is a random text. A partial file that is removed and created again gets a new
-        generation. Raises OSError if the disk fails.
+        The generation is a random text. Each newly created partial file gets another text. Raises
+        OSError if the disk fails.
         """
         header = read_header(self._store.partial_folder, dataset.id)
         return header.generation if header is not None else ""
@@ -117,8 +117,8 @@ class LargeFileDownloader:
     ) -> None:
         """Wait until a dataset is complete and verified.
 
-        The file may be evicted at any time after this. ``watch`` is called from time to time with
-        the number of bytes that are present. Raises the errors of :meth:`open_cursor` and
+        ``watch`` is called from time to time with the number of present bytes. Afterwards the file
+        may be evicted at any time. Raises the errors of :meth:`open_cursor` and
         :meth:`wait_until_complete`.
         """
         cursor = self.open_cursor(dataset, place)
@@ -135,8 +135,9 @@ class LargeFileDownloader:
         """Wait until a partial file is complete and verified.
 
         Raises RemoteFileChanged, BadContent, Unreachable, DataServerCredentials, DeadlineExceeded,
-        ServerError, Throttled, CacheError and Stopping. Raises CacheFull if the file is larger than
-        the cache may be, or if its blocks are evicted in each of MAX_COMPLETION_ATTEMPTS attempts.
+        ServerError, Throttled, CacheError and Stopping. Raises CacheFull in two cases: the file is
+        larger than the cache may be, or its blocks were evicted in each of MAX_COMPLETION_ATTEMPTS
+        attempts.
         """
         partial = cursor.partial
         limit = self._space.limits.cache_size
@@ -161,13 +162,10 @@ class LargeFileDownloader:
                 watch(blocks.present_bytes())
 
     def _wait_for_verdict(self, partial: PartialFile) -> bool:
-        """Wait until a complete file is verified.
+        """Wait until a complete file is verified. Return False if a block is evicted meanwhile.
 
-        Return True if the file is right. Return False if a block is evicted during the wait. Raises
-        BadContent if the file contradicts the database, and RemoteFileChanged if all blocks are
-        removed, so that they must be fetched again.
-        Raises DeadlineExceeded after VERIFY_TIMEOUT_SECONDS, Stopping if onefs is being stopped,
-        and the error of a verification that failed.
+        Raises BadContent, RemoteFileChanged, Stopping, the error of a failed verification, or
+        DeadlineExceeded after VERIFY_TIMEOUT_SECONDS.
         """
         blocks, name = partial.block_file, partial.dataset.name
         end = time.monotonic() + VERIFY_TIMEOUT_SECONDS

@@ -91,10 +91,9 @@ class PartialFile:
         return self.try_lock_map(OPEN_LOCK_BYTE)
 
     def touch(self) -> None:
-        """Update the time of last use, because the file is being read.
+        """Update the time of last use, which decides the order of eviction.
 
-        The time of last use decides the order of eviction. The time is updated at most every
-        USE_NOTE_INTERVAL_SECONDS.
+        The time is updated at most every USE_NOTE_INTERVAL_SECONDS.
         """
         now = time.monotonic()
         if now > self._touched_at + USE_NOTE_INTERVAL_SECONDS:
@@ -135,14 +134,14 @@ class PartialFile:
         return offset // size, -(-(offset + length) // size)
 
     def missing_blocks(self, first: int, last: int) -> list[int]:
-        """Return the blocks of a range that are absent, or present with a wrong checksum.
+        """Return the blocks of a range that are absent or have a wrong checksum.
 
-        The checksums of all other blocks of the range have been verified. The caller has pinned the
-        range.
+        The range ends before ``last``. The caller has pinned the range.
         """
         if all(block in self._pinned_present for block in range(first, last)):
             return []
         absent = []
+        # the checksum of each present block is verified once
         for block, record in enumerate(self.block_file.records(first, last), first):
             if not record:
                 self._verified[block] = 0
@@ -202,27 +201,23 @@ class PartialFile:
                 self.unlock_map(PIN_LOCKS_START + start, end - start)
 
     def claim(self, first: int, last: int) -> tuple[int, int]:
-        """Claim adjacent absent blocks that are in the range from ``first`` to ``last`` (excluded).
+        """Lock adjacent absent blocks in the range from ``first`` to ``last`` (excluded).
 
-        To claim a block is to lock the block, so that only this process fetches it. Return the
-        first claimed block, and the block after the last claimed block. Present blocks at the
-        beginning of the range are skipped. The claimed blocks end before the next block that is
-        present or is claimed already. If no block was claimed, the two returned numbers are equal.
+        Only this process then fetches these blocks. Return the first locked block, and the block
+        after the last locked block. The two numbers are equal if no block was locked.
         """
         with self._lock:
             records = self.block_file.records(first, last)
+            # present blocks at the beginning of the range are skipped
             start = next((first + i for i, record in enumerate(records) if not record), last)
             end = start
+            # end before a block that is present, or that another request has claimed
             while end < last and self._try_claim(end):
                 end += 1
             return start, end
 
     def claim_all_absent(self) -> list[int]:
-        """Claim all absent blocks of the file that are not claimed yet.
-
-        To claim a block is to lock the block, so that only this process fetches it. Return the
-        newly claimed blocks.
-        """
+        """Lock all absent blocks that are not locked yet, to fetch them. Return these blocks."""
         with self._lock:
             return [block for block in range(self.block_file.block_count) if self._try_claim(block)]
 
@@ -235,10 +230,9 @@ class PartialFile:
                 self.unlock_map(start, end - start)
 
     def mark_present(self, first: int, checksums: list[int]) -> None:
-        """Record that fetched blocks are present, and release the claims (locks) on these blocks.
+        """Record that fetched blocks are present, and release the locks on these blocks.
 
-        The first number in ``checksums`` is the crc32 of block ``first``, the second number is the
-        crc32 of the next block, and so on.
+        ``checksums`` holds the crc32 of block ``first`` and of the blocks that follow.
         """
         self.block_file.set_records(first, checksums)
         last = first + len(checksums)
@@ -254,7 +248,7 @@ class PartialFile:
         """Free the disk space of a block. Return True if disk space was freed.
 
         A block that is being read or fetched stays. The caller holds the dataset's lock. Raises
-        OSError if the disk fails. After this error the block is still present.
+        OSError if the disk fails; then the block is still present.
         """
         with self._lock:
             if block in self._pin_counts or block in self._claimed or not self.try_lock_map(block):
@@ -304,13 +298,10 @@ class PartialFile:
             return True
 
     def _try_claim(self, block: int) -> bool:
-        """Claim (lock) a block for fetching. Return False if the block is present or locked.
-
-        The record of the block is read only after the block is locked, because another process may
-        have completed the block just before.
-        """
+        """Lock a block for fetching. Return False if the block is present or locked."""
         if block in self._claimed or not self.try_lock_map(block):
             return False
+        # read after locking: another process may have completed the block just before
         if self.block_file.records(block, block + 1)[0]:
             self.unlock_map(block)
             return False
@@ -318,17 +309,14 @@ class PartialFile:
         return True
 
     def _verify_block(self, block: int, record: int) -> bool:
-        """Verify a block that another process recorded. Return False if its checksum is wrong.
-
-        The record of a block with a wrong checksum is cleared, except if the block is being fetched
-        or evicted.
-        """
+        """Verify a block that another process recorded. Return False if its checksum is wrong."""
         # another process may have recorded mixed versions, always before it recorded the block
         self.block_file.reload_header()
         if self.block_file.is_block_valid(block, record):
             self._verified[block] = 1
             return True
         with self._lock:
+            # the record of a block that is being fetched or evicted is not cleared
             if block in self._claimed or not self.try_lock_map(block):
                 return False
             try:
@@ -340,11 +328,9 @@ class PartialFile:
         return False
 
     def is_probably_complete(self) -> bool:
-        """Whether every block was present when this process last read the block's record.
-
-        The records of blocks that were present are not read again, because this method is called
-        each time that blocks arrive.
-        """
+        """Whether every block was present when this process last read the block's record."""
+        # called each time that blocks arrive: records of blocks that were present are not read
+        # again
         count, seen = self.block_file.block_count, self._present_up_to
         while seen < count:
             records = self.block_file.records(seen, min(seen + 1024, count))
@@ -356,12 +342,11 @@ class PartialFile:
         return True
 
     def try_lock_map(self, byte: int, count: int = 1, *, shared: bool = False) -> bool:
-        """Lock bytes of the block map. Return False if the bytes are locked already.
+        """Lock bytes of the block map. Return False if another holder has locked one of them.
 
-        The bytes are locked already if another process, or another open file of this process, has
-        locked one of them. If processes do not share partial files, no lock is needed, and True is
-        returned.
+        A holder is another process, or another open file of this process.
         """
+        # if processes do not share partial files, no lock is needed
         return not self._shared or try_lock(self.block_file.map_fd, byte, count, shared=shared)
 
     def unlock_map(self, byte: int, count: int = 1) -> None:

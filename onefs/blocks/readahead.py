@@ -20,9 +20,8 @@ SEQUENTIAL_SLACK_BYTES = 1 << 20
 class ReadaheadWindow:
     """The read-ahead of one reader in a file.
 
-    ``size`` is the size of the file in bytes. ``max_readahead`` is the length of the longest window
-    in bytes. The window is as long as the bytes that were read sequentially so far. So at most
-    twice as many bytes are fetched as are read.
+    ``size`` is the size of the file in bytes, and ``max_readahead`` is the longest window in bytes.
+    The window is as long as the bytes that were read sequentially so far.
     """
 
     def __init__(self, size: int, block_size: int, max_readahead: int) -> None:
@@ -62,20 +61,19 @@ class ReadaheadWindow:
         The second number is 0 if nothing is to be read ahead.
         """
         read = self.position - self.sequential_start
+        # at most as long as the bytes read so far: at most twice as many are fetched as are read
         ahead = min(read, self._max_readahead) if read >= MIN_SEQUENTIAL_BYTES else 0
         end = min(self._size, self.position + ahead)
         return self.position // self._block_size, -(-end // self._block_size) if ahead else 0
 
     def plan_requests(self) -> list[tuple[int, int]]:
-        """Return the next requests, each as its first block and the block after its last block.
-
-        A request is a quarter of the window long, and at most MAX_REQUEST_BYTES, so that several
-        requests run at once. A shorter request is planned only at the end of the file.
-        """
+        """Return the next requests, each as its first block and the block after its last block."""
         first, end = self.wanted_range()
+        # at most a quarter of the window, so that several requests run at once
         step = max(1, min(MAX_REQUEST_BYTES // self._block_size, (end - first) // 4))
         at = max(self.planned_until, first)
         requests = []
+        # a shorter request is planned only at the end of the file
         while at < end and (at + step <= end or end * self._block_size >= self._size):
             requests.append((at, min(at + step, end)))
             at += step

@@ -50,8 +50,8 @@ class PartialFileRegistry:
 
         The caller calls :meth:`release` once for each partial file returned. Waits at most
         ``deadline`` seconds for other processes, then raises DeadlineExceeded. Raises BadContent if
-        the dataset is known to be bad, CacheError if the disk fails, and CacheFull if the disk is
-        full.
+        the dataset is known to be bad. Raises CacheError if the disk fails, and CacheFull if the
+        disk is full.
         """
         partial = self.acquire_open(dataset)
         if partial is not None:
@@ -79,24 +79,21 @@ class PartialFileRegistry:
         """Return the partial file of a dataset, or None if this process does not have it open.
 
         The caller calls :meth:`release` once for each partial file returned. Return None also if
-        the partial file was removed, rejected or completed, or if its size or md5 is not that of
-        the dataset.
+        the partial file cannot be used any more.
         """
         with self._lock:
             partial = self._open_files.get(dataset.id)
+            # removed, rejected or completed
             if partial is None or partial.block_file.state() is not PartialState.LIVE:
                 return None
+            # the dataset was changed in the database
             if (partial.dataset.size, partial.dataset.md5) != (dataset.size, dataset.md5):
                 return None
             partial.user_count += 1
             return partial
 
     def _retire_deleted(self) -> None:
-        """Make the readers of deleted partial files open the files again.
-
-        Set the state GONE for every partial file whose data file was deleted. Wake all waiting
-        readers.
-        """
+        """Make the readers of deleted partial files open the files again."""
         with self._lock:
             partials = list(self._open_files.values())
         for partial in partials:

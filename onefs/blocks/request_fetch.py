@@ -36,11 +36,11 @@ MAX_VERSION_RETRIES = 3
 
 
 class RequestFetch:
-    """Fetches the blocks of one request, which the caller has locked against other fetches.
+    """Fetches the blocks of one request. The caller has locked these blocks.
 
-    ``lock_wait`` is the longest wait in seconds for the dataset's lock. ``reject`` is called with
-    the partial file and the reason if the responses contradict the database, and marks the file as
-    bad.
+    - ``lock_wait``: the longest wait in seconds for the dataset's lock
+    - ``reject``: marks a partial file as bad, with a reason, if the responses contradict the
+      database
     """
 
     def __init__(
@@ -63,9 +63,7 @@ class RequestFetch:
         self._replicas = Replicas(hosts, self._dataset)
 
     def run(self) -> None:
-        """Fetch all locked blocks of the request.
-
-        Try all replicas. Retry while a retry may succeed.
+        """Fetch all locked blocks of the request. Try each replica, and retry while that is useful.
 
         Raises RemoteFileChanged, Stopping, BadContent, UnconfirmedMismatch, CacheError, CacheFull,
         and the errors of the file servers.
@@ -103,10 +101,10 @@ class RequestFetch:
     def _final_error(self) -> OnefsError:
         """Return the error for a request that failed on every replica.
 
-        If the responses contradict the database, this mismatch is recorded. If the same mismatch
-        has been recorded often enough, the file is rejected, and a BadContent is returned. Raises
-        UnconfirmedMismatch if the mismatch has not been recorded often enough.
+        Raises UnconfirmedMismatch if the responses contradict the database, but not yet often
+        enough to reject the file.
         """
+        # a mismatch is recorded; after enough equal mismatches the file is rejected (BadContent)
         if not self._replicas.mismatches or self._claims.written_bytes:
             return self._replicas.final_error()
         if self._replicas.unanswered_error is not None:
@@ -117,29 +115,23 @@ class RequestFetch:
         return BadContent(reason)
 
     def _usable_replicas(self) -> list[Replica]:
-        """Return the replicas that may be used.
-
-        A dataset with an md5 may use every replica that has the file. A dataset without an md5 may
-        use only the replicas that its present blocks came from, because blocks from different
-        replicas could not be verified together. If none of these replicas has the file any more,
-        the dataset may use the other replicas.
-        """
+        """Return the replicas that may be used for this request."""
         gone = self._replicas.gone_urls
         replicas = [replica for replica in self._dataset.replicas if replica.url not in gone]
         sources = self._blocks.header.sources
+        # without an md5, blocks from different replicas could not be verified together
         if self._dataset.md5 or not sources:
             return replicas
+        # the other replicas are used only if no source has the file any more
         return [replica for replica in replicas if replica.url in sources] or replicas
 
     def _request_with_version_retries(self, replica: Replica, stall: float) -> None:
         """Send one request. Retry while the server answers with another version of the file.
 
-        Load-balanced servers may have different validators for the same bytes. Therefore, if all
-        retries fail, one present block is compared with the bytes of the replica. If the bytes are
-        the same, the request is sent without a check of the version, and the whole file must be
-        verified before reading continues. Raises VersionMismatch if the bytes differ, or if the
-        dataset has no md5.
+        Raises VersionMismatch if the retries do not help.
         """
+        # load-balanced servers may have different validators for the same bytes: after the last
+        # try, one present block is compared with the replica's bytes
         for tries_left in range(MAX_VERSION_RETRIES, -1, -1):
             try:
                 self._send_request(replica, stall)
@@ -147,16 +139,17 @@ class RequestFetch:
             except VersionMismatch:
                 if not tries_left and not self._has_same_block(replica, stall):
                     raise
+        # equal bytes: do not check the version, but verify the whole file before reading continues
         self._mark_mixed_versions()
         self._send_request(replica, stall)
 
     def _has_same_block(self, replica: Replica, stall: float) -> bool:
         """Whether a present block has the same bytes on a replica.
 
-        If the bytes differ, the file has changed on the server. If the bytes are the same, the md5
-        shows later whether the complete file is right. Return False if the dataset has no md5.
-        Return True if the dataset has an md5 and no block is present.
+        Return False if the dataset has no md5. Return True if no block is present.
         """
+        # different bytes: the file has changed; equal bytes: the md5 decides when the file is
+        # complete
         blocks = self._blocks
         if not self._dataset.md5:
             return False
@@ -223,9 +216,8 @@ class RequestFetch:
     ) -> None:
         """Write the body of a response to the locked blocks of the request.
 
-        The body has the bytes of the file from ``position`` to ``end``, ``end`` excluded. Raises
-        DeadlineExceeded if a block takes more than ``stall`` seconds to arrive, and ServerError if
-        the body ends too early.
+        The body has the bytes from ``position`` to ``end`` (excluded). Raises DeadlineExceeded if a
+        block takes more than ``stall`` seconds, and ServerError if the body ends too early.
         """
         url, request, claims = safe_url(stream.url), self._request, self._claims
         due = time.monotonic() + stall
@@ -249,10 +241,8 @@ class RequestFetch:
     def _record_source(self, replica: Replica, stream: Stream) -> None:
         """Record the file's version on a replica, before blocks from the replica are written.
 
-        Raises VersionMismatch if another version was recorded for this replica. If the dataset has
-        no md5, blocks of two replicas must not be mixed, and an error is raised for the second
-        replica. This error is RemoteFileChanged if a reader waits and the first replica does not
-        have the file any more. In all other cases this error is ServerError.
+        Raises VersionMismatch if another version was recorded for this replica. Raises
+        RemoteFileChanged or ServerError for a second replica of a dataset without md5.
         """
         if replica.url in self._blocks.header.sources or self._partial.has_mixed_versions():
             return
@@ -262,6 +252,7 @@ class RequestFetch:
             recorded = self._blocks.record_source(replica.url, validator, alone=alone)
         if recorded is None:
             why = f"{url}: without an md5 its blocks cannot be mixed with another replica's"
+            # a reader waits, and the first replica does not have the file any more
             if self._request.urgent and replica in self._usable_replicas():
                 raise RemoteFileChanged(why)
             raise ServerError(why, stream.status)

@@ -75,11 +75,13 @@ class Scheduler:
     def request(self, partial: PartialFile, missing: list[int]) -> None:
         """Request the ``missing`` blocks that a reader waits for. Called with the lock held.
 
-        A failed request is followed by a pause. During the pause nothing is requested, and the
-        error of the failed request is raised again. Raises DeadlineExceeded while the file server
-        does not answer, and Throttled while the file server has asked onefs to wait. Raises
-        Unreachable or ServerError if the dataset has no replica, and Stopping if onefs is being
-        stopped.
+        Raises one of these errors:
+
+        - the error of a failed request, during a pause after the failure
+        - DeadlineExceeded, while the file server does not answer
+        - Throttled, while the file server has asked onefs to wait
+        - Unreachable or ServerError, if the dataset has no replica
+        - Stopping, if onefs is being stopped
         """
         if self._closed:
             raise _stopping_error()
@@ -163,10 +165,10 @@ class Scheduler:
     def last_progress(self, partial: PartialFile, missing: list[int]) -> float:
         """Return when a request for one of the ``missing`` blocks last made progress.
 
-        The time is in seconds of ``time.monotonic``. A queued request makes progress whenever its
-        file server sends data for any request. Return 0.0 if none of the blocks is requested.
+        The time is in seconds of ``time.monotonic``, or 0.0 if none of the blocks is requested.
         Called with the lock held.
         """
+        # a queued request makes progress whenever its file server sends data for any request
         in_flight = partial.demand.in_flight
         requests = {in_flight[block] for block in missing if block in in_flight}
         times = (
@@ -282,10 +284,7 @@ class Scheduler:
 
 
 def _is_wanted(request: BlockRequest) -> bool:
-    """Whether a reader waits for a block of the request, or is about to read such a block.
-
-    Return True also if all blocks of the request are present, because then the request ends soon.
-    """
+    """Whether a reader waits for a block of the request, or is about to read such a block."""
     left = [block for block in request.pending_blocks() if not request.partial.has_block(block)]
     if not left:  # all blocks are present, and the request is about to end by itself
         return True

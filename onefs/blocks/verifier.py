@@ -77,10 +77,9 @@ class Verifier:
     """Hashes partial files. Thread-safe.
 
     A complete file gets its final name if its hash agrees with the database. Otherwise the file is
-    fetched again, or is rejected (not served any more).
+    fetched again, or is not served any more.
 
-    ``on_invalidated`` is called with a dataset when the kernel must drop its pages of the dataset,
-    because the content was rejected or has changed on the server.
+    ``on_invalidated`` is called with a dataset when the kernel must drop its pages of the dataset.
     """
 
     def __init__(
@@ -104,16 +103,16 @@ class Verifier:
         self._pool.shutdown(wait=True, cancel_futures=True)
 
     def blocks_arrived(self, partial: PartialFile, blocks: range) -> None:
-        """Schedule hashing when the last block of a group has arrived.
+        """Schedule hashing, if the last block of a group of BLOCKS_PER_STEP blocks has arrived.
 
-        A group has BLOCKS_PER_STEP blocks. Hashing is also scheduled when no block of the file is
-        requested any more. Nothing is scheduled while the next block to hash is absent.
+        Also schedule hashing when no block of the file is requested any more.
         """
         ends = blocks.stop // BLOCKS_PER_STEP > blocks.start // BLOCKS_PER_STEP
         if ends or not partial.demand.in_flight:
             with self._lock:
                 progress = self._progress.get(id(partial))
                 hashed = len(progress.records) if progress is not None else 0
+            # nothing is scheduled while the next block to hash is absent
             if partial.has_block(hashed) or partial.is_probably_complete():
                 self.schedule(partial)
 
@@ -175,17 +174,14 @@ class Verifier:
             partial.demand.notify_waiters()
 
     def _begin_round(self, progress: _HashProgress) -> bool:
-        """Return True if a thread should hash the file now.
-
-        Otherwise return False. If the file has no reader, or its verification has ended, the
-        verifier also stops using the file, so that the file can be closed.
-        """
+        """Return True if a thread should hash the file now."""
         partial = progress.partial
         with self._lock:
             if progress.is_rescheduled and self._registry.is_open():
                 progress.is_rescheduled = False
                 return True
             progress.is_running = False
+            # a file without readers, or with a verdict, is released, so that it can be closed
             ended = partial.block_file.state() is not PartialState.LIVE or partial.user_count == 1
             if ended:
                 self._progress.pop(id(partial), None)
@@ -226,11 +222,9 @@ class Verifier:
             partial.unlock_map(HASH_LOCK_BYTE)
 
     def _yield_to_readers(self, partial: PartialFile) -> None:
-        """Wait while readers are busy, because hashing takes more processor time than reading.
-
-        Wait at most READER_PRIORITY_SECONDS. Readers that wait for the network are not busy,
-        because then enough processor time is left for hashing.
-        """
+        """Wait while readers are busy, at most READER_PRIORITY_SECONDS."""
+        # hashing takes more processor time than reading; readers that wait for the network are not
+        # busy
         end = time.monotonic() + READER_PRIORITY_SECONDS
         while partial.is_busy() and time.monotonic() < end and self._registry.is_open():
             time.sleep(_READER_POLL_SECONDS)
@@ -261,13 +255,9 @@ class Verifier:
         return True
 
     def _publish_or_reject(self, progress: _HashProgress) -> None:
-        """Compare the hash of a file, whose blocks are all hashed, with the database.
+        """Give a file its final name if its hash agrees with the database.
 
-        If the hash agrees, the file gets its final name. Otherwise the file
-        is rejected (not served any more) or dropped (fetched again).
-
-        If a block was evicted or replaced after the block was hashed, the file is hashed again from
-        its beginning.
+        Otherwise the file is rejected, or is fetched again.
         """
         partial = progress.partial
         dataset, blocks = partial.dataset, partial.block_file
@@ -276,6 +266,7 @@ class Verifier:
         with self._dataset_lock(partial):
             if blocks.state() is not PartialState.LIVE or not blocks.is_current():
                 return
+            # a block was evicted or replaced after it was hashed: hash again from the beginning
             if blocks.records(0, blocks.block_count) != tuple(progress.records):
                 progress.digest, progress.records = new_hash(dataset), []
                 progress.is_rescheduled = partial.is_probably_complete()
@@ -308,9 +299,10 @@ class Verifier:
     def drop(self, partial: PartialFile, reason: str) -> None:
         """Remove all blocks of a file. The next read fetches the file from its beginning.
 
-        The error message for readers is the name of the file, followed by ``reason``. Raises
-        CacheError if the cache folder cannot be written.
+        ``reason`` is a text for the error message for readers. Raises CacheError if the cache
+        folder cannot be written.
         """
+        # the message is the name of the file, followed by the reason
         partial.drop_reason = reason
         with disk_errors(self._store.root), self._dataset_lock(partial):
             self._drop_locked(partial)
@@ -340,13 +332,10 @@ class Verifier:
         remove_block_file(blocks.folder, partial.dataset.id, retire=False)
 
     def _reject_locked(self, partial: PartialFile, reason: str, digest: str) -> None:
-        """Reject a file. The caller holds the dataset's lock.
-
-        The state BAD (the bytes contradict the database) is set first. So no reader is served any
-        more, even if this process is then killed.
-        """
+        """Reject a file: its bytes are not served any more. The caller holds the dataset's lock."""
         blocks = partial.block_file
         partial.rejection_reason = reason
+        # set first: no reader is served any more, even if this process is then killed
         blocks.set_state(PartialState.BAD)
         rejected = None
         if digest:

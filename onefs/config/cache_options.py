@@ -155,8 +155,8 @@ def parse_given(
 ) -> T:
     """Return the parsed value of the setting ``name``, or ``default`` if no value is given.
 
-    ``given`` is what :func:`first_given` returns. If ``parse`` raises UsageError, the error that is
-    raised also names the source of the value.
+    ``given`` is what :func:`first_given` returns. If ``parse`` raises UsageError, the source of the
+    value is added to the message.
     """
     if name not in given:
         return default
@@ -172,10 +172,14 @@ def resolve_cache_options(
 ) -> CacheOptions:
     """Return the cache options from flags, variables and a profile.
 
-    An option that is set nowhere has its default value. The text ``none`` means no limit for a
-    limit, no programs for ``indexers`` and no preference for ``copies``. For ``writable``, ``none``
-    means that no name is added to :data:`WRITABLE_FOLDERS`. Raises UsageError that names the source
-    of an invalid value.
+    An option that is set nowhere has its default value. The text ``none`` means:
+
+    - no limit, for a limit
+    - no programs, for ``indexers``
+    - no preference, for ``copies``
+    - only the names in :data:`WRITABLE_FOLDERS`, for ``writable``
+
+    Raises UsageError that names the source of an invalid value.
     """
     given = first_given(OPTION_NAMES, flags, environ, profile)
     no_names: tuple[str, ...] = ()
@@ -196,10 +200,10 @@ def resolve_cache_options(
 def _parse_folder_names(text: str) -> tuple[str, ...]:
     """Return the names of folders in ``text``. Names are separated by commas.
 
-    Raises UsageError for a name with a dot or another special character, because a pattern for
-    files might match the name.
+    Raises UsageError for a name with a dot or another special character.
     """
     for name in [] if text.lower() == "none" else text.split(","):
+        # a pattern for files might match another name
         if not _FOLDER_NAME_PATTERN.fullmatch(name.strip()):
             raise UsageError(
                 f"{name.strip()!r} cannot be the name of a folder to write to: use letters, "

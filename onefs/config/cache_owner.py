@@ -16,10 +16,9 @@ PRIVATE_FOLDER = ".onefs"
 
 
 def read_owner(root: Path) -> str | None:
-    """Return the name of the database that owns a cache folder.
+    """Return the name of the database that owns a cache folder, or None if there is no owner yet.
 
-    Return None if the folder has no owner yet. Raises CacheError if the file that holds the name
-    cannot be read or is damaged.
+    Raises CacheError if the file that holds the name cannot be read or is damaged.
     """
     label = _owner_file(root)
     try:

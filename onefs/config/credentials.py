@@ -48,10 +48,10 @@ class Removal:
 
 
 class CredentialStore:
-    """Stores the secrets of this user in the keyring or a file. Thread- and process-safe.
+    """Stores the secrets of this user in the keyring or in a file. Thread- and process-safe.
 
-    Every method that reads or writes a secret raises UsageError if this file is broken or belongs
-    to another user.
+    Every method that reads or writes a secret raises UsageError if the file is broken or belongs to
+    another user.
     """
 
     def __init__(self, path: Path | None = None, keyring: Keyring | None = None) -> None:
@@ -167,10 +167,8 @@ class CredentialStore:
     def _write(self, key: str, secret: str | None, in_keyring: bool | None = None) -> bool:
         """Write a secret to ``credentials.json``, or remove the secret if ``secret`` is None.
 
-        ``in_keyring`` is True if the keyring has the secret now, and False if the keyring does not
-        have it. None means that the keyring is unavailable. The file is written even if no secret
-        in it changes, so that :meth:`stamp` changes. Returns True if the file says that the keyring
-        has the secret.
+        ``in_keyring`` tells whether the keyring has the secret now. None means unknown. Return True
+        if the file says that the keyring has the secret.
         """
         with file_lock(self._path):
             entries, names = self._read()
@@ -182,6 +180,7 @@ class CredentialStore:
             data: dict[str, object] = {"secrets": entries}
             if names:
                 data["in keyring"] = sorted(names)
+            # written even if no secret in the file changes, so that stamp() changes
             write_json(self._path, data)
         return key in names
 
@@ -191,8 +190,8 @@ def find_token(
 ) -> Secret | None:
     """Return the Alyx token, or None if there is no token.
 
-    The variable ONEFS_TOKEN is used if it is set and is for this database. Otherwise the stored
-    token of the user is used.
+    This is the token in ONEFS_TOKEN, if that variable is for this database. Otherwise this is the
+    stored token of the user.
     """
     environ = os.environ if environ is None else environ
     if environ.get("ONEFS_TOKEN") and is_environment_for(environ, settings.url):
@@ -207,11 +206,14 @@ def find_alyx_password(
 ) -> Secret | None:
     """Return the Alyx password, or None if the password is unknown.
 
-    The password is the value of ONEFS_PASSWORD. If ONEFS_PASSWORD is not set, the password is the
-    text of the file that ONEFS_PASSWORD_FILE names. If neither variable is set, ``ask`` asks the
-    user for the password. Variables that are for another database are ignored. ``ask`` shows its
-    argument on the terminal and returns what the user types. ``ask`` is None if there is no
-    terminal. Raises UsageError if the password file cannot be read.
+    The first of these sources that exists is used:
+
+    - the variable ONEFS_PASSWORD
+    - the file that the variable ONEFS_PASSWORD_FILE names
+    - ``ask``, which shows its argument on the terminal and returns what the user types
+
+    Variables that are for another database are ignored. ``ask`` is None without a terminal. Raises
+    UsageError if the password file cannot be read.
     """
     environ = os.environ if environ is None else environ
     if is_environment_for(environ, settings.url):
@@ -235,9 +237,14 @@ def find_data_credentials(
 ) -> DataCredentials | None:
     """Return the user and password for the file server, or None if they are unknown.
 
-    There are four sources, and the first source that has a password is used. The sources are, in
-    this order: the arguments, the environment, the secrets stored for the database's URL, and the
-    settings that ONE has saved for this URL. The Alyx password is never used.
+    The first of these sources that has a password is used:
+
+    - the arguments
+    - the environment
+    - the secrets stored for the database's URL
+    - the settings that ONE has saved for this URL
+
+    The Alyx password is never used.
     """
     environ = os.environ if environ is None else environ
     if password is not None:
@@ -258,8 +265,7 @@ def find_data_credentials(
 def data_server_urls(settings: Settings, home: Path | None = None) -> list[str]:
     """Return a list that holds the URL of the file server. The list is empty if the URL is unknown.
 
-    The URL is read from the profile. If the profile does not set this URL, the URL that ONE has
-    saved is used.
+    The URL is the one in the profile, otherwise the one that ONE has saved.
     """
     if settings.data_url:
         return [settings.data_url]

@@ -48,8 +48,8 @@ class OneSettings:
 def find_by_url(url: str, home: Path | None = None) -> OneSettings | None:
     """Return the settings that ONE has saved for ``url``, or None if there are no settings.
 
-    ``http`` and ``https`` are equal here. If ONE-api 2 or 3 has a file for ``url``, this file is
-    used. Otherwise ``~/.one_params`` is used, if that file is for ``url``.
+    ``http`` and ``https`` are equal here. The settings are read from the file that ONE-api 2 or 3
+    has for ``url``, otherwise from ``~/.one_params``.
     """
     key, home = one_key(url), home or Path.home()
     saved = _read_by_key(key, home) or _read_one_params(home)

@@ -46,10 +46,9 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def write_json(path: Path, data: Any) -> None:
-    """Write ``data`` as JSON to the file ``path``, which is replaced in one step.
+    """Write ``data`` as JSON to the file ``path``. A reader sees the old or the new content.
 
-    A reader sees the old content or the new content, never a part. Raises UsageError if the file
-    cannot be written.
+    Raises UsageError if the file cannot be written.
     """
     text = json.dumps(data, indent=2, sort_keys=True) + "\n"
     try:
@@ -63,9 +62,8 @@ def write_json(path: Path, data: Any) -> None:
 def file_lock(path: Path) -> Iterator[None]:
     """Keep other processes from changing the file ``path`` during the ``with`` block.
 
-    The caller reads the file and writes it inside the block, so that no change is lost. Raises
-    UsageError if another process holds the lock for LOCK_TIMEOUT_SECONDS, or if the lock cannot be
-    made.
+    The caller reads and writes the file inside the block. Raises UsageError if another process
+    holds the lock for LOCK_TIMEOUT_SECONDS, or if the lock cannot be made.
     """
     try:
         _make_private_folder(path.parent)

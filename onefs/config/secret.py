@@ -81,8 +81,7 @@ def _replace_secrets(text: str) -> str:
 class RedactedFormatter(logging.Formatter):
     """Formats log records without secrets and without control characters.
 
-    A record has one line, unless it holds a traceback. The lines after the first line are indented,
-    so that no line looks like the start of another record.
+    Each record is one line. The lines of a traceback follow and are indented.
     """
 
     def formatMessage(self, record: logging.LogRecord) -> str:

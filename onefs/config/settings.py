@@ -110,8 +110,7 @@ class SettingsFile:
     def profile_of_url(self, url: str) -> Profile | None:
         """Return the profile that has the URL ``url``, or None if no profile has this URL.
 
-        If several profiles have this URL, return the default profile. If the default profile has
-        another URL, return the profile whose name is the first in alphabetical order.
+        Of several such profiles, return the default profile, otherwise the first by name.
         """
         profiles = [self.profiles[name] for name in sorted(self.profiles)]
         profiles.sort(key=lambda profile: profile.name != self.default)
@@ -120,8 +119,7 @@ class SettingsFile:
     def default_profile(self) -> Profile | None:
         """Return the profile for commands that name no profile.
 
-        This is the default profile. If no default is set and there is only one profile, return this
-        profile. If no default is set and there are no profiles or several profiles, return None.
+        This is the default profile, or the only profile. Return None if there is no such profile.
         """
         if self.default:
             return self.profile_named(self.default)
@@ -199,8 +197,8 @@ def load_settings_file(path: Path | None = None) -> SettingsFile:
 def save_profile(profile: Profile, *, default: bool, path: Path | None = None) -> None:
     """Add a profile to the settings file, or replace the profile with the same name.
 
-    If ``default`` is True, or if the file has no default profile, the profile becomes the default.
-    Other profiles are kept. Raises UsageError if the file is broken or cannot be written.
+    The profile becomes the default if ``default`` is True, or if the file has no default profile.
+    Raises UsageError if the file is broken or cannot be written.
     """
     with _edited_file(path or settings_path()) as (settings_file, data):
         row = {
@@ -225,10 +223,10 @@ def set_default_profile(name: str, path: Path | None = None) -> None:
 
 
 def remove_profile(name: str, path: Path | None = None) -> str:
-    """Remove a saved profile, and return the name of the default profile after the removal.
+    """Remove a saved profile, and return the name of the default profile afterwards.
 
-    Return '' if there is no default profile after the removal. Raises UsageError if no profile has
-    the name ``name``, or if the settings file is broken or cannot be written.
+    Return '' if there is no default profile then. Raises UsageError if no profile has the name
+    ``name``, or if the settings file is broken or cannot be written.
     """
     path = path or settings_path()
     with _edited_file(path) as (settings_file, data):
@@ -244,8 +242,7 @@ def remove_profile(name: str, path: Path | None = None) -> str:
 def _edited_file(path: Path) -> Iterator[tuple[SettingsFile, dict[str, Any]]]:
     """Yield the content of the settings file, parsed and as JSON data.
 
-    The caller changes the JSON data. At the end of the ``with`` block the JSON data are written to
-    the file. The file is locked during the block.
+    The JSON data, which the caller changes, are written at the end of the ``with`` block.
     """
     with file_lock(path):
         data = read_json(path)
@@ -263,12 +260,20 @@ def resolve_settings(
     ``flags`` may hold url, username, profile, data_username, data_url, data_hosts, cache_dir,
     state_dir, and the names in ``onefs.config.cache_options`` and ``onefs.config.file_attributes``.
 
-    Five sources can give the URL, and the first source that is set is used: the URL flag, the
-    profile flag, ONEFS_URL, ONEFS_PROFILE, and the default profile. For every other setting, a flag
-    comes first, then a variable, then the profile with this URL. If ONEFS_URL names another URL,
-    only the variables for folders, cache options and file attributes are used. Raises NotConfigured
-    if no URL is known. Raises UsageError for an unknown profile, for a URL flag that contradicts
-    the profile flag, and for a broken settings file.
+    The URL comes from the first of these sources that is set:
+
+    - the URL flag
+    - the profile flag
+    - ONEFS_URL
+    - ONEFS_PROFILE
+    - the default profile
+
+    Every other setting comes from a flag, otherwise from a variable, otherwise from the profile
+    with this URL. If ONEFS_URL names another URL, only the variables for folders, cache options and
+    file attributes are used.
+
+    Raises NotConfigured if no URL is known. Raises UsageError for an unknown profile, a broken
+    settings file, or a URL flag that contradicts the profile flag.
     """
     environ = os.environ if environ is None else environ
     url, url_source, chosen = _choose_url(flags, environ, load_settings_file(path))
@@ -303,21 +308,19 @@ def resolve_settings(
 def is_environment_for(environ: Mapping[str, str], url: str) -> bool:
     """Whether the user, the password and the token in the environment are for ``url``.
 
-    If ``ONEFS_URL`` is set, these three values are only for the URL in ``ONEFS_URL``, so that
-    secrets for one server are not sent to another server. If ``ONEFS_URL`` is not set, these values
-    are for every URL.
+    Return True if ``ONEFS_URL`` is ``url`` or is not set.
     """
     named_url = environ.get("ONEFS_URL")
+    # secrets for one server must not be sent to another server
     return not named_url or normalise(named_url) == url
 
 
 def parse_data_hosts(text: str, source: str) -> tuple[str, ...]:
     """Return the origins in ``text``, which are separated by commas. ``none`` means no origin.
 
-    An origin is scheme, host and port. If no scheme is given, the scheme is https. For a host on
-    the loopback interface without scheme, the origin with http is returned too. Raises UsageError
-    that names ``source`` for an invalid origin. A pattern such as ``*.org`` is invalid, because
-    each host must be named.
+    An origin is scheme, host and port. The default scheme is https; a loopback host without scheme
+    gets both https and http. Raises UsageError that names ``source`` for an invalid origin. A
+    pattern such as ``*.org`` is invalid.
     """
     origins: list[str] = []
     for word in filter(None, (word.strip() for word in text.split(","))):
@@ -359,10 +362,9 @@ def _pick_value(
 def _choose_url(
     flags: Mapping[str, str | None], environ: Mapping[str, str], settings_file: SettingsFile
 ) -> tuple[str, str, Profile | None]:
-    """Return the URL, the source of the URL, and the profile that gives the other settings.
+    """Return the URL, the source of the URL, and the profile for the other settings, or None.
 
-    The profile is None if no profile is used. Raises UsageError and NotConfigured as
-    :func:`resolve_settings`.
+    Raises UsageError and NotConfigured as :func:`resolve_settings`.
     """
     ranks = (
         (flags.get("url"), flags.get("profile"), "flag --url"),

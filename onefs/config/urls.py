@@ -36,7 +36,7 @@ def normalise(text: str) -> str:
     """Return a server's URL in normal form: lower-case host, no default port, no final slash.
 
     ``https://`` is added if the scheme is missing. Raises UsageError if ``text`` is not an http or
-    https address. Also raises UsageError if ``text`` has a user, a query or a fragment.
+    https address, or has a user, a query or a fragment.
     """
     text = text.strip()
     url = text if "://" in text else f"https://{text}"
@@ -116,8 +116,8 @@ def is_loopback(url: str) -> bool:
 def with_https(url: str) -> str:
     """Return ``url`` with the scheme https, and with the same host, path and port.
 
-    Only the default port of http is replaced, by the default port of https. Raises UsageError for a
-    URL that is not http or https.
+    A default port is replaced by the default port of https. Raises UsageError for a URL that is not
+    http or https.
     """
     server = origin(url).partition("://")[2]
     return urlunsplit(_split_checked(url)._replace(scheme="https", netloc=server))
@@ -126,8 +126,8 @@ def with_https(url: str) -> str:
 def can_keep_authorization(source: str, target: str) -> bool:
     """Whether a redirect from ``source`` to ``target`` may carry the Authorization header.
 
-    A redirect to the same origin may carry the header. A redirect from http to https may also carry
-    the header if the host is the same and both URLs use the default ports.
+    The header may go to the same origin. The header may also go from http to https on the same
+    host, if both URLs use the default ports.
     """
     before, after = origin(source), origin(target)
     return after in (before, _HTTP_ORIGIN.sub(r"https://\1", before))

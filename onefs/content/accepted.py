@@ -27,9 +27,9 @@ class AcceptedEntries:
         self._valid_until = 0.0
 
     def get(self, dataset: Dataset) -> CacheEntry | None:
-        """Return the cache entry of a dataset's accepted bytes, or None if no bytes were accepted.
+        """Return the cache entry of a dataset's accepted bytes, or None if no bytes are accepted.
 
-        Return None also if the dataset was changed in the database after its bytes were accepted.
+        After a change of the dataset in the database, its bytes no longer count as accepted.
         """
         now = time.monotonic()
         if now > self._valid_until:

@@ -120,8 +120,8 @@ class CacheAdmin:
     def evict(self, dataset_id: str) -> int:
         """Remove the files that onefs downloaded for a dataset. Return the bytes of disk freed.
 
-        A pinned dataset stays. Blocks that are being read stay too. Raises CacheError, which names
-        the files that could not be removed. The bytes of these files still count as used.
+        A pinned dataset and blocks that are being read stay. Raises CacheError, which names the
+        files that could not be removed. The bytes of these files still count as used.
         """
         return self._evictor.evict_dataset(dataset_id)
 
@@ -143,11 +143,14 @@ class CacheAdmin:
     ) -> Iterator[VerifyResult]:
         """Hash cached files again, compare the hashes with the database, and yield the results.
 
-        With ``only``, verify only the datasets with these ids. If onefs downloaded a wrong file,
-        the file is removed, so that the next read fetches the dataset again. If another program
-        wrote a wrong file, the file stays, but no longer counts as cached. Blocks with a wrong
-        checksum become absent. A file is skipped if another process removes, replaces or fetches
-        the file at the same time.
+        If ``only`` is given, only the datasets with these ids are verified. The results of wrong
+        content are:
+
+        - a file that onefs downloaded is removed
+        - a file of another program stays, but no longer counts as cached
+        - a wrong block becomes absent
+
+        A file that another process changes at the same time is skipped.
         """
         for dataset_id, verify in self._checks():
             if only is None or dataset_id in only:
@@ -167,11 +170,9 @@ class CacheAdmin:
     def _verify_locked(
         self, dataset_id: str, check: VerifyFunction, watch: PathProgressCallback
     ) -> VerifyResult | None:
-        """Verify a dataset while holding the lock of the dataset.
-
-        Return None if another process holds the lock for more than VERIFY_LOCK_WAIT_SECONDS, or if
-        the file is not in the cache any more.
-        """
+        """Verify a dataset while holding its lock. Return None if this is not possible now."""
+        # None: another process holds the lock for more than VERIFY_LOCK_WAIT_SECONDS, or the file
+        # is not in the cache any more
         try:
             with (
                 disk_errors(self._store.root),
@@ -184,8 +185,8 @@ class CacheAdmin:
     def rejected_content(self, dataset: Dataset) -> tuple[CacheEntry, Path | None]:
         """Return the cache entry of a rejected dataset, and the path of its rejected bytes.
 
-        A dataset is rejected if its bytes contradict the database. The path is None if the rejected
-        bytes were not kept. Raises NotFound if the dataset is not rejected.
+        A dataset is rejected if its bytes contradict the database. The path is None if the bytes
+        were not kept. Raises NotFound if the dataset is not rejected.
         """
         # readers get the error for a bad file shortly before its record is written
         with disk_errors(self._store.root), self._store.locks.hold(dataset.id, 60.0):
@@ -196,11 +197,11 @@ class CacheAdmin:
         return entry, rejected if entry.digest and rejected.is_file() else None
 
     def accept(self, dataset: Dataset, place: Place, rejected: Path, digest: str = "") -> Path:
-        """Accept the bytes at ``rejected``, which contradict the database.
+        """Accept the bytes at ``rejected``, which contradict the database. Return their new path.
 
-        Return the new path of the bytes. Readers get the accepted bytes until the dataset is
-        changed in the database. Raises BadContent if ``digest`` is given and the bytes have another
-        digest. Raises NotFound if another process has removed the bytes.
+        Readers get the accepted bytes until the dataset is changed in the database. ``digest``, if
+        given, is the digest that the bytes must have. Raises BadContent for another digest, and
+        NotFound if the bytes were removed.
         """
         with disk_errors(self._store.root), self._store.locks.hold(dataset.id, 60.0):
             try:
@@ -224,7 +225,7 @@ class CacheAdmin:
     def clear_rejection(self, dataset: Dataset) -> None:
         """Forget that the bytes of a dataset contradict the database, and remove these bytes.
 
-        The next read fetches the file again. Do nothing if the dataset is not rejected.
+        The next read fetches the file again.
         """
         entry = self._store.valid_entry(dataset)
         if entry is not None and entry.state == "bad":
@@ -314,14 +315,14 @@ class CacheAdmin:
         return VerifyResult(path, not wrong, reason)
 
     def _clear_if_invalid(self, blocks: BlockFile, block: int) -> bool:
-        """Clear the record of a block if the block's bytes contradict the checksum in the record.
+        """Clear the record of a block if the block's bytes are wrong.
 
-        Return True if the record was cleared. The record of a block that is being fetched or
-        evicted is not cleared.
+        Return True if the record was cleared.
         """
         record = blocks.records(block, block + 1)[0]
         if not record or blocks.is_block_valid(block, record):
             return False
+        # the block is being fetched or evicted
         if self._store.shared and not try_lock(blocks.map_fd, block):
             return False
         try:  # another process may have cleared the record before, or fetched the block again

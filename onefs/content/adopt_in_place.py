@@ -33,7 +33,7 @@ _STALL_CHECK_SECONDS = 0.5
 class InPlaceAdopter:
     """Adopts files in one cache folder that onefs did not download. Thread-safe.
 
-    An adopted file is a cached file from then on. A file is adopted only if its hash is right.
+    A file is adopted only if its hash is right. From then on, the file is a cached file.
 
     ``stall`` is the number of seconds without progress after which a reader stops waiting.
     ``on_invalidated`` is called with each dataset whose cached file was changed.
@@ -62,11 +62,11 @@ class InPlaceAdopter:
         """Hash the file at a dataset's path in ONE's cache folder.
 
         Return the path if the hash is right. Return None if there is no such file, or if its bytes
-        contradict the database. A cached file is also hashed again if only its ctime has changed.
-        Raises DeadlineExceeded if the disk does not respond, Stopping if onefs is being stopped,
-        and CacheError if the cache folder cannot be used.
+        contradict the database. Raises DeadlineExceeded if the disk does not respond. Raises
+        Stopping if onefs is being stopped, and CacheError if the cache folder cannot be used.
         """
         with disk_errors(self._store.root):
+            # a cached file is also hashed again if only its ctime has changed
             if not (self._store.look_up(dataset)[1] or has_candidate(self._store, dataset, place)):
                 return None
         started_at = time.monotonic()

@@ -38,9 +38,8 @@ def fetch_datasets(
 ) -> Iterator[FetchResult]:
     """Fetch and verify datasets, ``jobs`` at a time. Yield each result as soon as it is available.
 
-    Cached datasets are not fetched again, and partial files are completed. An error for one dataset
-    does not stop the other datasets. If the caller closes the generator, no more datasets are
-    started.
+    Partial files are completed. An error for one dataset does not stop the other datasets. After
+    the caller closes the generator, no more datasets are started.
     """
     content.store.fetched_ids = fetched = set[str]()
     outcomes = run_parallel(

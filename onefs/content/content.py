@@ -42,16 +42,17 @@ EVICTED_RETRIES, EVICTED_RETRY_SECONDS = 8, 60.0
 class Content:
     """The content of one database's datasets, in one cache folder. Thread-safe.
 
-    ``database`` is the name of the database that the folder must belong to. ``stall`` is the number
-    of seconds without progress after which a transfer of data ends. ``deadline`` is the longest
-    time in seconds for a metadata request to a file server. Files with at most ``small_file`` bytes
-    are fetched as a whole. With ``strict``, no byte is served before its whole file is verified.
-    ``preferred`` names the repositories whose replicas are tried first. ``share_partials`` says
-    whether other processes use the same partial files, and ``trusted`` whether symbolic links may
-    lead out of the folder (see :class:`onefs.cache.folder.CacheFolder`). ``on_invalidated`` is
-    called, on any thread, with a dataset when the kernel must drop its pages of the dataset. Reads
-    of open datasets fetch at most ``max_fetch`` bytes in any hour. A read that needs more bytes
-    raises FetchLimit.
+    - ``database``: the name of the database that the folder must belong to
+    - ``stall``: seconds without progress after which a transfer of data ends
+    - ``deadline``: the longest time in seconds for a metadata request to a file server
+    - ``small_file``: files with at most this many bytes are fetched as a whole
+    - ``strict``: no byte is served before its whole file is verified
+    - ``preferred``: the repositories whose replicas are tried first
+    - ``share_partials``: whether other processes use the same partial files
+    - ``trusted``: whether symbolic links may lead out of the folder (see
+      :class:`onefs.cache.folder.CacheFolder`)
+    - ``on_invalidated``: called, on any thread, with a dataset when the kernel must drop its pages
+    - ``max_fetch``: the most bytes that reads may fetch in any hour; more bytes raise FetchLimit
 
     Raises UsageError if the folder belongs to another database. Raises CacheError if the folder
     cannot be used.
@@ -100,10 +101,10 @@ class Content:
     def open(self, dataset: Dataset, place: Place, at: Place | None = None) -> DatasetHandle:
         """Open a dataset whose size is known, without any request to a server.
 
-        ``place`` is the path of the file in ONE's cache folder. ``at`` is the path at which the
-        tree shows the dataset; None means that this path is ``place``. The kernel caches pages by
-        this path. Raises BadContent if the file is known to be bad, and CacheError if the cache
-        folder cannot be used.
+        ``place`` is the path of the file in ONE's cache folder. ``at`` is the path in the tree, or
+        None if this path is ``place``. The kernel caches pages by the path in the tree. Raises
+        BadContent if the file is known to be bad. Raises CacheError if the cache folder cannot be
+        used.
         """
         at = place if at is None else at
         entry, must_hash = self.store.look_up(dataset)
@@ -157,8 +158,8 @@ class Content:
     def check_folder(self) -> str:
         """Create the cache folder again if it was deleted.
 
-        Return a sentence that tells the user what happened to the folder, or '' if nothing
-        happened. Raises CacheError while the folder cannot be used.
+        Return a sentence for the user on what happened to the folder, or '' if nothing happened.
+        Raises CacheError while the folder cannot be used.
         """
         with disk_errors(self.cache_dir):
             self.store.restore()
@@ -229,19 +230,22 @@ class Content:
     def size_of(self, dataset: Dataset) -> int | None:
         """Return the size of a dataset in bytes, or None if the size is unknown.
 
-        If the user has accepted bytes for the dataset, return the size of the accepted bytes.
-        Otherwise return the size in the database. This method is fast, because it reads the
-        accepted sizes at most once a second. Bytes that another process accepts count at most a
-        second later.
+        If the user has accepted bytes for the dataset, this is the size of the accepted bytes.
+        Otherwise this is the size in the database. Bytes that another process accepts count at most
+        a second later.
         """
+        # fast: the accepted sizes are read at most once a second
         entry = self._accepted.get(dataset)
         return dataset.size if entry is None else entry.size
 
     def identity_of(self, dataset: Dataset) -> bytes:
         """Return a text that identifies the content that readers of the dataset get.
 
-        If the user has accepted bytes, the text is the digest of the accepted bytes. Otherwise the
-        text is the md5 in the database, or the size and the UUID if the database has no md5.
+        The text is the first of these that is known:
+
+        - the digest of the bytes that the user has accepted
+        - the md5 in the database
+        - the size and the UUID
         """
         entry = self._accepted.get(dataset)
         if entry is None:
@@ -252,8 +256,8 @@ class Content:
     def accept(self, dataset: Dataset, place: Place) -> Path:
         """Accept the rejected bytes of a dataset for all readers. Return the path of the bytes.
 
-        If the rejected bytes were not kept, they are fetched again. Raises NotFound if the dataset
-        is not rejected. Also raises the errors of :meth:`fetch_file` and :meth:`probe_size`.
+        Rejected bytes that were not kept are fetched again. Raises NotFound if the dataset is not
+        rejected. Also raises the errors of :meth:`fetch_file` and :meth:`probe_size`.
         """
         entry, rejected = self.admin.rejected_content(dataset)
         digest = entry.digest
@@ -275,9 +279,8 @@ class Content:
     def has_local_candidate(self, dataset: Dataset, place: Place) -> bool:
         """Whether a dataset can perhaps be read without a server.
 
-        This is the case if the cache has a valid entry for the dataset, or if another program has
-        put a file at the dataset's path in ONE's cache folder. Raises CacheError or OSError if the
-        disk fails.
+        Return True if the cache has a valid entry for the dataset, or if another program has put a
+        file at the dataset's path. Raises CacheError or OSError if the disk fails.
         """
         known = self.store.look_up(dataset)[0] is not None
         return known or has_candidate(self.store, dataset, place)

@@ -55,10 +55,12 @@ class ByteSource(Protocol):
 class DatasetHandle:
     """An open dataset (see ``onefs.tree.nodes.Handle``). Thread-safe.
 
-    ``place`` is the path of the file in ONE's cache folder, and ``at`` is the path at which the
-    tree shows the dataset. ``size`` is in bytes. ``keep_cache`` is True if the kernel's pages of
-    the path ``at`` are still valid. ``is_small`` is True if the file is fetched as a whole.
-    ``absent`` is True if no byte of the dataset was cached when the dataset was opened.
+    - ``place``: the path of the file in ONE's cache folder
+    - ``at``: the path at which the tree shows the dataset
+    - ``size``: in bytes
+    - ``keep_cache``: whether the kernel's pages of the path ``at`` are still valid
+    - ``is_small``: whether the file is fetched as a whole
+    - ``absent``: whether no byte of the dataset was cached when the dataset was opened
     """
 
     def __init__(
@@ -96,7 +98,7 @@ class DatasetHandle:
         self._outdated_cursors: list[ReadCursor] = []
 
     def try_fd(self, offset: int, length: int) -> int | None:
-        """Return a descriptor from which a range of bytes can be read without waiting, or None.
+        """Return a descriptor from which a range of bytes can be read without waiting.
 
         Return None if the range must first be fetched or verified. Raises BadContent if the dataset
         is known to be bad, and CacheError if the cache folder cannot be used.
@@ -119,7 +121,7 @@ class DatasetHandle:
         return None if cursor is None else self._try_cursor_fd(cursor, offset, length)
 
     def wait_fd(self, offset: int, length: int) -> int:
-        """Return a descriptor from which a range of bytes can be read. Wait if necessary.
+        """Wait until a range of bytes can be read, and return a descriptor for the range.
 
         The range has ``length`` bytes from ``offset``. Waits as long as bytes arrive. Raises
         BadContent, FetchLimit, CacheError, Stopping, and the errors of the file servers.
@@ -166,11 +168,9 @@ class DatasetHandle:
         return cursor.fd if is_readable else None
 
     def _fetch_within_quota(self, offset: int, length: int) -> bool:
-        """Use the file that another program put in the cache, or fetch a range of bytes.
+        """Make a range of bytes readable. Return False if the file was evicted meanwhile.
 
-        A file of another program is used only if its hash agrees with the database. Return False if
-        the file was evicted before it could be opened. Raises FetchLimit if fetching would exceed
-        the hourly limit.
+        Raises FetchLimit if fetching would exceed the hourly limit.
         """
         if self._cursor is None:  # a file of another program is adopted, not fetched
             path = self._source.adopter.adopt(self._dataset, self._place)
@@ -197,10 +197,8 @@ class DatasetHandle:
         return True
 
     def _is_absent(self) -> bool:
-        """Whether the dataset was opened a moment ago, and no byte of the dataset was cached then.
-
-        If this is true, the caller need not search the cache again.
-        """
+        """Whether the dataset was opened just now, without any cached byte."""
+        # the caller need not search the cache again
         return time.monotonic() < self._absent_until
 
     def _open_cursor(self) -> ReadCursor | None:
@@ -225,31 +223,28 @@ class DatasetHandle:
     def _restart(self, *, last: bool) -> None:
         """Start again with the new version of a file that has changed on the server.
 
-        Several threads may notice the same change. The first of these threads puts the outdated
-        cursor aside, so that the next read opens a new cursor. A later thread finds the new cursor
-        and changes nothing. The outdated cursor stays open, because other threads may still use it.
-
-        Raises BadContent if bytes of the old version were served, because a reader must not get
-        bytes of two versions. Raises BadContent also if ``last`` is true: the file has changed too
-        often.
+        Raises BadContent if bytes of the old version were served, or if ``last`` is true: the file
+        has changed too often.
         """
         with self._lock:
             cursor = self._cursor
             outdated = cursor
             if cursor is not None and cursor.partial.block_file.state() is not PartialState.GONE:
+                # another thread has noticed the change before, and has opened a new cursor
                 outdated = None
+            # a reader must not get bytes of two versions, and a file may not change too often
             if last or (outdated is not None and outdated.has_served_bytes):
                 why = "has changed on the server" if cursor is None else cursor.partial.drop_reason
                 raise BadContent(f"{self._dataset.name} {why}: open it again")
             if outdated is not None:
+                # the outdated cursor stays open, because other threads may still use it
                 self._outdated_cursors.append(outdated)
                 self._cursor = None
 
     def _open_file(self, path: Path) -> bool:
         """Open a verified file. Return False if the file was evicted before it was open.
 
-        Raises BadContent if the file has an unexpected size, and CacheError if the file cannot be
-        opened.
+        Raises BadContent for an unexpected size, and CacheError if the file cannot be opened.
         """
         try:
             descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
@@ -274,15 +269,12 @@ class DatasetHandle:
         return True
 
     def _is_unchanged(self) -> bool:
-        """Whether ``fstat`` shows the open file unchanged since it was verified.
-
-        If the file was evicted while it is open, only its name was removed. So the file counts as
-        unchanged.
-        """
+        """Whether ``fstat`` shows the open file unchanged since it was verified."""
         now = time.monotonic()
         if now < self._verified_until or self._fd is None or self._verified_stat is None:
             return True
         status = os.fstat(self._fd)
+        # the name of an evicted file was removed, and its bytes are unchanged
         evicted = not status.st_nlink and stamp_of(status) == stamp_of(self._verified_stat)
         if not evicted and identity_of(status) != identity_of(self._verified_stat):
             return False
@@ -307,11 +299,8 @@ class DatasetHandle:
             raise BadContent(f"{dataset.name} was changed in the cache folder: open it again")
 
     def _is_content_valid(self, descriptor: int) -> bool:
-        """Whether the bytes of the open file agree with the database.
-
-        The file is read by its descriptor, because its name may have been removed. If the bytes
-        contradict the database, the kernel is told to drop its pages of the dataset.
-        """
+        """Whether the bytes of the open file agree with the database."""
+        # read by descriptor, because the name may have been removed
         good = check_file(self._dataset, Path(f"/proc/self/fd/{descriptor}")).state == "cached"
         if not good:
             self._source.invalidate_pages(self._dataset)

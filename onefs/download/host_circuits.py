@@ -37,9 +37,9 @@ _FILES_PER_HOST = 2
 class HostCircuits:
     """The open circuits of files and hosts. Thread-safe.
 
-    ``probe`` requests one byte of a URL, and raises an OnefsError if the server does not answer. If
-    bytes of another file arrived from the same host in the last ``recent_seconds``, a timeout opens
-    only the circuit of the file, and the circuit of the host stays closed.
+    ``probe`` requests one byte of a URL, and raises an OnefsError if the server does not answer. A
+    timeout opens the circuit of the file, and the circuit of its host. The circuit of the host
+    stays closed if other files of the host sent bytes in the last ``recent_seconds``.
     """
 
     def __init__(self, probe: Callable[[str], None], recent_seconds: float) -> None:
@@ -70,8 +70,8 @@ class HostCircuits:
     def note_timeout(self, url: str) -> None:
         """Open the circuit of the file at ``url``, because its deadline has expired.
 
-        Also open the circuit of the host, but not if bytes of another file have just arrived from
-        the host.
+        Also open the circuit of the host, unless bytes of another file have just arrived from the
+        host.
         """
         host = host_of(url)
         with self._changed:
@@ -85,10 +85,9 @@ class HostCircuits:
                 log.warning("%s does not answer: reads from it wait until it does, or fail", host)
 
     def can_request(self, url: str) -> bool:
-        """Whether the file at ``url`` can be requested: the circuits of file and host are closed.
+        """Whether the circuits of the file at ``url`` and of its host are closed.
 
-        If a circuit is open, return False, and start a probe. No probe is started while another
-        probe is running, or less than 1 second after a probe.
+        If a circuit is open, a probe is started, at most once a second.
         """
         with self._changed:
             circuit = self._open_circuit(url)
@@ -100,11 +99,10 @@ class HostCircuits:
             return False
 
     def wait_for_probe(self, urls: Iterable[str]) -> bool:
-        """Start and await probes of these URLs, until one of the URLs can be requested.
+        """Start probes of these URLs, and wait until one of the URLs can be requested.
 
-        Return True as soon as one of the URLs can be requested. Return False after
-        PROBE_WAIT_SECONDS. Return False at once if a probe has just failed, so that no probe is
-        running now. Raises Stopping after :meth:`close`.
+        Return False after PROBE_WAIT_SECONDS, or when no probe is running. Raises Stopping after
+        :meth:`close`.
         """
         candidates = list(urls)
         end = time.monotonic() + PROBE_WAIT_SECONDS

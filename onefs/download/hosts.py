@@ -89,10 +89,9 @@ def _check_url(url: str) -> None:
 class Hosts:
     """Knows the state of the file servers, and sends requests to the servers. Thread-safe.
 
-    Readers give up after ``stall`` seconds without new bytes. ``preferred`` contains names or
-    patterns of repositories, and the replicas in these repositories are tried in this order.
-    Replicas in all other repositories are tried afterwards, in the order of the database.
-    ``count_bytes`` is called with the number of bytes of each chunk that arrives.
+    - ``stall``: seconds without new bytes after which readers give up
+    - ``preferred``: names or patterns of the repositories to try first, in this order
+    - ``count_bytes``: called with the number of bytes of each chunk that arrives
     """
 
     def __init__(
@@ -123,9 +122,8 @@ class Hosts:
     def order_replicas(self, replicas: Sequence[Replica]) -> list[Replica]:
         """Return the replicas that can be requested now, in the order in which to try them.
 
-        A replica is left out if its server is unreachable. A replica is also left out if its server
-        asked for a pause that is longer than readers wait. Raises Throttled or CircuitOpen if all
-        replicas are left out.
+        A replica is left out if its server is unreachable, or asked for a pause longer than readers
+        wait. Raises Throttled or CircuitOpen if all replicas are left out.
         """
         free = [replica for replica in replicas if self._seconds_throttled(replica.url) <= 0]
         if replicas and not free:
@@ -148,10 +146,8 @@ class Hosts:
             raise _circuit_open_error(replicas)
 
     def stall_timeout(self, replica_count: int) -> float:
-        """Return how many seconds to wait for new bytes from one of ``replica_count`` replicas.
-
-        The number is so small that all replicas can be tried before readers give up.
-        """
+        """Return how many seconds to wait for new bytes from one of ``replica_count`` replicas."""
+        # so small that all replicas can be tried before readers give up
         return self._stall if replica_count == 1 else self._stall / (replica_count + 1)
 
     def stream(self, url: str, headers: dict[str, str], stall: float) -> Stream:

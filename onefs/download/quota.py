@@ -61,9 +61,9 @@ class FetchQuota:
     def _limit_error(self, name: str, spent: int, size: int) -> FetchLimit:
         """Return the error for the file ``name``, whose ``size`` bytes would exceed the limit.
 
-        ``spent`` is the number of bytes fetched in the last hour. The error says when the file can
-        be fetched, or that the file is larger than the limit.
+        ``spent`` is the number of bytes fetched in the last hour.
         """
+        # the error says when the file can be fetched, or that it is larger than the limit
         message = (
             f"{name} is not fetched: {spent} bytes were fetched within the hour, and --max-fetch "
             f"allows {self.limit}"
@@ -96,9 +96,9 @@ class FetchQuota:
     def reserve(self, key: str, size: int, name: str) -> Iterator[None]:
         """Reserve ``size`` bytes of the limit inside the ``with`` block.
 
-        Of several reservations with the same ``key``, only the largest reservation counts. Raises
-        FetchLimit if the bytes of the last hour and all reservations together exceed the limit.
-        ``name`` is the name of the file in the error message.
+        Of several reservations with the same ``key``, only the largest counts. ``name`` is the name
+        of the file in the error message. Raises FetchLimit if the bytes of the last hour and all
+        reservations exceed the limit.
         """
         if self.limit is None:
             yield

@@ -56,15 +56,15 @@ class Replicas:
     def next_untried(self, replicas: Iterable[Replica]) -> list[Replica]:
         """Return the replicas that were not tried yet, in the order in which to try them.
 
-        From now on, the returned replicas count as tried. A replica that cannot be requested now is
-        left out, and counts as unanswered: it may still be right. Raises Throttled or CircuitOpen
-        if no untried replica can be requested now. Return [] if all replicas were tried.
+        From now on, these replicas count as tried. The list is empty if all replicas were tried.
+        Raises Throttled or CircuitOpen if no untried replica can be requested now.
         """
         untried = [replica for replica in replicas if replica.url not in self._tried]
         usable = self._hosts.order_replicas(untried)
         for replica in untried:
             if replica not in usable:
                 reason = f"{self._dataset.name}: not all its replicas can be requested now"
+                # a replica that cannot be requested now may still be right
                 self._unanswered[replica.url] = ServerError(reason)
         self._tried.update(replica.url for replica in usable)
         return usable
@@ -77,8 +77,8 @@ class Replicas:
     def note_failure(self, replica: Replica, error: OnefsError, attempt: int) -> float | None:
         """Record that attempt number ``attempt`` (from 1) for ``replica`` raised ``error``.
 
-        Return the seconds to wait before the next attempt. Return None if a retry is useless, or if
-        the wait is longer than readers wait.
+        Return the seconds to wait before the next attempt. Return None if a retry is useless or
+        would come too late for readers.
         """
         self.last_error = error
         self._hosts.note_failure(replica.url, error)
@@ -108,7 +108,7 @@ class Replicas:
     def final_error(self) -> OnefsError:
         """Return the error to raise after a download in which no replica could be fetched.
 
-        This is the last error of any replica. If no replica was requested, the error says why.
+        This is the last error of any replica. If no replica was requested, the error says why not.
         """
         return self.last_error or self.unanswered_error or no_replica_error(self._dataset)
 

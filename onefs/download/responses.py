@@ -95,9 +95,8 @@ def parse_range_response(
 def _parse_206(stream: Stream, size: int, start: int, end: int) -> ResponseRange:
     """Return the range that a response with status 206 contains.
 
-    The range is the requested range, or a larger range that includes the requested range. If the
-    body is as long as the file, the body counts as the whole file, even if the header Content-Range
-    names a smaller range. Raises ServerError if the server sends another range, or names no range.
+    This range includes the requested range. Raises ServerError if the server sends another range,
+    or names no range.
     """
     url = safe_url(stream.url)
     match = _CONTENT_RANGE.fullmatch(stream.headers.get("Content-Range", ""))
@@ -110,6 +109,7 @@ def _parse_206(stream: Stream, size: int, start: int, end: int) -> ResponseRange
             206,
         )
     surplus = stream.length is not None and stream.length > last - first
+    # a body as long as the file is the whole file, even if Content-Range names a smaller range
     if surplus and stream.length == size:
         return ResponseRange(0, size, is_partial=False)
     if surplus and first > 0:
@@ -133,12 +133,9 @@ def total_size(stream: Stream) -> int:
 
 
 def check_digest(dataset: Dataset, stream: Stream) -> None:
-    """Raise ServerError if the body of ``stream`` is not the content of the dataset.
-
-    The hash of the body is compared with the hash in the database. Used if a server sends a whole
-    body although only one byte was requested. The body may be an error text. The length of an error
-    text must not be stored as the size of the file.
-    """
+    """Raise ServerError if the body of ``stream`` does not have the hash in the database."""
+    # for a server that sends a whole body, although one byte was requested: the length of an error
+    # text must not be stored as the size of the file
     digest = new_hash(dataset)
     for chunk in stream.iter_chunks():
         digest.update(chunk)
@@ -151,13 +148,10 @@ def check_digest(dataset: Dataset, stream: Stream) -> None:
 def validator_of(headers: Mapping[str, str]) -> str:
     """Return the text that identifies the version of a file, for the header If-Range.
 
-    The text is the strong ETag. If the response has no strong ETag, the text is the Last-Modified
-    date. If the response has no such date, return ''.
-
-    A weak ETag is ignored, because it does not guarantee equal bytes and is not allowed in If-Range
-    (RFC 9110, 13.1.5).
+    This is the strong ETag, otherwise the Last-Modified date, otherwise ''.
     """
     etag = headers.get("ETag", "").strip()
+    # a weak ETag does not guarantee equal bytes, and is not allowed in If-Range (RFC 9110, 13.1.5)
     return etag if etag.startswith('"') else headers.get("Last-Modified", "").strip()
 
 

@@ -104,7 +104,7 @@ class _Download:
     def note_mismatch(self, replica: Replica) -> bool:
         """Record that ``replica`` sent the body in ``path``, and that this body is wrong.
 
-        Return True if this is the first wrong body that ``replica`` has sent in this download.
+        Return True if this is the first wrong body of ``replica`` in this download.
         """
         previous = self.wrong_digests.get(replica.url)
         self.wrong_digests[replica.url] = self.digest
@@ -116,8 +116,8 @@ class _Download:
 class SmallFileDownloader:
     """Downloads whole files into one cache folder. Thread-safe.
 
-    Readers stop waiting after ``stall`` seconds without new bytes. ``on_invalidated`` is called
-    with each dataset that was rejected, because its content contradicts the database.
+    ``stall`` is the number of seconds without new bytes after which readers stop waiting.
+    ``on_invalidated`` is called with each dataset whose content contradicts the database.
     """
 
     def __init__(
@@ -163,10 +163,10 @@ class SmallFileDownloader:
     def fetch(self, dataset: Dataset, place: Place) -> Path:
         """Return the path of a dataset's verified file. Download the file if it is not cached.
 
-        The caller waits while bytes of the file arrive. If the download is queued, the caller waits
-        while bytes of other downloads arrive. Raises DeadlineExceeded if no bytes arrive for
-        ``stall`` seconds. Also raises BadContent, Unreachable, DataServerCredentials, ServerError,
-        Throttled, CacheError or Stopping.
+        Waits as long as bytes of the file arrive. A queued download waits as long as bytes of other
+        downloads arrive. Raises DeadlineExceeded if no bytes arrive for ``stall`` seconds. Also
+        raises BadContent, Unreachable, DataServerCredentials, ServerError, Throttled, CacheError or
+        Stopping.
         """
         self._failures.raise_failure(dataset)
         try:
@@ -191,8 +191,8 @@ class SmallFileDownloader:
     def size_of(self, dataset: Dataset, deadline: float) -> int:
         """Ask the file servers for the size of a dataset's file, and return the size in bytes.
 
-        For each replica, the wait for the headers or for the next byte may take ``deadline``
-        seconds. Raises the error of the last replica if all replicas fail.
+        The wait for each replica's headers or next byte is at most ``deadline`` seconds. Raises the
+        error of the last replica if all replicas fail.
         """
         self._hosts.wait_for_probe(dataset.replicas)
         last_error: OnefsError | None = None
@@ -212,8 +212,7 @@ class SmallFileDownloader:
     def _check_progress(self, dataset: Dataset, started_at: float) -> None:
         """Raise an error if no bytes have arrived for ``stall`` seconds.
 
-        The raised error is the last error of any replica in this download. If no replica has failed
-        yet, the error is DeadlineExceeded.
+        The error is the last error of any replica, or else a DeadlineExceeded.
         """
         with self._lock:
             transfer = self._transfers.get(_content_key(dataset))
@@ -247,9 +246,9 @@ class SmallFileDownloader:
     def _find_or_download(self, dataset: Dataset, place: Place) -> Path:
         """Return the path of the dataset's file. Download the file if it is not cached.
 
-        Called after waiting for the dataset's lock, because another process may have cached the
-        file during the wait. Raises BadContent if the file was rejected.
+        Raises BadContent if the file was rejected.
         """
+        # another process may have cached the file during the wait for the dataset's lock
         entry = self._store.valid_entry(dataset)
         if entry is not None and entry.state == "bad":
             raise BadContent(entry.reason)
@@ -265,8 +264,7 @@ class SmallFileDownloader:
     def _rehash(self, dataset: Dataset) -> Path | None:
         """Hash a cached file whose ctime has changed. Return its path if its bytes are still right.
 
-        Return None if the dataset has no such file, or if its bytes are wrong. A file with wrong
-        bytes is removed.
+        Otherwise return None. A file with wrong bytes is removed.
         """
         entry, has_changed = self._store.look_up(dataset)
         if entry is None or not has_changed:
@@ -304,9 +302,7 @@ class SmallFileDownloader:
     def _reject(self, download: _Download, evidence: str) -> str:
         """Reject the dataset, because all replicas are wrong. Return the reason.
 
-        If a wrong body is complete, the body is kept for ``onefs accept``. Raises
-        UnconfirmedMismatch if a later download must show the same mismatch before the dataset is
-        rejected.
+        Raises UnconfirmedMismatch if another download must first give the same result.
         """
         dataset = download.dataset
         needed = 1 if download.is_confirmed else REQUIRED_SIZE_MISMATCHES
@@ -316,7 +312,7 @@ class SmallFileDownloader:
             rejected_path = self._store.rejected_path(dataset)
             self._store.usage.adjust(-counted_size(rejected_path))
             download.reservation.note_written(counted_size(download.path))
-            sync_file(download.path)  # the user may accept these bytes later
+            sync_file(download.path)  # the user may accept these bytes later (``onefs accept``)
             download.path.replace(rejected_path)
         self._store.reject(dataset, reason, rejected_path, download.digest)
         return reason
@@ -324,14 +320,12 @@ class SmallFileDownloader:
     def _download_from_replicas(self, download: _Download) -> ContentVerdict:
         """Download from one replica after another, until a replica sends a good body.
 
-        Replicas for which a retry is useful are tried again, in at most MAX_ROUNDS rounds. Return
-        the result of the verification: good for a good body, bad if all replicas are wrong. If some
-        replicas are wrong and the server of another replica did not answer or asked for a pause,
-        raises the error of this other replica. If no replica could be fetched, raises the last
-        error of any replica.
+        Return a bad verdict if all replicas are wrong. Raises the error of a replica that could not
+        be fetched.
         """
         replicas = Replicas(self._hosts, download.dataset)
         waiting = replicas.next_untried(download.dataset.replicas)
+        # replicas for which a retry is useful are tried again
         for attempt in range(1, MAX_ROUNDS + 1):
             delays: dict[Replica, float] = {}
             stall = self._hosts.stall_timeout(len(waiting))
@@ -347,8 +341,10 @@ class SmallFileDownloader:
             if self._stopped.wait(min(delays.values())):
                 raise Stopping("onefs is being stopped")
         if not replicas.mismatches:
+            # no replica could be fetched
             raise replicas.final_error()
         if replicas.unanswered_error is not None:
+            # a replica whose server did not answer, or asked for a pause, may be right
             raise replicas.unanswered_error
         download.is_confirmed = (
             download.dataset.size is not None
@@ -366,9 +362,7 @@ class SmallFileDownloader:
     ) -> tuple[ContentVerdict | None, float | None]:
         """Download from one replica. Return a verdict and the seconds until a retry.
 
-        If the body is good, the verdict is the result of its verification, and the seconds are
-        None. If the download fails or the body is wrong, the verdict is None. Then the seconds are
-        also None if a retry is useless. A replica whose body has a wrong digest is retried once.
+        The verdict is None if the body is not good. The seconds are None if a retry is useless.
         """
         download.digest = ""  # the file is about to be overwritten
         try:
@@ -382,6 +376,7 @@ class SmallFileDownloader:
         if verdict.is_good:
             return verdict, None
         replicas.note_mismatch(replica, verdict.reason)
+        # a replica whose body has a wrong digest is retried once
         is_first = download.note_mismatch(replica)
         is_useless = self._hosts.is_longer_than_stall(MISMATCH_RETRY_SECONDS)
         return None, MISMATCH_RETRY_SECONDS if is_first and not is_useless else None
@@ -406,16 +401,17 @@ class SmallFileDownloader:
         return check_content(dataset, transfer.done_bytes, download.digest)
 
     def _chunks(self, download: _Download, stream: Stream, stall: float) -> Iterator[bytes]:
-        """Yield the chunks of a body. A chunk is counted after the caller has written it.
+        """Yield the chunks of a body.
 
-        Raises DeadlineExceeded if too few bytes arrive in ``stall`` seconds. Raises WrongSize if
-        more bytes arrive than the size in the database.
+        Raises DeadlineExceeded if too few bytes arrive in ``stall`` seconds. Raises WrongSize for
+        more bytes than in the database.
         """
         transfer, size = download.transfer, download.dataset.size
         reported_bytes, due = 0, time.monotonic() + stall
         for chunk in stream.iter_chunks(lambda: BULK_CHUNK_BYTES):
             download.reservation.ensure_space(disk_size(transfer.done_bytes + len(chunk)))
             yield chunk
+            # counted after the caller has written the chunk
             transfer.done_bytes += len(chunk)
             self._hosts.count_bytes(len(chunk))
             if transfer.done_bytes - reported_bytes >= _PROGRESS_STEP_BYTES:

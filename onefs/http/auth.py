@@ -22,13 +22,14 @@ _BASIC_CHALLENGE = re.compile(r"(?:^|,)\s*basic(?:\s|,|$)", re.IGNORECASE)
 class HostAuth:
     """Holds one user name and password, and decides which origins get them. Thread-safe.
 
-    An origin is a scheme, a host and a port. The origins in ``preemptive`` (the data server of the
-    profile) get the user name and password with the first request. The origins in ``confirmed`` get
-    the credentials after a Basic challenge (RFC 7617). No other origin gets the credentials. If a
-    URL in these lists begins with http, its host gets the credentials by http and by https. If the
-    URL begins with https, its host gets them by https only. If ``loopback`` is True, every port of
-    this machine is a confirmed origin, because the file server of the embedded laboratory has a new
-    port at each start.
+    An origin is a scheme, a host and a port.
+
+    - ``preemptive``: origins that get the credentials with the first request
+    - ``confirmed``: origins that get the credentials after a Basic challenge (RFC 7617)
+    - ``loopback``: whether every port of this machine is a confirmed origin
+
+    No other origin gets the credentials. An http URL in these lists also allows https to the same
+    host. An https URL allows https only.
     """
 
     def __init__(
@@ -41,6 +42,7 @@ class HostAuth:
     ) -> None:
         self._lock = threading.Lock()
         self._credentials = credentials
+        # for the file server of the embedded laboratory, which has a new port at each start
         self._loopback = loopback
         self.set_trusted_origins(preemptive, confirmed)
 
@@ -70,10 +72,9 @@ class HostAuth:
         return _WithheldAuth(None)
 
     def authorization_header(self, url: str) -> str | None:
-        """Return the Authorization header for a request to ``url``.
+        """Return the Authorization header for the first request to ``url``.
 
-        Return None if there are no credentials, if the origin must not get the credentials, or if
-        the origin has to send a challenge first.
+        Return None if the origin of ``url`` gets no credentials with the first request.
         """
         with self._lock:
             credentials = self._credentials
@@ -85,9 +86,10 @@ class HostAuth:
     def header_for_challenge(self, url: str, challenge: str, sent: str | None) -> str | None:
         """Return the Authorization header to send to ``url`` after a response with status 401.
 
-        ``challenge`` is the ``WWW-Authenticate`` header of the response. ``sent`` is the
-        Authorization header that was refused, or None if no such header was sent. Return None if
-        there is no other header to try.
+        - ``challenge``: the ``WWW-Authenticate`` header of the response
+        - ``sent``: the Authorization header that was refused, or None
+
+        Return None if there is no other header to try.
         """
         base = origin(url)
         if _BASIC_CHALLENGE.search(challenge) and self._is_trusted(base):

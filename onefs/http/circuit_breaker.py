@@ -35,11 +35,11 @@ class Probe:
 class CircuitBreaker:
     """The circuit to one server or file. Thread-safe.
 
-    The circuit is open from a failure until the next answer. One probe runs at a time, on its own
-    thread. Another probe can start when the probe ends, or after MAX_PROBE_SECONDS if the probe
-    does not end. ``changed`` guards the state and is notified when the circuit closes or a probe
-    ends. Several circuits may share one ``changed``, so that a thread can wait for any of these
-    circuits.
+    The circuit is open from a failure until the next answer. One probe runs at a time, for at most
+    MAX_PROBE_SECONDS, on its own thread.
+
+    The condition ``changed`` is notified when the circuit closes or a probe ends. Several circuits
+    may share it, so that a thread can wait for any of these circuits.
     """
 
     def __init__(
@@ -85,8 +85,8 @@ class CircuitBreaker:
     def start_probe(self, probe: Probe, pause_seconds: float = 0.0) -> None:
         """Send ``probe`` in the background, until the server answers or the attempts end.
 
-        Do nothing while another probe is running, for ``pause_seconds`` after a probe has ended,
-        and after :meth:`stop`.
+        Do nothing in these cases: another probe is running, a probe has ended less than
+        ``pause_seconds`` ago, or :meth:`stop` was called.
         """
         with self._changed:
             is_paused = time.monotonic() < self._last_probe_ended_at + pause_seconds

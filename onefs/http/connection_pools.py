@@ -96,14 +96,11 @@ class _Response(http.client.HTTPResponse):
 
 
 class _WatchedConnection(HTTPConnection, ForkAware):
-    """A connection that the watchdog thread can shut down if a request takes too long.
-
-    For this purpose the connection gives a duplicate of its socket's descriptor to the object of
-    the current request (:class:`Exchange`).
-    """
+    """A connection that the watchdog thread can shut down if a request takes too long."""
 
     response_class = _Response
 
+    #: a duplicate of the socket's descriptor, which the Exchange of the current request gets
     _shutdown_handle: ShutdownHandle | None = None
     #: whether the socket is already attached, because it was connected for the next request
     _is_attached = False
@@ -156,18 +153,15 @@ class _WatchedTLSConnection(_WatchedConnection, HTTPSConnection):
 
 
 class _ForkSafePool(HTTPConnectionPool, ForkAware):
-    """A connection pool that a child process can discard safely after a fork.
-
-    When a pool is garbage-collected, urllib3 empties the pool's queue of connections and needs the
-    queue's lock. Another thread may have held this lock during the fork. Therefore the child
-    process gets an empty queue with a new lock.
-    """
+    """A connection pool that a child process can discard safely after a fork."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         register_fork_aware(self)
 
     def after_fork_in_child(self) -> None:
+        # to discard a pool, urllib3 takes the lock of the pool's queue, and another thread may have
+        # held this lock during the fork: use an empty queue with a new lock
         if self.pool is not None:
             vars(self.pool).update(vars(queue.LifoQueue(self.pool.maxsize)))
 
@@ -204,12 +198,13 @@ class ConnectionPools:
     def send_one(self, call: HttpRequest, exchange: Exchange) -> BaseHTTPResponse:
         """Send one request. Return the response when its headers have arrived.
 
-        No read timeout is set, because a read timeout costs a system call (poll) before each read.
-        The watchdog ends a request that takes too long. Raises what urllib3 raises.
+        Raises what urllib3 raises.
         """
         manager = (
             self._https_manager() if call.url.lower().startswith("https:") else self._http_manager
         )
+        # no read timeout, which costs a system call (poll) before each read: the watchdog ends a
+        # request that takes too long
         with thread_exchange(exchange):
             return manager.urlopen(
                 call.method,

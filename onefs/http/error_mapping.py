@@ -63,11 +63,7 @@ def is_permanent(error: OnefsError) -> bool:
 
 
 def causes_of(error: BaseException) -> Iterator[BaseException]:
-    """Yield ``error`` and all errors that ``error`` wraps, at any depth.
-
-    A wrapped error is in ``__cause__``, in urllib3's ``reason``, or in ``args``. ``__context__`` is
-    ignored, because it may be an error that the caller was handling.
-    """
+    """Yield ``error`` and all errors that ``error`` wraps, at any depth."""
     todo, seen = [error], set[int]()
     while todo:
         cause = todo.pop(0)
@@ -75,6 +71,7 @@ def causes_of(error: BaseException) -> Iterator[BaseException]:
             continue
         seen.add(id(cause))
         yield cause
+        # not __context__, which may be an error that the caller was handling
         inner = (cause.__cause__, getattr(cause, "reason", None), *cause.args)
         todo.extend(item for item in inner if isinstance(item, BaseException))
 
@@ -134,8 +131,7 @@ _invalid_request_error = _fixed(
 def _mapping_rules() -> tuple[tuple[_ExceptionTypes, _ErrorFactory], ...]:
     """Return the rules that convert exceptions: pairs of exception types and an error factory.
 
-    The caller uses the first rule that has the type of the exception, or the type of an exception
-    that this exception wraps.
+    The first rule that matches the exception, or an exception wrapped in it, is used.
     """
     of_requests = _requests_exceptions
     invalid_urls = of_requests("InvalidURL", "InvalidSchema", "MissingSchema", "URLRequired")

@@ -35,16 +35,16 @@ class EndReason(Enum):
 
 
 class ShutdownHandle(ForkAware):
-    """A duplicate of a connection's descriptor, so that any thread can shut the connection down.
+    """A duplicate of a connection's descriptor, by which any thread can shut the connection down.
 
-    The connection, and each request that uses the connection, holds the handle. The last holder
-    that releases the handle closes the descriptor. Therefore the descriptor number cannot be reused
-    for another file while a holder may still use the handle.
+    The connection, and each request that uses the connection, is a holder of this handle. The last
+    holder that releases the handle closes the descriptor.
     """
 
     def __init__(self, connection: socket.socket) -> None:
         self._lock = threading.Lock()
         self._socket = socket.socket(fileno=os.dup(connection.fileno()))
+        # the descriptor number is not reused for another file while there are holders
         self._holder_count = 1
         register_fork_aware(self)
 
@@ -96,15 +96,15 @@ class Exchange:
     def set_due(self, due: float | None) -> None:
         """Let the watchdog end this request at ``due``, in seconds of the watchdog's clock.
 
-        If ``due`` is None, the watchdog does not end the request. None is passed while no thread
-        waits for bytes.
+        With None, the watchdog does not end the request.
         """
+        # None while no thread waits for bytes
         self._watchdog.set_due(self, due)
 
     def attach(self, handle: ShutdownHandle, *, reused: bool) -> None:
         """Store the shutdown handle of the connection that this request uses from now on.
 
-        ``reused`` tells whether the connection was used for another request before. Raises
+        ``reused`` tells whether an earlier request has used the connection. Raises
         ConnectionAbortedError if this request has already been ended.
         """
         handle.acquire()
@@ -176,14 +176,14 @@ class Exchange:
     def _resolve(self, host: str, port: int, timeout: float) -> AddressInfos:
         """Return the addresses of a host.
 
-        Raises TimeoutError if there is no answer within ``timeout`` seconds. ``getaddrinfo`` alone
-        has no timeout, and waits 30 seconds for an unreachable name server. Also raises
-        ConnectionAbortedError if the request is ended meanwhile, and OSError if the look-up fails.
+        Raises TimeoutError after ``timeout`` seconds, ConnectionAbortedError if the request is
+        ended, and OSError if the look-up fails.
         """
         with suppress(socket.gaierror):  # ``host`` is a name; an IP address needs no look-up
             return socket.getaddrinfo(
                 host, port, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST
             )
+        # getaddrinfo has no timeout, and waits 30 seconds for an unreachable name server
         lookup = RESOLVER.start_lookup(host, port, self._wake_event)
         self._wake_event.wait(timeout)
         RESOLVER.leave_lookup(lookup, self._wake_event)

@@ -56,11 +56,11 @@ class JsonAnswer:
 
 
 def read_json(response: BaseHTTPResponse, url: str) -> JsonAnswer:
-    """Read and parse the body of a response to a request for ``url``. Return the JSON answer.
+    """Return the JSON answer in a response to a request for ``url``.
 
     Raises TooLarge for a body with too many bytes or values. Raises ServerError for a body that is
-    truncated, nested too deeply, or not JSON. An error response (status 300 or more) need not be
-    JSON. If it is not, the ``body`` of the answer is None. Also raises what urllib3 raises.
+    truncated, nested too deeply, or not JSON. Also raises what urllib3 raises. An error response
+    (status 300 or more) need not be JSON: the ``body`` of the answer is then None.
     """
     raw = bytearray()
     for piece in _decoded_pieces(response, url):

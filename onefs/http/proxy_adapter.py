@@ -24,8 +24,7 @@ from onefs.http.request import HttpRequest
 class ProxyAdapter(HTTPAdapter):
     """Sends requests without redirects, cookies, netrc or retries. Thread-safe.
 
-    The watchdog cannot end a request through a SOCKS proxy. Only the timeouts of the socket limit
-    such a request.
+    A request through a SOCKS proxy is limited only by the timeouts of the socket.
     """
 
     def __init__(self) -> None:

@@ -49,8 +49,7 @@ class Resolver:
         """Start a look-up, or join a running or queued look-up for the same host and port.
 
         ``wake`` is set when the answer arrives. After each call the caller must call
-        :meth:`leave_lookup`. Raises OSError if no look-up thread is running and no thread can be
-        started.
+        :meth:`leave_lookup`. Raises OSError if no look-up thread can be started.
         """
         with self._lock:
             lookup = self._pending.get((host, port))

@@ -31,16 +31,22 @@ def retry_delay(
     attempts: int = MAX_ATTEMPTS,
     jitter: Callable[[], float] = random.random,
 ) -> float | None:
-    """Return the seconds to wait before attempt ``attempt + 1``, or None if a retry is useless.
+    """Return the seconds to wait before the next attempt, or None if a retry is useless.
 
-    ``outcome`` is the error or the HTTP status of attempt number ``attempt`` (from 1).
-    ``retry_after`` is the number of seconds that the server asks to wait. The returned time is at
-    least ``retry_after``. ``jitter`` returns a random number from 0 to 1.
+    - ``outcome``: the error or the HTTP status of the last attempt
+    - ``attempt``: the number of this attempt, from 1
+    - ``retry_after``: the seconds that the server asks to wait; the returned time is not shorter
+    - ``jitter``: returns a random number from 0 to 1
 
-    A request is retried after a failed connection (except for an invalid certificate or an unknown
-    host name), a truncated response, and the statuses 429, 502, 503 and 504. A request is also
-    retried after a 500 without ``detail``. Alyx sends a 500 with ``detail`` if the request itself
-    is wrong. A request is not retried after an expired deadline.
+    A retry is useful after these outcomes:
+
+    - a failed connection, except for an invalid certificate or an unknown host name
+    - a truncated response
+    - the statuses 429, 502, 503 and 504
+    - a 500 without ``detail``
+
+    Alyx sends a 500 with ``detail`` if the request itself is wrong. An expired deadline is not
+    retried.
     """
     if attempt >= attempts or not _is_retryable(outcome):
         return None
@@ -62,7 +68,7 @@ def _is_retryable(outcome: OnefsError | int) -> bool:
 def retry_after_seconds(value: str | None, now: Callable[[], float] = time.time) -> float | None:
     """Return the time in a ``Retry-After`` header (RFC 9110, 10.2.3) in seconds, at most a day.
 
-    Return None if there is no header, or if the header is neither a number nor a date.
+    Return None without a header, and for a header that is neither a number nor a date.
     """
     text = (value or "")[:_MAX_HEADER_CHARACTERS].strip()
     try:

@@ -62,8 +62,8 @@ class Sender:
     ) -> tuple[BaseHTTPResponse, str]:
         """Send ``call``, answer a challenge, and follow redirects.
 
-        Return the final response and its URL. ``seconds`` is the timeout that the error message
-        states if the request is overdue.
+        Return the final response and its URL. ``seconds`` is the timeout to state in the error
+        message for an overdue request.
         """
         call = replace(call, headers={"User-Agent": USER_AGENT, **call.headers})
         if call.auth is not None:
@@ -115,16 +115,14 @@ class Sender:
     def _send_with_reconnect(
         self, call: HttpRequest, exchange: Exchange, seconds: float
     ) -> BaseHTTPResponse:
-        """Send ``call``. If the server has closed a kept connection, send ``call`` once again.
-
-        A request may be repeated (RFC 9110, 9.2.2), because all requests of onefs are idempotent.
-        The POST that obtains a token is idempotent too: Alyx returns the same token each time.
-        """
+        """Send ``call``. If the server has closed a kept connection, send ``call`` once again."""
         try:
             return self._send_once(call, exchange, seconds)
         except Unreachable:
             if not exchange.connection_reused:
                 raise
+        # all requests of onefs are idempotent and may be repeated (RFC 9110, 9.2.2), even the POST
+        # for a token: Alyx returns the same token each time
         return self._send_once(call, exchange, seconds)
 
     def _send_once(self, call: HttpRequest, exchange: Exchange, seconds: float) -> BaseHTTPResponse:
@@ -202,14 +200,11 @@ def _with_authorization(call: HttpRequest, header: str | None) -> HttpRequest:
 
 
 def _discard_body(response: BaseHTTPResponse, exchange: Exchange) -> None:
-    """Discard the body of a response, so that the next request can be sent.
-
-    A small body is read, so that its connection can be kept. For a large body the connection is
-    closed. Afterwards ``exchange`` can no longer shut the connection down.
-    """
+    """Discard the body of a response. Afterwards ``exchange`` cannot shut the connection down."""
     try:
         length = response.length_remaining
         if length is not None and length <= _MAX_DISCARDED_BYTES:
+            # a small body is read, so that its connection can be kept
             response.read(_MAX_DISCARDED_BYTES, decode_content=False)
     except HTTP_EXCEPTIONS:  # the bytes are not needed, and a broken connection is not kept
         pass

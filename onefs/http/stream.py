@@ -25,11 +25,11 @@ MIN_SPEED_SAMPLE_BYTES = 64 * 1024
 class Stream:
     """The context manager that ``Transport.stream`` returns. Entering sends the request.
 
-    Entering raises Unreachable, DeadlineExceeded, ServerError, DataServerCredentials (if the server
-    still answers 401) or Stopping. The caller checks all other statuses. The case of letters in
-    names of ``headers`` does not matter. ``length`` is the number of bytes that the server
-    announces, or None if the server announces no number. If ``length`` is None, a truncated
-    response cannot be recognized.
+    ``length`` is the number of bytes that the server announces. If ``length`` is None, a truncated
+    response cannot be recognized. The case of letters in names of ``headers`` does not matter.
+
+    Entering raises Unreachable, DeadlineExceeded, ServerError, Stopping, or DataServerCredentials
+    for a final 401. The caller checks all other statuses.
     """
 
     def __init__(
@@ -82,8 +82,8 @@ class Stream:
 
         Raises DeadlineExceeded if no byte arrives for ``stall_timeout`` seconds. The time that the
         caller spends between two pieces does not count. Raises ServerError if the number of bytes
-        differs from the announced number, Unreachable if the connection breaks, and Stopping after
-        :meth:`abort`.
+        differs from the announced number. Raises Unreachable if the connection breaks, and Stopping
+        after :meth:`abort`.
         """
         assert self._response is not None, "a stream is read inside its with block"
         received = 0
@@ -103,12 +103,9 @@ class Stream:
         self._exchange.stop(EndReason.STOPPED)
 
     def _bytes_left(self, received: int) -> int:
-        """Return the number of bytes that are still expected.
-
-        After the announced bytes, or if no number is announced, return the size of a chunk, so
-        that surplus bytes are detected.
-        """
+        """Return the largest number of bytes to read next."""
         if self.length is None or received >= self.length:
+            # a chunk after the announced bytes, or if no number is announced: detects surplus bytes
             return CHUNK_BYTES
         return self.length - received
 
@@ -174,8 +171,8 @@ class Stream:
 def end_error(exchange: Exchange, url: str, seconds: float) -> OnefsError | None:
     """Return the error for a request that the watchdog or another thread ended.
 
-    Return None if the request was not ended. ``seconds`` is the timeout that the error message
-    states.
+    Return None if the request was not ended. ``seconds`` is the timeout to state in the error
+    message.
     """
     if exchange.end_reason is EndReason.OVERDUE:
         return DeadlineExceeded(f"{safe_url(url)}: no answer within {seconds:g} s")

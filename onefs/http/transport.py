@@ -100,12 +100,14 @@ class Transport:
     ) -> JsonAnswer:
         """GET a JSON response within ``deadline`` seconds in all, including retries.
 
-        Redirects are followed. The request is retried as ``retry_delay`` decides while time is
-        left. ``permit`` is acquired again before each attempt. Raises Throttled if the last attempt
-        was answered with 429, or if a permit is available only after the deadline. Raises
-        Unreachable if the last attempt was answered with 502, 503 or 504. The caller checks all
-        other statuses. Also raises Unreachable, DeadlineExceeded, ServerError (not JSON, or
-        truncated), TooLarge and Stopping.
+        Redirects are followed. ``permit`` is acquired again before each attempt. Raises:
+
+        - Throttled, if the last status is 429, or if a permit is available only after the deadline
+        - Unreachable, if there is no answer, or if the last status is 502, 503 or 504
+        - ServerError, if the response is truncated or not JSON
+        - DeadlineExceeded, TooLarge and Stopping
+
+        The caller checks all other statuses.
         """
         # names from the server can contain bytes that are not UTF-8; they are sent back unchanged
         query = urlencode(params or {}, safe=",", errors="surrogateescape")
@@ -139,8 +141,7 @@ class Transport:
     ) -> JsonAnswer:
         """POST ``payload`` as JSON, without retries, within ``deadline`` seconds in all.
 
-        Raises ServerError for a redirect, because the payload is for this server only. Otherwise
-        raises the same errors as :meth:`get_json`.
+        Raises ServerError for a redirect. Otherwise raises the same errors as :meth:`get_json`.
         """
         sent = {"Content-Type": "application/json", **(headers or {})}
         wait = deadline + _WATCHDOG_MARGIN_SECONDS
@@ -152,6 +153,7 @@ class Transport:
         if problem is not None and not isinstance(problem, ServerError):
             raise problem
         if answer.status in REDIRECT_STATUSES:
+            # the payload is for this server only
             target = redirect_target(url, answer.headers.get("Location", ""), answer.status)
             raise ServerError(
                 f"{safe_url(url)} leads to {safe_url(target)}: use that server's URL",
@@ -170,10 +172,10 @@ class Transport:
     ) -> Stream:
         """GET bytes: ``with transport.stream(url) as stream: for chunk in stream.iter_chunks()``.
 
-        Connecting may take ``connect_timeout`` seconds. Waiting for the headers, or for the next
-        byte, may take ``stall_timeout`` seconds. The total time is not limited. A request is
-        repeated only if the server has closed a kept connection, or to answer a Basic challenge
-        with ``auth``. The bytes are not decoded.
+        ``connect_timeout`` is the longest time in seconds for connecting. ``stall_timeout`` is the
+        longest wait in seconds for the headers or the next byte. The total time is not limited.
+        ``auth`` answers Basic challenges. There is no retry after an error, except for a kept
+        connection that the server has closed. The bytes are not decoded.
         """
         sent = {"Accept-Encoding": "identity", **(headers or {})}
         if self._fail_fast:
@@ -207,9 +209,8 @@ class Transport:
     ) -> tuple[JsonAnswer | None, OnefsError | None, float | None]:
         """Send the request once. Return the response, the error, and Retry-After in seconds.
 
-        The response is None if the request failed without a response. The error is None if the
-        response needs no retry. Retry-After is None if the server sent no such header. Raises
-        DeadlineExceeded after ``end``.
+        A value is None if there is no response, no error or no such header. Raises DeadlineExceeded
+        after ``end``.
         """
         left = end - self._clock()
         if left <= 0:
@@ -220,8 +221,10 @@ class Transport:
         try:
             answer = self._exchange_json(call, end, deadline)
         except (Unreachable, ServerError) as error:
+            # no response
             return None, error, None
         retry_after = retry_after_seconds(answer.headers.get("Retry-After"))
+        # no error if the response needs no retry
         return answer, _retryable_error(answer, url, retry_after), retry_after
 
     def _exchange_json(self, call: HttpRequest, end: float, deadline: float) -> JsonAnswer:
