@@ -19,11 +19,8 @@ __all__ = ["ONE", "__version__", "pprint"]
 
 
 def _remove_deleted_cwd_from_sys_path() -> None:
-    """Remove the working directory from the module path if the directory was deleted.
-
-    Nothing can be imported from a deleted directory, and a library that searches the module path
-    would raise an error at this directory.
-    """
+    """Remove the working directory from the module path if the directory was deleted."""
+    # a library that searches the module path would raise an error at this directory
     if "" in sys.path:
         try:
             os.getcwd()

@@ -88,9 +88,7 @@ class Deadlines:
 class GivenLogin:
     """A login that is used instead of the stored login.
 
-    The login is for a single use, or is that of the embedded laboratory (the Alyx and file
-    server inside onefs). A value of '' or None means: use the token, password or user that is
-    stored or in the environment.
+    For an empty field, the value that is stored or in the environment is used.
     """
 
     #: the password of the Alyx user
@@ -113,12 +111,13 @@ def ensure_token(
 ) -> Secret:
     """Log in before the first request. Return the token if it could not be saved, otherwise ''.
 
-    ``ask`` prompts for a password. ``ask`` is None if there is no user to ask. If a token is saved
-    or in the environment, the server checks this token. If ``check_saved`` is false, the token is
-    not checked. Raises AlyxCredentials if there is no login, or if the server refuses the login.
-    Also raises the errors of requests. Unreachable, DeadlineExceeded and Throttled are ignored if
-    there is a catalogue file and ``needs_server`` is false, because the catalogue may be enough to
-    work without the server. WrongScheme is always raised.
+    - ``ask`` prompts for a password. It is None if there is no user to ask.
+    - ``check_saved``: ask the server whether a token that is saved or in the environment is valid.
+    - ``needs_server``: raise Unreachable, DeadlineExceeded and Throttled even if there is a
+      catalogue file.
+
+    Raises AlyxCredentials if there is no login, or if the server refuses it. Also raises the errors
+    of requests.
     """
     store = CredentialStore()
     if not check_saved and find_token(settings, store) is not None:
@@ -128,6 +127,7 @@ def ensure_token(
         with Transport() as transport:
             token = log_in(transport, settings, store, ask=ask, deadline=deadline)
     except WrongScheme:
+        # an Unreachable that is always raised
         raise
     except (Unreachable, DeadlineExceeded, Throttled):
         if needs_server or not (settings.state_dir / "catalogue.sqlite").exists():
@@ -139,20 +139,19 @@ def ensure_token(
 class Access:
     """The parts of one database: client, catalogue, content and tree. Thread-safe.
 
-    ``database`` is the name of the database. No other database may own the cache folder. Without
-    ``login``, the token and credentials in ``environ`` are used, or the stored token and
-    credentials. Stored credentials are read again after each ``onefs login``. If ``environ`` is
-    None, the environment of this process is used. If ``offline``, no server is asked. Then a
-    request fails if the catalogue and the cache folder do not have the answer. ``as_of`` is the day
-    whose revisions the tree shows; '' shows all revisions. If ``flat``, the tree shows only the
-    datasets marked as the revision to use (``default_dataset`` in Alyx), without the folders of
-    collections and revisions.
+    - ``database`` is the name of the database. The cache folder must belong to it.
+    - ``login`` is used instead of the stored login. A stored login is read again after ``onefs
+      login``.
+    - ``environ`` is the environment. The default is that of this process.
+    - ``offline``: ask no server. A request then fails if the answer is not stored.
+    - ``as_of`` is the day whose revisions the tree shows; '' shows all revisions.
+    - ``flat``: the tree shows only the datasets marked as ``default_dataset`` in Alyx, without the
+      folders of collections and revisions.
 
-    The constructor asks no server, unless ``login`` has a password and no token. The constructor
-    raises AlyxCredentials if the password is wrong. It raises UsageError if another database owns
-    the cache folder, or if other users can write to the folders (``onefs.cache.permissions``). Each
-    part raises its errors on first use or in :meth:`open_all`, for example CacheError if a folder
-    cannot be used.
+    If ``login`` has a password and no token, the constructor asks the server. It raises
+    AlyxCredentials if the password is wrong. It raises UsageError if the cache folder belongs to
+    another database, or if other users can write to the folders. Each part raises its errors on
+    first use, or in :meth:`open_all`.
     """
 
     def __init__(
@@ -188,11 +187,8 @@ class Access:
             self._check_password()
 
     def _create_parts(self) -> None:
-        """Create each part that has locks, threads or connections, as a :class:`Lazy` value.
-
-        A Lazy value is created on first use. Therefore a child process after a fork creates parts
-        of its own, and :meth:`interrupt` can replace the parts.
-        """
+        """Create each part that has locks, threads or connections, as a :class:`Lazy` value."""
+        # lazy: a forked child creates parts of its own, and interrupt() can replace the parts
         settings = self.settings
         self._transport: Lazy[Transport] = Lazy(OfflineTransport if self._offline else Transport)
         self._rate_limiter = Lazy(partial(RateLimiter.of_server, settings.url))
@@ -355,10 +351,8 @@ class Access:
     def read_head(self, dataset: Dataset, length: int) -> bytes:
         """Return the first ``length`` bytes of a dataset. A shorter dataset is returned whole.
 
-        The bytes come from the cached file. If the dataset is not cached, the bytes come from a
-        file server.
-
-        Raises what downloading raises.
+        The bytes come from the cached file, or else from a file server. Raises what downloading
+        raises.
         """
         from onefs.download.head import fetch_head
 
@@ -381,13 +375,12 @@ class Access:
     def _check_password(self) -> None:
         """Raise AlyxCredentials if the server refuses the password of the given login.
 
-        If the server does not answer and there is a catalogue file, do nothing, because the
-        catalogue can be used without the server. If there is no catalogue file, raise the error of
-        the request.
+        Raises the errors of the request if there is no catalogue file.
         """
         try:
             self._password_token.current_token()
         except (Unreachable, DeadlineExceeded, Throttled):
+            # the catalogue can be used without the server
             if not (self.settings.state_dir / "catalogue.sqlite").exists():
                 raise
 

@@ -79,10 +79,10 @@ def is_uuid(text: str) -> bool:
 
 
 def names_with_uuid(name: str) -> list[tuple[str, str]]:
-    """Return ``(uuid, name without this UUID)`` for each UUID that is a part of a file name.
+    """Return ``(uuid, name without this UUID)`` for each UUID in a file name.
 
     FlatIron's names have the dataset's UUID before the extension. The UUID is returned in lower
-    case, even if the file name has the UUID in upper case.
+    case.
     """
     return [
         (match[1].lower(), name[: match.start()] + name[match.end() :])
@@ -126,8 +126,7 @@ def parse_ref(text: str) -> Ref | None:
 def parse_number_folder(name: str) -> int | None:
     """Return the session number in the name of a session's folder. Return None for other names.
 
-    The name may have ``~`` and hex digits after the number (``001~0123abcd``), as
-    :func:`unique_names` writes them.
+    A mark after the number is allowed (``001~0123abcd``, see :func:`unique_names`).
     """
     digits = name.partition("~")[0]
     return parse_whole_number(digits) if len(digits) <= _NUMBER_DIGITS else None
@@ -151,10 +150,10 @@ def padded_number_folder(name: str) -> str | None:
 
 
 def dataset_type(name: str) -> str:
-    """Return the dataset type in a file name: ``[_namespace_]object.attribute``.
+    """Return the dataset type in a file name: ``spikes.times`` for ``spikes.times.npy``.
 
-    The attribute ends at the second dot: the type of ``spikes.times.npy`` is ``spikes.times``. The
-    type is ``unknown`` for other names, and for names with only one dot (``notes.md``).
+    Its form is ``[_namespace_]object.attribute``. The type of any other name is ``unknown``, also
+    of names with only one dot (``notes.md``).
     """
     parts = name.split(".")
     candidate = ".".join(parts[:2])
@@ -171,17 +170,16 @@ def valid_text(text: str) -> str:
 def undo_valid_text(text: str) -> str:
     """Replace percent-codes of bytes that are not ASCII by the characters of ``os.fsdecode``.
 
-    ``os.fsdecode`` returns a lone surrogate for a byte that is not UTF-8, and :func:`valid_text`
-    writes this surrogate as a percent-code.
+    This is the reverse of :func:`valid_text`.
     """
     return _ESCAPED_BYTE.sub(lambda match: chr(0xDC00 + int(match.group(1), 16)), text)
 
 
 def path_component(text: str) -> str:
-    """Return a file name for ``text``, a name from a server that may be any text except ''.
+    """Return a valid file name for ``text``, a name from a server. ``text`` must not be ''.
 
-    The file name is never ``.`` or ``..``, has at most 255 bytes, and has no ``/``, no NUL and no
-    control character.
+    The file name is never ``.`` or ``..``, has at most 255 bytes, and has no ``/``, NUL or control
+    character.
     """
     if text in (".", ".."):
         return "%2E" * len(text)
@@ -220,8 +218,8 @@ def escape_reserved(name: str) -> str:
 def lab_folder(lab: str) -> str:
     """Return the folder name of a lab.
 
-    If the lab's name begins with a dot or is in ROOT_FILES, the name is escaped, because onefs
-    itself uses such names in the root folder.
+    Names that onefs itself uses in the root folder are escaped: names in ROOT_FILES, and names that
+    begin with a dot.
     """
     name = path_component(lab)
     return escape_reserved(name) if name.startswith(".") or name in ROOT_FILES else name
@@ -258,7 +256,7 @@ def collection_folder(dataset: Dataset) -> tuple[str, ...]:
 def dataset_folder(dataset: Dataset) -> tuple[str, ...]:
     """Return the names of a dataset's folders inside its session.
 
-    These are the folders of the collection, and then the folder of the revision if there is one.
+    These are the folders of the collection, and the folder of the revision, if any.
     """
     folders = collection_folder(dataset)
     if dataset.revision:
@@ -282,10 +280,9 @@ def unique_names(
 ) -> Iterator[tuple[str, T]]:
     """Yield each entry of a folder with a name that no other entry has.
 
-    ``entries`` are ``(name, uuid, entry)``. Of two entries with one name, the earlier entry keeps
-    the name. ``taken`` has names that are in use already, for example the names of folders if the
-    entries are files. If a name is in use, the first 8 digits of the entry's UUID are added as a
-    mark. If the name with this mark is also in use, the mark is the whole UUID.
+    ``entries`` are ``(name, uuid, entry)``. ``taken`` has names that are in use already. If a name
+    is in use, the first 8 digits of the entry's UUID are added to the name. If this name is in use
+    too, the whole UUID is added.
     """
     used = set(taken)
     for name, uuid, entry in entries:

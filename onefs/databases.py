@@ -54,8 +54,8 @@ class ResolvedDatabase:
     def embedded_login(self) -> tuple[Settings, GivenLogin] | None:
         """Return settings and login for an embedded laboratory. Return None for other databases.
 
-        An embedded laboratory is the Alyx and file server inside onefs. Raises UsageError if the
-        file with the passwords is broken or belongs to another user.
+        An embedded laboratory is the Alyx and file server inside onefs. Raises UsageError if its
+        file of passwords is broken or belongs to another user.
         """
         if not self.is_embedded:
             return None
@@ -76,13 +76,14 @@ class ResolvedDatabase:
         *,
         offline: bool = False,
     ) -> Access:
-        """Open the database with ``login``.
+        """Open the database.
 
-        For an embedded laboratory (see :attr:`is_embedded`), the saved login of the laboratory is
-        used instead. If ``login`` has no password and no token, the function ``token`` is called,
-        which returns a token, or '' to use the saved token. If ``token`` is None, the saved token
-        is used. If ``offline`` is true, no server is asked, and ``token`` is not called. Raises
-        UsageError, CacheError, and what :class:`onefs.access.Access` and ``token`` raise.
+        - ``login`` is the login. An embedded laboratory uses its own saved login instead.
+        - ``token`` is called if ``login`` has no password and no token. It returns a token, or ''
+          to use the saved token. The default uses the saved token.
+        - ``offline``: ask no server, and do not call ``token``.
+
+        Raises UsageError, CacheError, and what :class:`onefs.access.Access` and ``token`` raise.
         """
         from onefs.access import Access, Deadlines, GivenLogin
 
@@ -99,16 +100,16 @@ class ResolvedDatabase:
 def resolve_database(
     flags: Mapping[str, str | None], *, allow_mounted: bool = True
 ) -> ResolvedDatabase:
-    """Return the database that is named in the flags, environment variables or settings file.
+    """Return the database named in the flags, the environment or the settings file.
 
-    If none of these names a database and exactly one database is mounted, return the mounted
-    database. If ``allow_mounted`` is False, a mounted database is never returned, for example for
-    commands that send a password. ``flags`` are the flags of
+    If none is named, return the only mounted database. If ``allow_mounted`` is False, raises
+    NotConfigured instead. ``flags`` are the flags of
     :func:`onefs.config.settings.resolve_settings`. Raises what ``resolve_settings`` raises.
     """
     try:
         settings = resolve_settings(flags)
     except NotConfigured:
+        # for example for commands that send a password
         if not allow_mounted:
             raise
         fallback = mounted_fallback(flags, map(database_of_mount, list_database_mounts()))
@@ -121,14 +122,14 @@ def resolve_database(
 def find_embedded(settings: Settings) -> ResolvedDatabase | None:
     """Return the embedded laboratory that is mounted from the URL of ``settings``.
 
-    An embedded laboratory is the Alyx and file server inside onefs. Only the record of the mount
-    has the login and the folders of the laboratory. Returns None if there is no such mount, or if
-    the user has given a user name, a token, a profile or a cache folder.
+    An embedded laboratory is the Alyx and file server inside onefs. Return None if there is no such
+    mount. Also return None if the user gave a user name, a token, a profile or a cache folder.
     """
     named = (settings.username, settings.profile, os.environ.get("ONEFS_TOKEN"))
     usual = settings.cache_dir == default_cache_dir(settings.url)
     if any(named) or not usual or urlsplit(settings.url).hostname != "127.0.0.1":
         return None
+    # only the record of the mount has the laboratory's login and folders
     mounts = (mount for mount in list_database_mounts() if mount.url == settings.url)
     databases = map(database_of_mount, mounts)
     return next((each for each in databases if each.is_embedded), None)
@@ -139,13 +140,15 @@ def mounted_fallback(
 ) -> ResolvedDatabase | None:
     """Return the only mounted database, for a command that names no database.
 
-    Return None if no database or several databases are mounted. Return None if there are profiles,
-    because the user must then name a profile. Return None if the flags or ONEFS_CACHE_DIR name
-    another cache folder than that of the mount. A database that is mounted several times counts
-    once.
+    Return None in these cases:
+
+    - No database or several databases are mounted.
+    - There are profiles: the user must name one.
+    - The flags or ONEFS_CACHE_DIR name another cache folder.
     """
     if load_settings_file().profiles:
         return None
+    # a database that is mounted several times counts once
     by_cache_dir = {each.settings.cache_dir: each for each in mounted}
     if len(by_cache_dir) != 1:
         return None
@@ -190,7 +193,7 @@ def other_users_mount_at(path: str | os.PathLike[str]) -> MountInfo | None:
 def refuse_other_users_mount(path: str) -> None:
     """Raise UsageError if ``path`` is in a mount of another user.
 
-    The message tells the user to read the file in that mount, or to run ``onefs setup``.
+    The message says what the user can do instead.
     """
     from onefs.mount.kernel_mounts import other_owner_of
 
@@ -203,13 +206,14 @@ def refuse_other_users_mount(path: str) -> None:
 
 
 def other_users_mount(flags: Mapping[str, str | None]) -> MountInfo | None:
-    """Return another user's mount that this user can read, if this user has no database.
+    """Return another user's mount that this user can read, for a user without a database.
 
-    Return None if the flags, the environment or the settings name a database. If ONEFS_CACHE_DIR is
-    set, return the mount that contains this folder. If ONEFS_CACHE_DIR is not set and this user has
-    a saved or mounted database, return None. In all other cases, return the mount that contains the
-    working directory, or the only mount of other users. Return None if there is no such mount.
-    Raises UsageError as :func:`onefs.config.settings.resolve_settings`.
+    - If ONEFS_CACHE_DIR is set: the mount that contains this folder.
+    - Otherwise: the mount that contains the working directory, or the only mount of other users.
+
+    Return None if there is no such mount. Also return None if a database is named in the flags, the
+    environment or the settings. Without ONEFS_CACHE_DIR, a saved or mounted database of this user
+    counts as named. Raises UsageError as :func:`onefs.config.settings.resolve_settings`.
     """
     folder = os.environ.get("ONEFS_CACHE_DIR")
     try:

@@ -24,7 +24,7 @@ _FIRST_YEAR, _LAST_YEAR = 1971, 2445
 def midnight(day: str) -> float:
     """Return midnight (UTC) of a day ``yyyy-mm-dd``, in seconds since the epoch.
 
-    A text that is not a valid date, or a date that file systems cannot store, counts as 2000-01-01.
+    A day that is invalid, or that file systems cannot store, counts as 2000-01-01.
     """
     parsed = date.fromisoformat(day) if alf.is_calendar_day(day) else _FALLBACK_DATE
     if not _FIRST_YEAR <= parsed.year <= _LAST_YEAR:
@@ -33,19 +33,16 @@ def midnight(day: str) -> float:
 
 
 def file_mtime(day: str, identity: bytes) -> float:
-    """Return a file's mtime: midnight of ``day`` plus 0 to 86,399 seconds.
+    """Return a file's mtime: midnight (UTC) of ``day``, plus less than a day.
 
-    The number of seconds is computed from ``identity``. ``identity`` is equal for files with equal
-    bytes, and differs for files with different bytes.
+    The added seconds are computed from ``identity``, which is equal only for files with equal
+    bytes.
     """
     return midnight(day) + crc32(identity) % _DAY_SECONDS
 
 
 def dataset_day(session_day: str, dataset: Dataset) -> str:
-    """Return the date of a dataset: the date in the revision's name, or the session's date.
-
-    The session's date is used if the revision's name has no date.
-    """
+    """Return the date of a dataset: the date in the revision's name, or else the session's date."""
     revision = dataset.revision
     return revision[:10] if alf.is_revision_day(revision) else session_day
 

@@ -53,8 +53,7 @@ E = TypeVar("E", bound=BaseException)
 class OnefsError(Exception):
     """The base class of all errors. A file operation fails with ``errno``.
 
-    ``str`` of an error is one line without control characters, also if a server's message has such
-    characters.
+    ``str`` of an error is one line without control characters.
     """
 
     errno: int = errno.EIO
@@ -82,9 +81,9 @@ _NUMBER = re.compile(r"\[errno -?[0-9]+\] ?", re.IGNORECASE)
 
 
 def reason_of(error: BaseException, path: object = None) -> str:
-    """Return the reason for an error as text for a message: without the errno, with the file names.
+    """Return the reason for an error as text for a message, without the errno.
 
-    A file name equal to ``path`` is left out, because the caller's message already names ``path``.
+    The text has the error's file names, except ``path``, which the caller's message names.
     """
     if isinstance(error, OnefsError) or not isinstance(error, OSError) or not error.strerror:
         return _NUMBER.sub("", str(error)) or type(error).__name__
@@ -269,11 +268,11 @@ class Stopping(OnefsError):
 def copy_error(error: E) -> E:
     """Return a copy of a stored exception. The caller raises the copy.
 
-    Each ``raise`` of an exception object makes its traceback longer, also for other threads that
-    raise the same object. The copy has the same class, message, attributes and cause. The copy of
-    an OnefsError has no traceback, because frames of a traceback keep their variables in memory. If
-    an exception cannot be copied, the exception itself is returned.
+    The copy has the same class, message, attributes and cause. The copy of an OnefsError has no
+    traceback. An exception that cannot be copied is returned itself.
     """
+    # each ``raise`` of one object makes its traceback longer, in all threads, and frames of a
+    # traceback keep their variables in memory
     fresh: E
     if isinstance(error, OnefsError):  # ``args`` may lack arguments of the constructor
         fresh = type(error).__new__(type(error), *error.args)

@@ -20,7 +20,7 @@ def printable(text: str) -> str:
     """Return ``text`` on one line, without characters that a terminal or log viewer interprets.
 
     A line end or a tab becomes a space. A byte that is not UTF-8 becomes its percent-code
-    (``%FF``). Any other unsafe character becomes ``?``.
+    (``%FF``). Other such characters become ``?``.
     """
     return _UNSAFE_CHARACTERS.sub(_replacement, text)
 

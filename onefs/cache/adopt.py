@@ -71,11 +71,14 @@ def adopt_folder(
 ) -> Iterator[Adoption]:
     """Adopt the files below ``folder`` into the cache. Yield the result for each file.
 
-    A file is adopted if the file's size and md5 are those in the database. The file is linked into
-    the cache with a hard link. If a hard link is impossible (for example because the cache is on
-    another disk), a symbolic link is made. A linked file belongs to the user, so that onefs never
-    evicts, moves or changes the file. With ``copy`` the files are copied, and the copies belong to
-    the cache. With ``trust`` a file with the right size is adopted even if the database has no md5.
+    A file is adopted if its size and md5 are those in the database. The cache gets a hard link to
+    the file, or a symbolic link if a hard link is impossible. onefs never evicts, moves or changes
+    a linked file.
+
+    - ``find`` finds the dataset of a file.
+    - ``copy``: the files are copied instead, and the copies belong to the cache.
+    - ``trust``: if the database has no md5, the right size is enough.
+
     Raises CacheError or CacheFull.
     """
     adopter = _Adopter(store, watch, copy, trust)
@@ -108,8 +111,8 @@ class _Adopter:
     def adopt(self, path: Path, dataset: Dataset, place: Place) -> Adoption:
         """Verify one file, and link or copy it into the cache. Return the result.
 
-        The outcome is DIFFERS if the file is missing, or may not be read by this user. Raises
-        OSError for other errors of the disk.
+        The outcome is DIFFERS if the file cannot be read. Raises OSError for other errors of the
+        disk.
         """
         try:
             adoption = self._verify(path, dataset)
@@ -124,12 +127,12 @@ class _Adopter:
             return Adoption(path, AdoptionOutcome.DIFFERS, reason)
 
     def _verify(self, path: Path, dataset: Dataset) -> Adoption | os.stat_result:
-        """Compare a file with the database. If they agree, return the file's ``os.stat`` result.
+        """Compare a file with the database. Return the file's ``os.stat`` result if they agree.
 
-        If the file must not be adopted, return an Adoption, which contains the reason. The
-        dataset's lock is not held here, because readers wait for the lock, and hashing a recording
-        takes minutes.
+        Return an Adoption with the reason if the file must not be adopted.
         """
+        # without the dataset's lock: readers wait for the lock, and hashing a recording takes
+        # minutes
         if self.store.cached_path(dataset) is not None:
             return Adoption(path, AdoptionOutcome.ALREADY_CACHED)
         if not dataset.md5 and not self.trust:
@@ -144,9 +147,9 @@ class _Adopter:
     def _adopt_verified(
         self, path: Path, dataset: Dataset, place: Place, verified: os.stat_result
     ) -> Adoption:
-        """Link or copy a verified file into the cache, and return the result.
+        """Link or copy a verified file into the cache. Return the result.
 
-        The file is not adopted if it was written to after the verification. The caller holds the
+        A file that has changed since the verification is not adopted. The caller holds the
         dataset's lock.
         """
         store = self.store

@@ -22,9 +22,9 @@ log = logging.getLogger(__name__)
 
 @contextmanager
 def disk_errors(root: Path, name: str = "the cache folder") -> Iterator[None]:
-    """Raise CacheFull or CacheError in place of an OSError in the ``with`` block.
+    """Replace an OSError in the ``with`` block by CacheFull (the disk is full) or CacheError.
 
-    The error is CacheFull if the disk is full. The message contains ``name`` and the path ``root``.
+    The message contains ``name`` and the path ``root``.
     """
     try:
         yield
@@ -47,8 +47,8 @@ def stamp_of(status: os.stat_result) -> tuple[int, int, int]:
 def identity_of(status: os.stat_result) -> tuple[int, int, int, int]:
     """Return the inode, size, mtime (ns) and ctime (ns) of a file.
 
-    The ctime changes even if a program writes to the file and then sets the old mtime again. The
-    ctime also changes when the file is linked or moved.
+    The ctime changes at each write, even if the old mtime is set again. The ctime also changes when
+    the file is linked or moved.
     """
     return *stamp_of(status), status.st_ctime_ns
 
@@ -91,11 +91,9 @@ def remove_if_possible(path: Path) -> None:
 def make_process_folder(shared: Path) -> Path:
     """Make a folder in ``shared`` for the partial files of this process. Return the folder's path.
 
-    This folder is needed if the file system has no locks, because processes cannot share partial
-    files without locks. Folders of processes that have ended are removed. It is unknown whether a
-    process of another host, of another container or of an earlier boot has ended. The folder of
-    such a process is removed after 30 days without use.
+    Abandoned folders of other processes are removed (see :func:`onefs.lowlevel.pids.is_abandoned`).
     """
+    # without locks, processes cannot share partial files
     log.warning(
         "%s: this file system has no byte-range locks, so that files that are being fetched "
         "are not shared between processes; complete ones are",

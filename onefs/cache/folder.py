@@ -49,10 +49,10 @@ Place = tuple[str, ...]
 class CacheFolder:
     """The layout of one cache folder, which belongs to one database. Thread-safe.
 
-    ``database`` is the name of the database (its host, or ``demo-<hash>``). ``share`` says whether
-    partial files are shared with other processes. If ``share`` is None, partial files are shared if
-    locks work on the file system. With ``trusted``, symbolic links in the folder may lead out of
-    the folder.
+    - ``database`` is the name of the database (its host, or ``demo-<hash>``).
+    - ``share`` says whether partial files are shared with other processes. If it is None, they are
+      shared if the file system has locks.
+    - ``trusted`` allows symbolic links that lead out of the folder.
 
     Raises UsageError if the folder belongs to another database. Also raises CacheError and OSError.
     """
@@ -138,7 +138,7 @@ class CacheFolder:
         make_folder(final.parent, self.root)
 
     def rename_into_place(self, source: Path, final: Path) -> None:
-        """Give a file its final name. Make the folder for the file if necessary.
+        """Rename a file to its final name ``final``. Make the folder of ``final`` if it is missing.
 
         Raises CacheError if a symbolic link leads out of the cache folder. Also raises OSError.
         """

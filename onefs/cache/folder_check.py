@@ -30,9 +30,14 @@ _MAX_SCANNED_FOLDERS = 1000
 def check_usable_as_cache(root: Path, state_dir: Path | None = None) -> None:
     """Raise UsageError if a folder may not be used as the cache folder.
 
-    A cache folder, a missing or empty folder, and a folder of ONE-api may be used. With ``--adopt``
-    any folder may be used. The folder ``state_dir``, in which onefs keeps the catalogue and the
-    log, may be in the folder. Raises CacheError if the folder cannot be read.
+    These folders may be used:
+
+    - a cache folder, or a folder of ONE-api
+    - a missing or empty folder
+    - a folder that contains only ``state_dir``, the folder of the catalogue and the log
+    - any folder, if the user gave ``--adopt``
+
+    Raises CacheError if the folder cannot be read.
     """
     if is_adopt_requested():
         return
@@ -56,8 +61,8 @@ def check_usable_as_cache(root: Path, state_dir: Path | None = None) -> None:
 def is_adopt_requested() -> bool:
     """Whether the user gave the flag ``--adopt`` or set the variable ONEFS_ADOPT.
 
-    The flag allows a cache folder that already holds files of other programs. Raises UsageError if
-    the variable has an invalid value.
+    The flag allows a cache folder with files of other programs. Raises UsageError if the variable
+    has an invalid value.
     """
     value = os.environ.get(ADOPT_VARIABLE)
     try:
@@ -67,9 +72,9 @@ def is_adopt_requested() -> bool:
 
 
 def mark_as_cache_folder(root: Path) -> None:
-    """Make the subfolder ``.onefs``, so that a folder counts as a cache folder.
+    """Make the subfolder ``.onefs``, which marks a folder as a cache folder.
 
-    Nothing is done if the folder does not exist. Raises CacheError if the subfolder cannot be made.
+    Do nothing if the folder is missing. Raises CacheError if the subfolder cannot be made.
     """
     try:
         if root.is_dir():
@@ -81,10 +86,10 @@ def mark_as_cache_folder(root: Path) -> None:
 
 
 def _is_ignored_entry(item: os.DirEntry[str], state_dir: Path | None) -> bool:
-    """Whether an entry of a folder is ignored when onefs checks whether the folder is empty.
+    """Whether a folder with only this entry counts as empty.
 
-    The entry is ignored if it is ``lost+found``, the folder ``state_dir`` (which has the catalogue
-    and the log of onefs), or a folder that contains ``state_dir``.
+    True for ``lost+found``, ``state_dir``, and folders that contain ``state_dir``, the folder of
+    the catalogue and the log.
     """
     if item.name in _FILESYSTEM_ENTRIES:
         return True
@@ -92,9 +97,9 @@ def _is_ignored_entry(item: os.DirEntry[str], state_dir: Path | None) -> bool:
 
 
 def _is_one_folder(items: list[os.DirEntry[str]]) -> bool:
-    """Return True if ``items`` are the entries of a folder of ONE-api.
+    """Whether ``items`` are the entries of a folder of ONE-api.
 
-    Such a folder has cache tables, other files of ONE-api, or folders of labs or subjects.
+    Such a folder has files of ONE-api, or folders of labs or subjects.
     """
     if any(item.name in _ONE_FOLDER_ENTRIES or item.name.endswith(".pqt") for item in items):
         return True
@@ -104,8 +109,8 @@ def _is_one_folder(items: list[os.DirEntry[str]]) -> bool:
 def _has_sessions(folder: os.DirEntry[str]) -> bool:
     """Whether a folder is the folder of a lab or of a subject.
 
-    A lab's folder contains a folder ``Subjects``, or folders ``<subject>/<date>``. A subject's
-    folder contains folders that are named by date.
+    A lab has a folder ``Subjects`` or folders ``<subject>/<date>``. A subject has folders named by
+    date.
     """
     below = _scan_if_readable(folder)
     if any(item.name == alf.SUBJECTS or alf.is_date(item.name) for item in below):

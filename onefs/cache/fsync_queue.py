@@ -45,11 +45,11 @@ class FsyncQueue:
         self._thread: threading.Thread | None = None
 
     def add(self, dataset: Dataset) -> None:
-        """Add the file of a dataset to the queue, to be synced soon.
+        """Add the file of a dataset to the queue. The file is synced soon.
 
-        The thread that syncs is not woken, because waking a thread would slow down readers. If the
-        queue is full, the file is not added.
+        If the queue is full, the file is not added.
         """
+        # the thread that syncs is not woken: waking a thread would slow down readers
         with self._lock:
             if len(self._queued) < MAX_QUEUED_FILES:
                 self._queued.append(dataset)
@@ -80,16 +80,17 @@ class FsyncQueue:
                     log.debug("%s was not synced: %s", dataset.name, reason_of(error))
 
     def _next_batch(self) -> list[Dataset]:
-        """Wait until no file was added for QUIET_SECONDS, and return all queued files.
+        """Wait until a batch is due. Remove and return all queued files.
 
-        The wait ends earlier if the queue is closed or has FULL_BATCH_FILES files. It ends at the
-        latest after MAX_DELAY_SECONDS. Return an empty list if no files are queued. Then the thread
+        A batch is due after QUIET_SECONDS without a new file. An empty batch means that the thread
         must end.
         """
         latest = time.monotonic() + MAX_DELAY_SECONDS
         while True:
             now = time.monotonic()
             with self._lock:
+                # a batch is due after QUIET_SECONDS without a new file, and at the latest after
+                # MAX_DELAY_SECONDS
                 quiet = min(self._last_added_at + QUIET_SECONDS, latest)
                 if now >= quiet or len(self._queued) >= FULL_BATCH_FILES or self._closing.is_set():
                     batch, self._queued = self._queued, []

@@ -22,8 +22,8 @@ from onefs.model import Dataset
 def has_candidate(store: Store, dataset: Dataset, place: Place) -> bool:
     """Whether :func:`verify_in_place` would hash the file at the dataset's path in the cache.
 
-    Return False if the database has no hash, or if there is no file. Also return False if the file
-    was hashed before, contradicts the database, and has not changed since then. Raises OSError.
+    It hashes a file if the database has a hash, and if the file is not known to contradict the
+    database. Raises OSError.
     """
     if not dataset.md5:
         return False
@@ -39,10 +39,10 @@ def has_candidate(store: Store, dataset: Dataset, place: Place) -> bool:
 
 
 def adopt_in_place(store: Store, dataset: Dataset, place: Place) -> Path | None:
-    """Record the file at the dataset's path in the cache folder as cached, and return this path.
+    """If the file at the dataset's path agrees with the database, record it as cached.
 
-    This is done only if the file's hash agrees with the database. Otherwise return None. If the
-    database has no hash, return None. The caller holds the dataset's lock. Raises CacheError.
+    Return the path of the file. Return None if there is no file, or if the database has another
+    hash or none. The caller holds the dataset's lock. Raises CacheError.
     """
     verified = verify_in_place(store, dataset, place)
     return None if verified is None else adopt_verified(store, dataset, place, verified)
@@ -51,9 +51,9 @@ def adopt_in_place(store: Store, dataset: Dataset, place: Place) -> Path | None:
 def verify_in_place(
     store: Store, dataset: Dataset, place: Place, watch: Callable[[int], None] = lambda done: None
 ) -> os.stat_result | None:
-    """Hash the file at the dataset's path in the cache folder. Return its status (``os.stat``).
+    """Hash the file at the dataset's path in the cache folder. Return its ``os.stat`` result.
 
-    Return None if there is no file, or if its hash does not agree with the database. ``watch`` is
+    Return None if there is no file, or if the database has another hash or none. ``watch`` is
     called with the number of bytes read so far. The caller needs no lock. Raises CacheError.
     """
     with disk_errors(store.root):
@@ -73,10 +73,10 @@ def verify_in_place(
 def adopt_verified(
     store: Store, dataset: Dataset, place: Place, verified: os.stat_result
 ) -> Path | None:
-    """Record that a file is cached, after :func:`verify_in_place`. Return the file's path.
+    """Record as cached a file that :func:`verify_in_place` has verified. Return the file's path.
 
-    Return None if the file was replaced, changed or removed after the verification. The caller
-    holds the dataset's lock. Raises CacheError.
+    ``verified`` is the result of the verification. Return None if the file has changed since then.
+    The caller holds the dataset's lock. Raises CacheError.
     """
     final = store.final_path(place)
     with disk_errors(store.root):

@@ -21,8 +21,7 @@ _STRIPE_COUNT = 256
 def can_lock(folder: Path) -> bool:
     """Whether locks work on the file system of ``folder``.
 
-    To find this out, a temporary file is opened twice and locked. Raises OSError if no file can be
-    created in ``folder``.
+    Raises OSError if a temporary file cannot be created in ``folder``.
     """
     with (
         tempfile.NamedTemporaryFile(dir=folder, prefix="locktest-") as first,
@@ -38,10 +37,11 @@ def can_lock(folder: Path) -> bool:
 
 
 class DatasetLocks:
-    """One lock for each dataset. Each lock is one byte of a lock file. Thread-safe.
+    """One lock for each dataset. Thread-safe.
 
-    Without ``shared`` (the file system has no locks), the locks exclude only threads of this
-    process. ``before`` is called before each lock is taken, and may raise an error.
+    Each lock is one byte of the lock file ``path``. If ``shared`` is False, the locks are in
+    memory, and exclude only threads of this process. ``before`` is called before each lock is
+    taken, and may raise an error.
     """
 
     def __init__(
@@ -72,9 +72,9 @@ class DatasetLocks:
 
     @contextmanager
     def _hold_byte(self, number: int) -> Iterator[Callable[[], bool]]:
-        """Yield a function that tries once to lock the byte of a dataset in the lock file.
+        """Yield a function that tries once to lock the byte of a dataset.
 
-        The byte is unlocked at the end of the ``with`` block.
+        The end of the ``with`` block unlocks the byte.
         """
         with hold_lock_file(self._path, open_or_create) as descriptor:
             yield lambda: try_lock(descriptor, number % (1 << 62))

@@ -107,13 +107,15 @@ class Mismatches:
     def note_mismatch(
         self, dataset: Dataset, evidence: str, reason: str, needed: int = REQUIRED_SIZE_MISMATCHES
     ) -> str:
-        """Note a mismatch. Raises UnconfirmedMismatch until the mismatch is confirmed.
+        """Count a mismatch: the server's bytes contradict the database.
 
-        The mismatch is confirmed when ``needed`` responses in succession had the same ``evidence``.
-        Then return ``reason``, with advice for the user. A mismatch during a pause is not counted.
+        The mismatch is confirmed after ``needed`` responses in succession with the same
+        ``evidence``. Then return ``reason`` with advice for the user. Before that, raises
+        UnconfirmedMismatch.
         """
         before, now = self._get(dataset), self.clock()
         if before is not None and now < before.until <= now + LONGEST_PAUSE_SECONDS:
+            # during the pause, mismatches are not counted
             raise _unconfirmed_error(dataset, reason, before.until - now)
         count = 1 if before is None else before.count + 1
         seen = before.seen + 1 if before is not None and before.evidence == evidence else 1

@@ -78,9 +78,7 @@ class OpenTable:
 class OneTables:
     """The pair of ONE's tables that the mounted tree shows. Thread-safe.
 
-    A new pair is shown after the old pair was not used for IDLE_SECONDS. The reason is that a
-    program opens a table twice (pyarrow reads the end of the table, then its rows), and then opens
-    the other table.
+    A new pair is shown when the old pair was not used for IDLE_SECONDS.
     """
 
     def __init__(self, root: Path, clock: Callable[[], float] = time.monotonic) -> None:
@@ -105,8 +103,7 @@ class OneTables:
     def current_pair(self) -> Mapping[str, OpenTable]:
         """Return the two tables that the mounted tree shows, by name. Return {} if there are none.
 
-        The tables that were shown before are still shown while the disk fails, while a sync renames
-        the tables, and after a sync was killed during the renames.
+        The last pair is still shown while the disk fails, or while a sync replaces the tables.
         """
         with self._lock, suppress(OSError):
             current = _tables_in(self._root)
@@ -142,11 +139,12 @@ class OneTables:
             self._release_user(table)
 
     def _is_in_use(self) -> bool:
-        """Whether new tables must wait until programs no longer use the old tables.
+        """Whether the old tables are in use. Then the new tables are not shown yet.
 
-        While the old tables are being read, the new tables wait without a limit. Because of a
-        recent read, the new tables wait at most MAX_KEEP_SECONDS.
+        A recent read counts as use for at most MAX_KEEP_SECONDS.
         """
+        # a program opens a table twice (pyarrow: the file's end, then the rows), and then the other
+        # table: all must be of the same pair
         now = self._clock()
         if self._new_pair_since is None:
             self._new_pair_since = now
@@ -189,13 +187,14 @@ class OneTables:
 
 @contextmanager
 def write_tables(root: Path, database: str, source: str, mtime: float) -> Iterator[Path]:
-    """Yield an empty folder for new tables. The new tables replace the old tables.
+    """Yield an empty folder for new tables. The end of the ``with`` block replaces the old tables.
 
-    The tables are replaced at the end of the ``with`` block. ``source`` is the text that
-    :func:`source_of` will return for the new tables. ``mtime`` is the mtime of the new tables in
-    seconds since the epoch. Raises UsageError if the cache folder belongs to another database than
-    ``database``, or if it has tables that onefs did not write. Raises Busy while another sync
-    writes the tables. Also raises CacheError or CacheFull.
+    - ``database`` is the database to which the cache folder must belong.
+    - ``source`` is the text that :func:`source_of` will return for the new tables.
+    - ``mtime`` is the mtime of the new tables, in seconds since the epoch.
+
+    Raises UsageError if the folder belongs to another database, or has tables of another program.
+    Raises Busy while another sync writes the tables. Also raises CacheError or CacheFull.
     """
     private = root / PRIVATE_FOLDER
     work = private / _WORK_FOLDER_NAME
@@ -216,9 +215,9 @@ def write_tables(root: Path, database: str, source: str, mtime: float) -> Iterat
 
 
 def source_of(root: Path) -> str:
-    """Return the text ``source`` that :func:`write_tables` recorded for the tables in a folder.
+    """Return the text ``source`` that :func:`write_tables` recorded for the tables in ``root``.
 
-    Return '' if onefs did not write these tables, or if the folder has no tables.
+    Return '' if there are no tables, or if onefs did not write them.
     """
     with suppress(OSError):
         record = _read_record(root)

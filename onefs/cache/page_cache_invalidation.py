@@ -24,20 +24,20 @@ PageIdentity = tuple[str, int | None, str, str]
 class PageVersions:
     """The version of the bytes that were last opened at each path. Thread-safe.
 
-    The bytes of a dataset can change while its size and md5 in the database stay the same. One
-    reason is that the server's file may change if the database has no md5. Another reason is that a
-    program may edit a file in the cache folder. The *version* is a text that changes with the
-    bytes. The version is '' while nothing of a dataset is cached.
+    A version is a text that changes with the bytes of a dataset. The version is '' while no bytes
+    of the dataset are cached.
     """
 
     def __init__(self) -> None:
+        # the bytes may change while size and md5 in the database stay the same: without an md5 the
+        # server's file may change, and a program may edit a file in the cache folder
         self._lock = threading.Lock()
         self._last_opened: LRUCache[str, PageIdentity] = LRUCache(MAX_PATHS)
 
     def note_opened(self, at: Place, dataset: Dataset, version: str) -> bool:
-        """Record that the file at a path is opened.
+        """Record that a file is opened at the path ``at``.
 
-        Return True if the file has the same bytes as the file that was last opened at this path.
+        Return True if the file has the same bytes as at the last opening of this path.
         """
         path, identity = "/".join(at), _identity(dataset, version)
         with self._lock:

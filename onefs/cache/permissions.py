@@ -22,8 +22,8 @@ _TRUST_HINT = "or give --trust-cache-dir (ONEFS_TRUST_CACHE_DIR=1) if that is me
 def check_cache_and_state_folders(cache_dir: Path, state_dir: Path) -> None:
     """Raise UsageError if other users can change or replace one of the two folders.
 
-    ``state_dir`` is the folder in which onefs keeps the catalogue and the log. Raises CacheError if
-    this cannot be checked.
+    ``state_dir`` is the folder of the catalogue and the log. Raises CacheError if a folder cannot
+    be read.
     """
     check_cache_folder(cache_dir)
     check_folder(state_dir, "state")
@@ -32,9 +32,8 @@ def check_cache_and_state_folders(cache_dir: Path, state_dir: Path) -> None:
 def check_cache_folder(root: Path) -> None:
     """Raise UsageError if other users may write to a cache folder, or if it has symbolic links.
 
-    A group may write to the folder if this user is a member of the group, so that the members can
-    share the cache. Symbolic links named ``*.pqt`` are allowed. Raises CacheError if the folder
-    cannot be read.
+    A group of this user may write to the folder. Symbolic links named ``*.pqt`` are allowed. Raises
+    CacheError if the folder cannot be read.
     """
     check_folder(root, "cache")
     private = root / PRIVATE_FOLDER
@@ -59,8 +58,8 @@ def check_cache_folder(root: Path) -> None:
 def check_folder(folder: Path, kind: str) -> None:
     """Raise UsageError if other users may write to a folder, or may replace it.
 
-    ``kind`` (``cache``, ``state`` or ``data``) is used in the message. The folder need not exist
-    yet.
+    ``kind`` is the kind of the folder for the message: ``cache``, ``state`` or ``data``. The folder
+    may be missing.
     """
     real = Path(os.path.realpath(folder))
     own_status = _stat_or_none(real)

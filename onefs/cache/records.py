@@ -34,8 +34,10 @@ from onefs.lowlevel.files import (
 class CacheEntry:
     """The record of one file in the cache folder.
 
-    The entry is valid only if ``size``, ``mtime_ns`` and ``inode`` are those of the file on disk,
-    and ``claimed_size`` and ``claimed_md5`` are those in the database now.
+    The record is valid if two things are true:
+
+    - ``size``, ``mtime_ns`` and ``inode`` are those of the file on disk.
+    - ``claimed_size`` and ``claimed_md5`` are those in the database now.
     """
 
     dataset_id: str
@@ -88,10 +90,10 @@ class CacheEntry:
 
     @property
     def expected_digest(self) -> str:
-        """Return the digest that the bytes must have. Return '' if this digest is unknown.
+        """Return the digest that the bytes must have, or '' if it is unknown.
 
-        For accepted or unverified bytes, return the digest that was computed from the bytes. For
-        other bytes, return the digest in the database.
+        The digest is that in the database. For accepted or unverified bytes, it was computed from
+        the bytes.
         """
         return self.digest if self.state in ("accepted", "unverified") else self.claimed_md5
 
@@ -103,13 +105,13 @@ class CacheEntry:
 class Records:
     """The records of one cache folder. Safe for threads and for other processes.
 
-    The folder ``accepted`` has an empty file for each accepted dataset, so that accepted datasets
-    are found without reading every record. The caller makes the folders ``folder`` and ``accepted``
-    before a record is written. Methods raise OSError.
+    ``folder`` has the records. ``accepted`` has an empty file for each accepted dataset. The caller
+    makes both folders. Methods raise OSError.
     """
 
     def __init__(self, folder: Path, accepted: Path) -> None:
         self._folder = folder
+        # finds the accepted datasets without reading every record
         self._accepted_folder = accepted
 
     def get(self, dataset_id: str) -> CacheEntry | None:
@@ -139,21 +141,20 @@ class Records:
                 fsync_folder(folder)
 
     def mark_synced(self, entry: CacheEntry) -> bool:
-        """Clear ``boot`` in a record, because the file is synced. Return True if this was done.
+        """Mark a record as synced to the disk. Return False if it was marked already.
 
-        The record is not changed if ``boot`` is empty already, or if the record is not ``entry``
-        any more. The record is overwritten in place. So a process that reads the record at the same
-        moment may find an invalid boot id. This process then only verifies the file again.
+        Also return False if the record has changed since ``entry`` was read.
         """
+        # the record is overwritten in place: a reader that finds half a boot id only verifies the
+        # file again
         return bool(entry.boot) and self.replace_if_unchanged(
             entry, replace(entry, boot=" " * len(entry.boot))
         )
 
     def replace_if_unchanged(self, entry: CacheEntry, fresh: CacheEntry) -> bool:
-        """Replace the record ``entry`` by ``fresh``. Return False if the record is not ``entry``
-        any more.
+        """Replace the record ``entry`` by ``fresh``.
 
-        If both records have the same length, the file is overwritten in place.
+        Return False if the record has changed since ``entry`` was read.
         """
         try:
             descriptor = os.open(self._path(entry.dataset_id), os.O_RDWR | os.O_CLOEXEC)
@@ -164,6 +165,7 @@ class Records:
         if descriptor >= 0:
             try:
                 before, after = os.pread(descriptor, RECORD_FILE_BYTES, 0), _serialize(fresh)
+                # records of the same length are overwritten in place
                 if before == _serialize(entry) and len(before) == len(after):
                     write_all(descriptor, memoryview(after), 0)
                     return True

@@ -28,7 +28,7 @@ HashedFile = tuple[os.stat_result, str]
 def hash_entry(
     store: Store, entry: CacheEntry, watch: Callable[[int], None] = lambda done: None
 ) -> HashedFile | None:
-    """Return the status and the digest of an entry's file. Return None if the file was removed.
+    """Return the status and the digest of an entry's file. Return None if the file is missing.
 
     The caller needs no lock. ``watch`` is called with the number of bytes read so far. Raises
     OSError.
@@ -45,15 +45,14 @@ def hash_entry(
 def reinstate_or_remove(
     store: Store, dataset: Dataset, entry: CacheEntry, hashed: HashedFile | None
 ) -> Path | None:
-    """Return the path of a hashed file if its bytes are right. If they are wrong, remove the file.
+    """Return the path of a hashed file if its bytes are right. Remove the file if they are wrong.
 
-    Bytes are right if they have the expected digest of ``entry``, or if there is no expected
-    digest. Then the file's new ctime is recorded. The digest is recorded too if the database has no
-    digest for these bytes. Return None if the file must not be served. If ``hashed`` is None, or if
-    the record is not ``entry`` any more, return the path of the dataset's cached file. The caller
-    holds the dataset's lock. Raises OSError.
+    ``hashed`` is the result of :func:`hash_entry`. Right bytes have the expected digest of
+    ``entry``. If it has none, all bytes are right. The ctime of a right file is recorded. Return
+    None if the file must not be served. The caller holds the dataset's lock. Raises OSError.
     """
     if hashed is None or store.records.get(dataset.id) != entry:
+        # another process has changed the record meanwhile
         return store.cached_path(dataset)
     status, digest = hashed
     path = store.root / entry.path

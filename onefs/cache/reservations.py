@@ -84,9 +84,9 @@ class DiskSpace:
         self._evict = evict
 
     def max_readahead(self, most: int) -> int:
-        """Return the largest number of bytes that may be read ahead.
+        """Return how many bytes may be read ahead.
 
-        This is ``most``, but at most an eighth of the disk space that the cache may use.
+        The result is ``most``, or an eighth of the cache's disk space if this is less.
         """
         sizes = [] if self.limits.cache_size is None else [self.limits.cache_size]
         if self.limits.min_free:
@@ -97,10 +97,8 @@ class DiskSpace:
     def reservation(self, size: int, least: int) -> Iterator[Reservation]:
         """Reserve ``size`` bytes, or ``least`` bytes if there is too little space.
 
-        The reservation ends with the ``with`` block. ``least`` is the number of bytes without which
-        the caller cannot continue. These bytes may exceed the cache's limit if no cached file can
-        be evicted now. These bytes never use the space that must stay free on the disk. Raises
-        CacheFull.
+        The end of the ``with`` block ends the reservation. ``least`` is the number of bytes that
+        the caller needs at least. Raises CacheFull if ``least`` bytes do not fit.
         """
         reservation = Reservation(self, self.reserve(size, least))
         try:
@@ -115,8 +113,8 @@ class DiskSpace:
     def reserve(self, size: int, least: int) -> int:
         """Reserve ``size`` bytes, or ``least`` bytes if there is too little space.
 
-        Return the number of bytes reserved. This number is 0 if ``least`` is 0 and ``size`` bytes
-        do not fit. Raises CacheFull if ``least`` bytes do not fit.
+        Return the number of bytes reserved. If ``least`` is 0, this number can be 0. Raises
+        CacheFull if ``least`` bytes do not fit.
         """
         self._usage.recount_if_needed()
         if self._try_reserve(size):
@@ -128,6 +126,8 @@ class DiskSpace:
         started_at = time.monotonic()
         while True:
             if not self._lacking_free_bytes(least):
+                # nothing can be evicted now: the cache's limit may be exceeded, but the space that
+                # must stay free on the disk is not used
                 self._usage.reserve(least, None)
                 return least
             # Other transfers may release space that they have reserved, or may write blocks that

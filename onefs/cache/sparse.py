@@ -19,9 +19,9 @@ _PAGE_BYTES = 4096
 def can_punch_holes(descriptor: int) -> bool:
     """Whether the file system can free a part of a file. NFS before version 4.2 cannot.
 
-    A hole after the end of the file is used to try this, since such a hole needs no space on a full
-    disk. Raises OSError.
+    Raises OSError.
     """
+    # a hole after the end of the file needs no space on a full disk
     return punch_hole(descriptor, disk_size(os.fstat(descriptor).st_size), _PAGE_BYTES)
 
 

@@ -67,11 +67,10 @@ class Store(CacheFolder):
             self.fetched_ids.add(dataset.id)
 
     def look_up(self, dataset: Dataset) -> tuple[CacheEntry | None, bool]:
-        """Return a dataset's record, and whether the file must be hashed before it is served.
+        """Return a dataset's record, and whether its file must be hashed before it is served.
 
-        The record is valid if it agrees with the database and with the file on disk. The file must
-        be hashed if only its ctime has changed (see ``rehash.py``). Return (None, False) if there
-        is no valid record. Raises CacheError.
+        The record agrees with the database and with the file on disk. Return (None, False) if there
+        is no such record. Raises CacheError.
         """
         with disk_errors(self.root):
             record = self.records.get(dataset.id)
@@ -79,23 +78,23 @@ class Store(CacheFolder):
             if entry is not None and self._is_valid(entry, dataset, same_ctime=True):
                 return entry, False
         if record is not None and self._is_valid(record, dataset, same_ctime=False):
+            # the file must be hashed if only its ctime has changed (see rehash.py)
             return record, True
         return None, False
 
     def valid_entry(self, dataset: Dataset) -> CacheEntry | None:
-        """Return a dataset's record if the record is valid, and if the file needs no hashing.
+        """Return a dataset's record if it is valid and its file needs no hashing. Else return None.
 
-        Otherwise return None. See :meth:`look_up` for valid records. A bad dataset can also
-        have a valid record. Raises CacheError.
+        A valid record agrees with the database and with the file on disk. A record in state ``bad``
+        can be valid too. Raises CacheError.
         """
         entry, must_hash = self.look_up(dataset)
         return None if must_hash else entry
 
     def cached_path(self, dataset: Dataset) -> Path | None:
-        """Return the path of a dataset's file if the file may be served now.
+        """Return the path of a dataset's file, or None if the file may not be served now.
 
-        Return None if there is no such file, or if the file must be hashed first. Raises
-        CacheError.
+        A file that must be hashed first may not be served. Raises CacheError.
         """
         entry = self.valid_entry(dataset)
         return None if entry is None or entry.state == "bad" else self.root / entry.path
@@ -116,8 +115,8 @@ class Store(CacheFolder):
     ) -> CacheEntry:
         """Record a file that is in the cache folder already. Return the new entry.
 
-        ``status`` is the status of the file. ``ours`` is True if the file belongs to onefs, which
-        may evict the file. Raises OSError.
+        ``status`` is the ``os.stat`` result of the file. ``ours`` is True if onefs may evict the
+        file. Raises OSError.
         """
         entry = self._make_entry(dataset, status, path, verdict, ours=ours)
         self._save(entry)
@@ -134,14 +133,15 @@ class Store(CacheFolder):
         generation: str = "",
         digest: str = "",
     ) -> Path:
-        """Move a verified partial file to its final path, with an atomic rename. Return this path.
+        """Move a verified partial file to its final path. Return the final path.
 
-        A file that onefs did not download is never overwritten. If such a file is at the final
-        path, the new file is stored in ``.onefs/aside``. ``durable`` says that the bytes are synced
-        to disk. ``generation`` is the random text in the name of the partial file. ``digest`` is
-        recorded only for accepted or unverified bytes. The record is written before the rename, so
-        that no crash leaves a file without a record. The caller holds the dataset's lock. Raises
-        CacheError or CacheFull.
+        If another program's file is at this path, the final path is in ``.onefs/aside`` instead.
+
+        - ``durable`` says that the bytes are synced to disk.
+        - ``generation`` is the random text in the name of the partial file.
+        - ``digest`` is recorded only for accepted or unverified bytes.
+
+        The caller holds the dataset's lock. Raises CacheError or CacheFull.
         """
         with disk_errors(self.root):
             final = self.final_path(place)
@@ -158,6 +158,7 @@ class Store(CacheFolder):
             digest = digest if verdict.state in ("accepted", "unverified") else ""
             generation += entry.generation
             entry = replace(entry, boot=boot, generation=generation, digest=digest)
+            # written before the rename, so that no crash leaves a file without a record
             self.records.put(entry)
             self.rename_into_place(partial, final)
             self.update_ctime(entry, os.stat(final))  # the rename has changed the ctime
@@ -167,14 +168,14 @@ class Store(CacheFolder):
     def reinstate(self, dataset: Dataset, place: Place) -> Path | None:
         """Move a dataset's rejected bytes to the final path if they agree with the database now.
 
-        Return the final path. Return None if no bytes were moved. Rejected bytes agree now if the
-        database was corrected, or if another host rejected the bytes because of an older listing.
-        The caller holds the dataset's lock. Raises CacheError or CacheFull.
+        Return the final path, or None if no bytes were moved. The caller holds the dataset's lock.
+        Raises CacheError or CacheFull.
         """
         with disk_errors(self.root):
             record = self.records.get(dataset.id)
             if record is None or record.state != "bad" or not record.digest:
                 return None
+            # they agree if the database was corrected, or if another host had an older listing
             if dataset.size not in (None, record.size) or dataset.md5 != record.digest:
                 return None
             rejected = self.rejected_path(dataset)
@@ -190,9 +191,8 @@ class Store(CacheFolder):
     ) -> None:
         """Record that the server's bytes contradict the database.
 
-        The record is valid until the dataset is changed in the database. The bytes may be kept at
-        the path ``rejected``, so that the user can accept them. The caller holds the dataset's
-        lock. Raises CacheError or CacheFull.
+        The record is valid until the database changes. ``rejected`` is the path of the bytes if
+        they are kept. The caller holds the dataset's lock. Raises CacheError or CacheFull.
         """
         entry = CacheEntry(
             dataset.id, "", 0, 0, 0, dataset.size, dataset.md5, "bad", reason, 0, time.time()
@@ -208,11 +208,11 @@ class Store(CacheFolder):
     def remove_file(self, path: Path) -> int:
         """Remove a complete file that onefs downloaded. Return the bytes of disk that were freed.
 
-        Return 0 if the file did not exist. Raises OSError if the file cannot be removed. Then the
-        bytes of the file stay counted.
+        Return 0 if the file is missing. Raises OSError if the file cannot be removed.
         """
         freed = counted_size(path)
         with suppress(FileNotFoundError):
+            # if this fails, the bytes of the file stay counted
             path.unlink()
             self.usage.adjust(-freed)
             return freed
@@ -225,15 +225,15 @@ class Store(CacheFolder):
             self.records.forget(dataset_id)
 
     def remove_wrong_file(self, entry: CacheEntry) -> None:
-        """Remove the record of a wrong file, and the file itself if onefs downloaded the file.
+        """Remove a wrong file and its record. A file of another program is kept.
 
-        The caller holds the dataset's lock. Raises OSError if the file cannot be removed. Then the
-        file stays counted, and is hashed again before it is served.
+        The caller holds the dataset's lock. Raises OSError if the file cannot be removed.
         """
         if entry.ours:
             try:
                 self.remove_file(self.root / entry.path)
             except OSError:
+                # the file stays counted, and is hashed again before it is served
                 self.update_ctime(entry, None)
                 raise
         self.forget(entry.dataset_id)
@@ -241,11 +241,11 @@ class Store(CacheFolder):
     def update_ctime(
         self, entry: CacheEntry, status: os.stat_result | None, fresh: CacheEntry | None = None
     ) -> None:
-        """Record the ctime of a file that was verified, and the other fields of ``fresh``.
+        """Write the ctime of a verified file into its record ``entry``.
 
-        ``status`` is the status of the file. If ``status`` is None, the ctime 0 is recorded, so
-        that the file is hashed before it is served. The caller holds the dataset's lock. Raises
-        OSError.
+        ``status`` is the ``os.stat`` result of the file. None means that the file must be hashed
+        before it is served. ``fresh`` has new values for other fields. The caller holds the
+        dataset's lock. Raises OSError.
         """
         fresh = (fresh or entry).with_ctime(0 if status is None else status.st_ctime_ns)
         if self.read_only:
@@ -306,11 +306,11 @@ class Store(CacheFolder):
     def _remove_former(
         self, dataset: Dataset, former: CacheEntry | None, keep: tuple[Path | None, ...]
     ) -> None:
-        """Remove the file of the record ``former``, before this record is replaced.
+        """Remove the file of the record ``former``, which is about to be replaced.
 
-        A file without a record would count as another program's file, and would never be removed.
         Files in ``keep`` are not removed.
         """
+        # without a record, the file would count as another program's file, and never be removed
         if former is None:
             return
         if former.state == "bad":
@@ -331,9 +331,9 @@ class Store(CacheFolder):
             log.warning("%s cannot be removed, and stays counted: %s", path, reason_of(error, path))
 
     def is_unchanged(self, entry: CacheEntry, *, same_ctime: bool = False) -> bool:
-        """Whether the inode, size and mtime of the file are the same as in the entry.
+        """Whether the file on disk has the inode, size and mtime in the entry.
 
-        With ``same_ctime`` the ctime must be the same too, if the entry has a ctime.
+        If ``same_ctime`` is True, also compare the ctime, if the entry has one.
         """
         try:
             status = os.stat(f"{self.root}/{entry.path}")
@@ -344,15 +344,14 @@ class Store(CacheFolder):
         return not same_ctime or entry.ctime_ns in (None, status.st_ctime_ns)
 
     def _is_valid(self, entry: CacheEntry, dataset: Dataset, *, same_ctime: bool) -> bool:
-        """Whether an entry is still valid for a dataset.
+        """Whether an entry agrees with the database and with the file on disk.
 
-        The entry must have the size and md5 that the dataset has in the database. The file must be
-        unchanged (see :meth:`is_unchanged`). The file must be synced, or written since the computer
-        was started. The file of a bad dataset is not checked.
+        An entry of unsynced bytes is invalid after a reboot.
         """
         if (entry.claimed_size, entry.claimed_md5) != (dataset.size, dataset.md5):
             return False
         if entry.state == "bad":
+            # the file of a bad dataset is not checked
             return True
         return entry.boot in ("", self._boot_id) and self.is_unchanged(entry, same_ctime=same_ctime)
 

@@ -39,15 +39,18 @@ _GUARD_WAIT_SECONDS = 10.0
 class UsageCounter:
     """Counts the bytes of disk that the cache takes. Thread-safe.
 
-    ``measure`` returns the number of bytes on the disk. ``shared`` is False if the cache folder is
-    read-only, or if its file system has no locks. Then each process counts in memory, beginning
-    with the bytes measured at its start. Raises OSError. Raises CacheError if another process locks
-    the file ``path`` for more than 10 seconds, or if too many processes use the folder (see
-    MAX_PROCESSES).
+    - ``path`` is the file with the count.
+    - ``measure`` returns the number of bytes on the disk.
+    - ``shared`` says whether the count is shared with other processes.
+
+    Raises CacheError if the file is locked for more than 10 seconds, or if more than MAX_PROCESSES
+    processes use it. Also raises OSError.
     """
 
     def __init__(self, path: Path, measure: Callable[[], int], *, shared: bool) -> None:
         self._lock = threading.RLock()
+        # false if the cache folder is read-only or its file system has no locks: each process then
+        # counts in memory, from the bytes measured at its start
         self._shared = shared
         self._measure = measure
         self._own_reserved_bytes = 0
@@ -97,31 +100,29 @@ class UsageCounter:
     def recount_if_needed(self) -> None:
         """Measure the bytes on the disk again if a process has died with reservations.
 
-        If the total is less than the measured number, the total is raised to the measured number.
-        The total includes reserved bytes, because a part of the reserved bytes may be on the disk
-        already.
+        The total becomes the measured number if that is larger.
         """
         if self._needs_recount:
             self._needs_recount = False
             measured = self._measure()
             with self._locked():
+                # the total includes reserved bytes: a part of them may be on the disk already
                 self._adjust(max(0, measured - self._total_bytes()), 0)
 
     def adjust(self, written: int, reserved: int = 0) -> None:
-        """Add ``written`` bytes to the count of bytes on disk, and ``reserved`` bytes to the
-        reservations.
+        """Add ``written`` bytes to the bytes on disk, and ``reserved`` bytes to the reservations.
 
-        A negative number means bytes that were removed, or that are no longer reserved.
+        Negative numbers mean bytes that were removed or are no longer reserved.
         """
         if written or reserved:
             with self._locked():
                 self._adjust(written, reserved)
 
     def reserve(self, size: int, limit: int | None) -> int:
-        """Reserve ``size`` bytes if the total stays within ``limit``. Then return 0.
+        """Reserve ``size`` bytes, and return 0.
 
-        Otherwise reserve nothing, and return by how many bytes the total would exceed ``limit``. If
-        ``limit`` is None, the bytes are always reserved.
+        If the total would exceed ``limit``, reserve nothing, and return the number of bytes above
+        ``limit``. None means no limit.
         """
         with self._locked():
             over = 0 if limit is None else max(0, self._total_bytes() + size - limit)

@@ -16,10 +16,9 @@ LAST_USE_PRECISION_SECONDS = 3600.0
 
 
 def note_use(path: str | os.PathLike[str], precision: float) -> None:
-    """Set the mtime of a file to now, if the mtime differs from now by more than ``precision``.
+    """Set the mtime of a file to now, if it differs by more than ``precision`` seconds.
 
-    ``precision`` is in seconds. Nothing is done if the file is missing, or if the file cannot be
-    changed because it belongs to another user.
+    Do nothing if the file is missing or may not be changed.
     """
     with suppress(OSError):
         if abs(time.time() - os.stat(path).st_mtime) > precision:
@@ -29,7 +28,7 @@ def note_use(path: str | os.PathLike[str], precision: float) -> None:
 def last_use(path: str | os.PathLike[str]) -> float:
     """Return when a dataset was last used, in seconds since the epoch.
 
-    ``path`` is the path of the dataset's record, or of the header file of its partial file (see
-    ``blocks/block_map.py``). Raises OSError.
+    ``path`` is the path of the dataset's record, or of the header file of its partial file. Raises
+    OSError.
     """
     return os.stat(path).st_mtime

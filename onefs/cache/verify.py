@@ -44,8 +44,8 @@ def check_size(dataset: Dataset, size: int) -> ContentVerdict:
 def check_content(dataset: Dataset, size: int, digest: str) -> ContentVerdict:
     """Compare the size in bytes and the digest of a whole file with the database.
 
-    Return the verdict ``cached`` or ``bad``. If the size is right and the database has no digest,
-    return ``unverified``.
+    Return the verdict ``cached`` or ``bad``. Return ``unverified`` if the size is right and the
+    database has no digest.
     """
     verdict = check_size(dataset, size)
     if not verdict.is_good:
@@ -70,8 +70,8 @@ def check_file(
 ) -> ContentVerdict:
     """Compare the size and the digest of a file on disk with the database.
 
-    Return the verdict of :func:`check_content`. The file is hashed only if its size agrees with the
-    database. ``watch`` is called with the number of bytes read so far. Raises OSError.
+    Return the verdict of :func:`check_content`. ``watch`` is called with the number of bytes read
+    so far. Raises OSError.
     """
     verdict = check_size(dataset, path.stat().st_size)
     if not verdict.is_good:
@@ -82,7 +82,7 @@ def check_file(
 def hash_file(
     dataset: Dataset, path: Path, watch: Callable[[int], None] = lambda done: None
 ) -> str:
-    """Return the digest of a file, by the algorithm that the database uses for a dataset.
+    """Return the digest of a file, by the hash algorithm of the dataset in the database.
 
     ``watch`` is called with the number of bytes read so far. Raises OSError.
     """

@@ -71,15 +71,16 @@ def build(
 ) -> BuildResult:
     """Write the SQLite file ``target`` from a sessions table and a datasets table.
 
-    ``target`` must not exist. ``facts`` are values by key (see schema.sql), and are stored in the
-    file with the metadata of the tables. ``origin`` is the name of the database from which the
-    tables must have been made; '' allows any database. Memory grows with the number of sessions
-    (about 200 bytes per session), but not with the number of datasets, because rows are streamed.
-    When this function returns, the file is on the disk.
+    - ``target`` must not exist. At the end it is synced to the disk. After an error, the caller
+      removes it.
+    - ``facts`` are values by key, which are stored in the file (see schema.sql).
+    - ``origin`` is the database to which the tables must belong; '' allows any database.
 
-    Raises UsageError, with the name of the file, if a file is not a cache table. Raises UsageError
-    if the two tables do not belong to the same database. Raises CacheFull if the disk is full, and
-    CacheError for other errors of the disk. After an error, the caller must remove ``target``.
+    Memory grows by about 200 bytes for each session.
+
+    Raises UsageError, with the name of the file, if a file is not a cache table, or if the two
+    tables are not of one database. Raises CacheFull if the disk is full, and CacheError for other
+    errors of the disk.
     """
     of_sessions = ParquetTable(sessions, _SESSION_COLUMNS)
     with closing(of_sessions), closing(ParquetTable(datasets, _DATASET_COLUMNS)) as of_datasets:
@@ -137,14 +138,14 @@ def _build_file(
 def _valid_at(
     sessions: ParquetTable, datasets: ParquetTable, date_created: str, now: float
 ) -> float:
-    """Return the time at which the tables were made, in seconds since the epoch.
+    """Return the time at which the tables were made, in seconds since the epoch, at most ``now``.
 
-    The time is at most ``now``, because the computer that made the tables may have a wrong clock or
-    another time zone. Return 1.0 for tables that contain only the datasets with a release tag, so
-    that any listing from Alyx counts as newer.
+    Return 1.0 for tables that contain only datasets with a release tag.
     """
     if sessions.is_partial or datasets.is_partial:
+        # any listing from Alyx counts as newer
         return 1.0
+    # the computer that made the tables may have a wrong clock or another time zone
     return min(parse_date_created(date_created) or 1.0, now)
 
 
@@ -223,9 +224,7 @@ class _TablesWriter:
     def check_result(self, sessions: ParquetTable, datasets: ParquetTable) -> None:
         """Log how many rows were left out, and check that some rows were written.
 
-        Raises UsageError if there are sessions, but all of them were left out. Raises UsageError if
-        there are datasets, but all of them were left out. The second error is not raised if every
-        dataset is marked as not existing.
+        Raises UsageError if all sessions or all existing datasets were left out.
         """
         for what, count in self._left_out.items():
             log.info("%s: %d %s are left out", datasets.path.parent, count, what)
@@ -255,10 +254,9 @@ class _TablesWriter:
         return self._path_count
 
     def _other_folder_row(self, line: DatasetTableRow, session: int) -> int | None:
-        """Return the row number of the folder in which the file server stores a dataset.
+        """Return the row number, in ``paths``, of the folder where the file server has a dataset.
 
-        The number is that of a row in the table ``paths``. Return None if this folder is the
-        session's own folder.
+        ``paths`` is a table in the SQLite file. Return None if this is the session's own folder.
         """
         assert line.stored is not None
         assert line.eid is not None
@@ -297,7 +295,7 @@ def _skip_reason(line: DatasetTableRow, session: int | None) -> str:
 def _with_padded_number(place: str) -> str:
     """Return the path of a session's folder, with the session's number padded to three digits.
 
-    Return the path unchanged if the path does not end with a number.
+    Return a path without a number unchanged.
     """
     parent, _, number = place.rpartition("/")
     value = parse_whole_number(number)

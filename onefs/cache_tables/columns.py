@@ -34,10 +34,10 @@ def column_values(batch: Any, name: str) -> list[Any]:
 
 
 def convert_column(batch: Any, name: str, convert: Callable[[Any], T]) -> list[T]:
-    """Return the converted values of a column.
+    """Return the values of a column, each converted by ``convert``.
 
-    ``convert`` is called once for each distinct value in the batch. If there is no such column, or
-    if the column has nested values, each value is ``convert(None)``.
+    ``convert`` is called once for each distinct value. If the column is missing or has nested
+    values, each value counts as None.
     """
     empty = convert(None)
     if name not in batch.schema.names:
@@ -74,7 +74,7 @@ def uuid_column(batch: Any, name: str) -> list[bytes | None]:
 def digest_column(batch: Any, name: str) -> list[bytes | None]:
     """Return the hashes in a column: an md5 as 16 bytes, a sha1 as 20 bytes.
 
-    A value that is neither an md5 nor a sha1 becomes None.
+    Any other value becomes None.
     """
     text = _fixed_length_text(batch, name, _MD5_LENGTH)
     md5s = _decode_hex(text, _MD5_LENGTH // 2) if text is not None else None
@@ -121,7 +121,7 @@ def uuid_text_array(arrow: Any, raw: Sequence[bytes]) -> Any:
 def _fixed_length_text(batch: Any, name: str, length: int) -> bytes | None:
     """Return the texts of a column, concatenated, if each text has ``length`` bytes.
 
-    Return None if a text is missing or has another length, or if the column contains no texts.
+    Otherwise return None.
     """
     if name not in batch.schema.names or not batch.num_rows:
         return None

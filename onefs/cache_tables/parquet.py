@@ -91,7 +91,7 @@ class DatasetTableRow(NamedTuple):
 class ParquetTable:
     """A Parquet file that contains one cache table.
 
-    Raises UsageError, with the name of the file, if the file is not a cache table. Raises
+    Raises UsageError, with the name of the file, if the file is not a cache table. Also raises
     UsageError if pyarrow is not installed.
     """
 
@@ -241,7 +241,7 @@ class ParquetTable:
 def parse_date_created(text: str) -> float | None:
     """Return the value of ``date_created`` in seconds since the epoch.
 
-    A time without a time zone is treated as UTC. Return None if ``text`` is not a valid time.
+    Without a time zone, the time is in UTC. Return None if ``text`` is invalid.
     """
     try:
         moment = datetime.fromisoformat(text.replace("Z", "+00:00"))

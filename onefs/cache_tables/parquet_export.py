@@ -105,15 +105,15 @@ class ExportResult:
 
 
 def export(source: Path, folder: Path) -> ExportResult:
-    """Write the SQLite file ``source`` of a sync as ONE's two cache tables into ``folder``.
+    """Export the SQLite file ``source`` of a sync as ONE's two cache tables into ``folder``.
 
-    Rows are streamed, so that memory does not grow with the number of datasets. When this function
-    returns, the files are on the disk. Raises CacheFull if the disk is full, CacheError for other
-    errors of the disk or of SQLite, and ImportError if pyarrow is not installed.
+    The new files are on the disk at the end. Raises CacheFull if the disk is full, and CacheError
+    for other errors of the disk or of SQLite. Raises ImportError if pyarrow is not installed.
     """
     try:
         connection, facts = open_tables(source)
         with closing(connection), closing(_open_catalogue_beside(source)) as catalogue:
+            # streams the rows: memory does not grow with the number of datasets
             return _Exporter(connection, facts, folder, catalogue).run()
     except (sqlite3.Error, OSError) as error:
         if "full" in str(error) or "No space" in str(error):
@@ -210,9 +210,7 @@ class _Exporter:
     def _with_unique_paths(self, rows: RowBatch) -> Iterable[tuple[str, tuple[Any, ...]]]:
         """Return the rows of a session's datasets that can be exported, each with its path.
 
-        A row is left out if its path is also the path of a folder. If several rows have the same
-        path, all of these rows are left out. But if exactly one of these rows is marked as the
-        revision to use (``default_revision``), this row is kept.
+        Rows whose path is not unique are left out.
         """
         paths = [self._path_of_row(row[2]) for row in rows]
         texts = [path.text for path in paths]
@@ -221,6 +219,8 @@ class _Exporter:
             return zip(texts, rows, strict=True)
         counts = Counter(texts)
         defaults = Counter(text for text, row in zip(texts, rows, strict=True) if row[5])
+        # of several rows with the same path, the only one marked as the revision to use
+        # (``default_revision``) is kept. A row is left out if its path is the path of a folder too
         unique = [
             (text, row)
             for text, row in zip(texts, rows, strict=True)
@@ -246,13 +246,13 @@ class _Exporter:
         return any(self._known_size(*row) is None for row in self._connection.execute(query))
 
     def _known_size(self, id_: bytes, digest: bytes | None) -> int | None:
-        """Return a dataset's size in bytes from the catalogue. Return None if the size is unknown.
+        """Return a dataset's size in bytes from the catalogue, or None if it is unknown.
 
-        A size is not used if it was stored with another hash than ``digest``, because this size may
-        be the size of other content.
+        ``digest`` is the dataset's hash.
         """
         md5s = {"", digest.hex() if digest is not None else ""}
         for size, md5 in self._catalogue.execute(_SELECT_KNOWN_SIZES, {"id": uuid_text(id_)}):
+            # a size that was stored with another hash may be the size of other content
             if md5 in md5s:
                 return int(size)
         return None
@@ -292,8 +292,7 @@ class _Exporter:
 def _open_catalogue_beside(source: Path) -> sqlite3.Connection:
     """Open the catalogue in the folder of ``source``. Return the connection.
 
-    If there is no catalogue with the needed tables, return a connection to an empty database in
-    memory.
+    If there is no catalogue, open an empty one in memory.
     """
     path = source.with_name("catalogue.sqlite")
     connection = sqlite3.connect(path if path.exists() else ":memory:", timeout=10)
@@ -383,9 +382,7 @@ def _parse_date(text: str) -> date | None:
 
 
 def _format_date_created(facts: Mapping[str, str]) -> str:
-    """Return the time at which the tables were made, as text in UTC.
-
-    The text has no time zone, because ONE compares the text with a text that the server sends.
-    """
+    """Return the time at which the tables were made, as text in UTC without a time zone."""
     seconds = parse_date_created(facts["date_created"]) or 1.0
+    # ONE compares this text with a text from the server, which has no time zone
     return datetime.fromtimestamp(seconds, timezone.utc).strftime("%Y-%m-%d %H:%M")

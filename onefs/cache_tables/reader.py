@@ -36,11 +36,14 @@ _SESSION_ROW = "(SELECT row FROM sessions WHERE eid = ?)"
 
 
 class TablesReader(ForkAware):
-    """Read the cache tables in the SQLite file ``path``. Thread-safe.
+    """Reads the cache tables in the SQLite file ``path``. Thread-safe.
 
-    If there is no file, the tables are empty. If a sync replaces the file, the new file is used
-    within one second. If the file is damaged or has another schema version, the file is renamed and
-    a warning is logged. Then the tables are empty. Methods raise CacheError if the disk fails.
+    - If the file is missing, the tables are empty.
+    - If a sync replaces the file, the new file is used within one second.
+    - If the file is damaged or of another schema version, it is renamed. Then the tables are empty,
+      and the log has a warning.
+
+    Methods raise CacheError if the disk fails.
     """
 
     def __init__(self, path: Path) -> None:
@@ -54,13 +57,13 @@ class TablesReader(ForkAware):
         register_fork_aware(self)
 
     def before_fork(self, end: float) -> None:
-        """Wait for the lock until ``end``, and close the file.
+        """Wait for running queries at most until ``end``, and close the file.
 
-        ``end`` is a time in seconds of ``time.monotonic()``. The file is closed so that the child
-        process does not inherit the connection.
+        ``end`` is a time of ``time.monotonic()``, in seconds. After this time, the file stays open.
         """
         self._is_paused = self._lock.acquire(timeout=max(0.0, end - time.monotonic()))
         if self._is_paused:
+            # the child must not inherit the connection
             self._close_connection()
             self._checked_at = -math.inf
 
@@ -104,8 +107,8 @@ class TablesReader(ForkAware):
     def created_at(self) -> float | None:
         """The time at which the tables were made, in seconds since the epoch.
 
-        None if there are no tables. 1.0 for tables that contain only the datasets with a release
-        tag, so that any listing from Alyx counts as newer.
+        None if there are no tables. The time is 1.0 if they contain only datasets with a release
+        tag. Any listing from Alyx is newer than 1.0.
         """
         created = self.fact("created")
         return float(created) if created else None
@@ -151,8 +154,8 @@ class TablesReader(ForkAware):
     def has_datasets(self, eid: str) -> bool:
         """Whether the tables contain a dataset of the session.
 
-        If the result is False, Alyx may still have datasets of the session. The tables contain only
-        datasets in repositories whose names begin with ``flatiron`` or ``aws``.
+        The tables have only datasets in repositories named ``flatiron*`` or ``aws*``. Alyx may have
+        more.
         """
         query = f"SELECT 1 FROM datasets WHERE session = {_SESSION_ROW} LIMIT 1"
         return bool(self._fetch_rows(query, _uuid_bytes(eid)))
@@ -160,9 +163,9 @@ class TablesReader(ForkAware):
     def sessions_without_datasets(self, after: Session, most: int, all_subjects: bool) -> list[str]:
         """Return the eids of the sessions without datasets that follow the session ``after``.
 
-        At most ``most`` eids are returned. The eids are ordered by subject, date, number and eid.
-        All eids are of the same lab as ``after``. If ``all_subjects`` is False, all eids are also
-        of the same subject as ``after``.
+        At most ``most`` eids are returned, ordered by subject, date, number and eid. The sessions
+        are of the same lab as ``after``. If ``all_subjects`` is False, they are also of the same
+        subject.
         """
         subject = "" if all_subjects else "AND subject = ?"
         query = (
@@ -190,9 +193,10 @@ class TablesReader(ForkAware):
     ) -> list[tuple[str, int, str]]:
         """Return date, number and eid of each session that matches all conditions.
 
-        ``condition`` is an SQL condition on the columns of the sessions, and ``values`` are the
-        parameters of this condition. Each set in ``having`` contains the row numbers of paths. For
-        each set, a session must have a dataset at one of the paths in the set.
+        - ``condition`` is an SQL condition on the columns of the sessions.
+        - ``values`` are the parameters of this condition.
+        - ``having`` has sets of row numbers of paths. A session must have a dataset at one path of
+          each set.
         """
         query = f"SELECT row, date, number, eid FROM sessions WHERE {condition}"
         rows = self._fetch_rows(query, *values)
@@ -206,11 +210,11 @@ class TablesReader(ForkAware):
         return self._fetch_rows("SELECT row, path FROM paths")
 
     def _session_rows_having(self, having: Sequence[Set[int]]) -> set[int]:
-        """Return the row numbers of the sessions that match each set in ``having``.
+        """Return the row numbers of the sessions that have a dataset at one path of each set.
 
-        A set contains row numbers of paths. A session matches the set if the session has a dataset
-        at one of these paths. The datasets are scanned only once for all sets.
+        Each set in ``having`` contains row numbers of paths.
         """
+        # one scan of the datasets for all sets
         query = "SELECT session, path FROM datasets WHERE path IN (SELECT value FROM json_each(?))"
         pairs = self._fetch_rows(query, json.dumps(sorted(set[int]().union(*having))))
         sessions = [{session for session, path in pairs if path in rows} for rows in having]
@@ -223,7 +227,7 @@ class TablesReader(ForkAware):
     def sessions_by_ref(self, ref: alf.Ref) -> list[Session]:
         """Return the sessions with the subject, date and number in ``ref``, ordered by lab.
 
-        There can be several sessions, because several labs may use the same subject nickname.
+        Several labs may have a subject of this name.
         """
         query = f"{_SELECT_SESSION} WHERE subject = ? AND date = ? AND number = ? ORDER BY lab, eid"
         rows = self._fetch_rows(query, ref.subject, ref.date, ref.number)
@@ -260,10 +264,7 @@ class TablesReader(ForkAware):
                 return []
 
     def _reopen_if_replaced(self) -> None:
-        """Open the new file if a sync has replaced the file since it was opened.
-
-        The check is skipped if the last check was less than one second ago.
-        """
+        """Open the new file if a sync has replaced the file. Check this at most once a second."""
         now = time.monotonic()
         if now - self._checked_at < _FILE_CHECK_INTERVAL_SECONDS:
             return
@@ -293,14 +294,14 @@ class TablesReader(ForkAware):
     def _move_aside(self, reason: str, damaged: tuple[int, int] | None) -> None:
         """Rename the damaged file, and log a warning.
 
-        ``damaged`` is the identity of the damaged file. If a sync has replaced the damaged file,
-        the new file is not renamed.
+        ``damaged`` is the identity of this file. A file with another identity is not renamed.
         """
         self._close_connection()
         aside = self._path.with_name(f"{self._path.name}.unusable")
         try:
             with hold_replacement_lock(self._path):
                 if _file_identity(os.stat(self._path)) != damaged:
+                    # a sync has replaced the damaged file
                     self._checked_at = -math.inf  # open the new file at the next read
                     return
                 self._path.replace(aside)
@@ -326,11 +327,12 @@ def presumed_replicas(
 ) -> tuple[Replica, ...]:
     """Return the replicas that a dataset should have, with their URLs.
 
-    ``stored`` is the dataset's path on the file servers, ``lab/Subjects/...``. A repository should
-    have a replica if its URL ends with ``lab/Subjects``. In the replica's URL, the file name
-    contains the dataset's UUID before the extension. These replicas are only presumed, because the
-    tables do not name repositories. The session's listing from Alyx has the actual replicas.
+    ``stored`` is the dataset's path on the file servers, ``lab/Subjects/...``. Each repository
+    whose URL ends with ``lab/Subjects`` should have a replica. The actual replicas are in the
+    session's listing from Alyx.
     """
+    # presumed, since the tables do not name repositories. On the servers, a file name has the
+    # dataset's UUID before the extension
     lab, _, rest = stored.partition(f"/{alf.SUBJECTS}/")
     folder, slash, name = rest.rpartition("/")
     stem, dot, extension = name.rpartition(".")
@@ -360,9 +362,9 @@ def _uuid_bytes(text: str) -> bytes:
 def open_tables(path: Path) -> tuple[sqlite3.Connection, dict[str, str]]:
     """Open the SQLite file of a sync. Return the connection, and the tables' metadata by key.
 
-    The connection uses no locks, because no process writes to a finished file. Raises sqlite3.Error
-    if the file cannot be read or has another schema version.
+    Raises sqlite3.Error if the file cannot be read or has another schema version.
     """
+    # no locks (``immutable``), because no process writes to a finished file
     connection = sqlite3.connect(
         f"{path.absolute().as_uri()}?mode=ro&immutable=1", uri=True, check_same_thread=False
     )
@@ -404,7 +406,7 @@ class PathParts(NamedTuple):
 def split_path(path: str) -> PathParts:
     """Split a dataset's path inside the session's folder into collection, revision and file name.
 
-    The revision is '' if the last folder of the path is not ``#revision#``.
+    Without a folder ``#revision#``, the revision is ''.
     """
     folder, _, name = path.rpartition("/")
     parent, _, last = folder.rpartition("/")

@@ -48,11 +48,11 @@ class TablePair(NamedTuple):
 
 
 def find_tables(path: Path, work: Path) -> TablePair:
-    """Find the sessions table and the datasets table. Return the paths of the two tables.
+    """Return the paths of the sessions table and the datasets table.
 
-    ``path`` can be a folder, an archive, or one of the two tables. An archive is unpacked into the
-    folder ``work``. For a table, the other table must be in the same folder. Raises UsageError,
-    with the name of the file, if a file is missing or is neither a table nor an archive.
+    ``path`` is an archive, a folder with both tables, or one of two tables in the same folder. An
+    archive is unpacked into the folder ``work``. Raises UsageError, with the name of the file, if a
+    file is missing or is neither a table nor an archive.
     """
     if path.is_dir():
         archive = path / ARCHIVE_FILE_NAME
@@ -74,11 +74,14 @@ def find_tables(path: Path, work: Path) -> TablePair:
 def download_archive(alyx: AlyxClient, target: Path, progress: Callable[[int, int], None]) -> None:
     """Download the server's archive of cache tables to ``target``.
 
-    ``progress`` is called with the number of bytes received and the number of bytes expected. The
-    second number is 0 if the server does not send the size. Raises ServerError if the server has no
-    archive, if the archive is larger than MAX_ARCHIVE_BYTES, if the download is slower than
-    MIN_BYTES_PER_SECOND, or if the file is not an archive. Also raises the errors of requests to
-    Alyx.
+    ``progress`` is called with the bytes received and the bytes expected (0 if unknown). Raises
+    ServerError in these cases:
+
+    - The server has no archive, or the file is not an archive.
+    - The archive is larger than MAX_ARCHIVE_BYTES.
+    - The download is slower than MIN_BYTES_PER_SECOND.
+
+    Also raises the errors of requests to Alyx.
     """
     url = f"{alyx.url}/{ARCHIVE_FILE_NAME}"
     with alyx.cache_zip() as stream, target.open("wb") as file:
@@ -101,11 +104,14 @@ def download_archive(alyx: AlyxClient, target: Path, progress: Callable[[int, in
 def unpack_archive(archive: Path, work: Path) -> TablePair:
     """Unpack the two tables of an archive into the folder ``work``. Return the tables' paths.
 
-    Other members of the archive are not read. Raises UsageError, with the name of the archive, if
-    the archive is damaged, or if it does not contain each table exactly once. Raises UsageError if
-    a table is too large. A table of at most RATIO_EXEMPT_BYTES is never too large. A larger table
-    may have at most MAX_COMPRESSION_RATIO times the size of the archive, and at most
-    MAX_TABLE_BYTES. Raises OSError if the disk fails.
+    Raises UsageError, with the name of the archive, in these cases:
+
+    - The archive is damaged, or does not contain each table exactly once.
+    - A table is larger than MAX_TABLE_BYTES.
+    - A table of more than RATIO_EXEMPT_BYTES is larger than MAX_COMPRESSION_RATIO times the
+      archive.
+
+    Raises OSError if the disk fails.
     """
     with _translated_errors(archive):
         _check_directory(archive)
@@ -148,9 +154,9 @@ def _check_archive_size(url: str, size: int) -> None:
 def _check_directory(archive: Path) -> None:
     """Raise BadZipFile if the archive's list of members is longer than _MAX_DIRECTORY_BYTES.
 
-    The module zipfile reads this list into memory, and each entry needs a few hundred bytes. Also
-    raises BadZipFile if the archive has the format ZIP64, for archives of more than 4 GiB.
+    Also raise BadZipFile for the format ZIP64, which archives of more than 4 GiB have.
     """
+    # the module zipfile reads the list into memory: each entry needs a few hundred bytes
     with archive.open("rb") as file:
         size = file.seek(0, os.SEEK_END)
         file.seek(max(0, size - _END_RECORD_SEARCH_BYTES))

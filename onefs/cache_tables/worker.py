@@ -47,11 +47,10 @@ def build_in_child(
     origin: str = "",
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> BuildResult:
-    """Convert two Parquet tables to the SQLite file ``target``, in a child process.
+    """Run :func:`onefs.cache_tables.build.build` in a child process.
 
-    The child runs :func:`onefs.cache_tables.build.build`, which describes the parameters, the
-    result and the errors. Also raises CacheError if the child fails, and UsageError if the tables
-    need too much memory.
+    The parameters, the result and the errors are those of ``build``. Also raises CacheError if the
+    child fails, and UsageError if the tables need too much memory.
     """
     paths = {"sessions": sessions, "datasets": datasets, "target": target}
     options = {"facts": facts, "origin": origin}
@@ -59,11 +58,10 @@ def build_in_child(
 
 
 def export_in_child(source: Path, folder: Path) -> ExportResult:
-    """Write the SQLite file ``source`` as two Parquet tables into ``folder``, in a child process.
+    """Run :func:`onefs.cache_tables.parquet_export.export` in a child process.
 
-    The child runs :func:`onefs.cache_tables.parquet_export.export`, which describes the result and
-    the errors of onefs. Any other exception in the child becomes a UsageError. Also raises
-    CacheError if the child fails.
+    The result and the errors are those of ``export``. Also raises CacheError if the child fails.
+    Any other exception in the child becomes a UsageError.
     """
     paths = {"source": source, "folder": folder}
     return ExportResult(**_run_child("export", source, paths, {}, lambda done, total: None))
@@ -78,8 +76,8 @@ def _run_child(
 ) -> dict[str, Any]:
     """Run a task in a child process. Return the task's result as a dictionary.
 
-    Raises the error that the child reports. Raises CacheError if the child ends without a result,
-    or writes nothing for PROGRESS_TIMEOUT_SECONDS.
+    Raises the error that the child reports. Raises CacheError if the child ends or hangs without a
+    result.
     """
     task = {
         "name": name,

@@ -45,8 +45,8 @@ def start_child(
 ) -> subprocess.Popen[bytes]:
     """Start a module of onefs as ``__main__``, with a pipe as its standard input.
 
-    Without ``environment`` the child gets the environment that :func:`child_environment` returns.
-    ``options`` are passed to ``subprocess.Popen``. Raises OSError if the child cannot be started.
+    The default ``environment`` is that of :func:`child_environment`. ``options`` are passed to
+    ``subprocess.Popen``. Raises OSError if the child cannot be started.
     """
     return subprocess.Popen(
         child_command(module, *arguments),

@@ -17,7 +17,7 @@ def punch_hole(descriptor: int, offset: int, length: int) -> bool:
     """Free the disk space of ``length`` bytes at ``offset``. The bytes then read as zeros.
 
     The size of the file does not change. Returns False if the file system or the operating system
-    cannot free space inside files. Raises OSError for any other failure.
+    cannot do this. Raises OSError for any other failure.
     """
     if not hasattr(_libc, "fallocate"):  # not Linux
         return False

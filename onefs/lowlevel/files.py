@@ -41,9 +41,8 @@ def read_small_file(path: str) -> bytes:
 def open_or_create(path: str | os.PathLike[str], flags: int) -> int:
     """Open a file and return its descriptor. Create the file if it is missing.
 
-    The file gets the group of its folder, and the folder's permissions for the group and for other
-    users (see :func:`inherit_permissions`). The umask is not applied. Raises OSError, also if
-    ``path`` is a symbolic link.
+    A new file inherits group and permissions from its folder (see :func:`inherit_permissions`).
+    Raises OSError, also if ``path`` is a symbolic link.
     """
     flags |= os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
     descriptor = os.open(path, flags, 0o600)
@@ -66,9 +65,8 @@ def open_private(path: str | os.PathLike[str], flags: int) -> int:
 def make_folder(path: Path, root: Path) -> None:
     """Create a folder and its missing parents. Raises OSError.
 
-    A new folder below ``root`` gets the group of its parent, and the parent's permissions for the
-    group and for other users. Only the owner has access to a new folder that is not below ``root``.
-    The umask is not applied.
+    A new folder below ``root`` inherits group and permissions from its parent (see
+    :func:`inherit_permissions`). Any other new folder is accessible only to its owner.
     """
     missing = []
     at = path
@@ -83,11 +81,14 @@ def make_folder(path: Path, root: Path) -> None:
 
 
 def inherit_permissions(entry: int | Path, folder: os.stat_result, max_mode: int) -> None:
-    """Give a file or folder the group of its parent folder, and the parent's permissions.
+    """Give a file or folder the group and the permissions of its parent folder.
 
-    ``entry`` is the path or descriptor of the file or folder, and ``folder`` is the status of the
-    parent. Only permissions that are in ``max_mode`` are given. Nothing changes if only the owner
-    has access to the parent, or if ``entry`` belongs to another user.
+    - ``entry`` is the path or descriptor of the file or folder.
+    - ``folder`` is the ``os.stat`` result of the parent.
+    - ``max_mode`` has the permissions that may be given. The umask is not applied.
+
+    Nothing changes if only the owner has access to the parent, or if ``entry`` belongs to another
+    user.
     """
     shared = folder.st_mode & 0o2077 & max_mode
     if not shared & 0o77:  # only the owner has access to the folder
@@ -120,14 +121,17 @@ def replace_file(
     durable: bool = False,
     before_rename: Callable[[], object] = lambda: None,
 ) -> None:
-    """Write ``data`` to a temporary file, and rename this file to ``path``.
+    """Replace the content of the file ``path`` by ``data``. Readers see the old or the new content.
 
-    A program that reads ``path`` sees the old content or the new content, never a part.
-    ``temporary`` is the path of the temporary file. By default, this file is in the same folder,
-    and has a random name that starts with a dot. ``opener`` opens the temporary file and sets its
-    permissions. With ``durable``, the bytes are on the disk before the rename. To write the new
-    name to the disk, too, call :func:`fsync_folder`. ``before_rename`` is called when all bytes are
-    written. After an error the temporary file is removed. Raises OSError.
+    The data is written to a temporary file, which is then renamed to ``path``.
+
+    - ``temporary`` is the path of the temporary file. The default is a hidden file beside ``path``.
+    - ``opener`` opens the temporary file and sets its permissions.
+    - ``durable``: sync the bytes to disk before the rename. To sync the new name too, call
+      :func:`fsync_folder`.
+    - ``before_rename`` is called when all bytes are written.
+
+    After an error the temporary file is removed. Raises OSError.
     """
     folder, name = os.path.split(path)
     fresh = temporary or os.path.join(folder, f".{name}.{secrets.token_hex(4)}")
@@ -145,10 +149,8 @@ def replace_file(
 
 
 def wait_readable(file: int | HasFileno, seconds: float) -> bool:
-    """Wait until a pipe or socket can be read or has ended. Return False after ``seconds``.
-
-    Unlike ``select.select``, this function works in a process that has more than 1,024 open files.
-    """
+    """Wait until a pipe or socket can be read or has ended. Return False after ``seconds``."""
+    # unlike ``select.select``, this works with more than 1,024 open files
     poll = select.poll()
     poll.register(file, select.POLLIN)
     return bool(poll.poll(max(0.0, seconds) * 1000))

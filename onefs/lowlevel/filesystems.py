@@ -23,8 +23,8 @@ _NETWORK_FUSE_TYPES = {
 def network_filesystem_type(folder: Path, mountinfo: Path = MOUNTINFO_FILE) -> str:
     """Return the type of the network file system that a folder is on, like ``nfs4``.
 
-    Returns '' if the folder is on another file system, or the mounts cannot be read. The folder
-    need not exist. The type is read from the kernel's table of mounts, not from a server.
+    Return '' if the folder is not on a network file system, or if this is unknown. The folder may
+    be missing. The type is read from the kernel's table of mounts, without a request to a server.
     """
     try:
         mounts = read_mounts(mountinfo)

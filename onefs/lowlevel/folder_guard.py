@@ -17,7 +17,7 @@ log = logging.getLogger(__name__)
 
 
 class FolderGuard:
-    """Records the identity of a folder, and checks later whether its path leads to the same folder.
+    """Remembers a folder, and checks later whether its path leads to the same folder.
 
     ``description`` names the folder in messages, like "the cache folder". The constructor raises
     OSError if the folder does not exist.
@@ -43,24 +43,18 @@ class FolderGuard:
         self._descriptor = -1
 
     def is_same_folder(self) -> bool:
-        """Whether the path leads to the folder whose identity was recorded. Raises OSError.
-
-        If :meth:`check_available` has found the disk unmounted before, and the folder is there
-        again, log that the folder is used again.
-        """
+        """Whether the path leads to the folder that this object remembers. Raises OSError."""
         status = _stat_or_none(self._folder)
         same = status is not None and (status.st_dev, status.st_ino) == self._identity
         if same and self._is_disk_missing:
+            # the disk was unmounted before: log that the folder is used again
             self.note_available_again(recreated=False)
         return same
 
     def check_available(self) -> None:
-        """Raise CacheError if the disk of the folder is not mounted.
-
-        If the folder is missing, the nearest parent that exists is checked. This parent must be on
-        the disk that contained the folder.
-        """
+        """Raise CacheError if the disk of the folder is not mounted."""
         at, status = self._folder, _stat_or_none(self._folder)
+        # if the folder is missing, its nearest parent must be on the same disk
         while status is None:
             at = at.parent
             status = _stat_or_none(at)

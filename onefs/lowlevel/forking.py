@@ -34,8 +34,8 @@ _LAZILY_IMPORTED = frozenset(
 class ForkAware:
     """An object with state that two processes must not share.
 
-    The three methods are called at each fork. The methods must not raise errors, and
-    ``before_fork`` must return before the time ``end``.
+    Each fork calls the three methods, which must not raise errors. ``before_fork`` must return
+    before the time ``end``.
     """
 
     def before_fork(self, end: float) -> None:
@@ -76,9 +76,10 @@ def open_lock_file(
     opener: Opener = open_private,
     flags: int = os.O_RDWR | os.O_CREAT,
 ) -> int:
-    """Open a lock file and return its descriptor. A forked child closes its copy of the descriptor.
+    """Open a lock file with ``opener`` and return its descriptor. Raises OSError.
 
-    Close the descriptor with :func:`close_lock_file`. ``opener`` opens the file. Raises OSError.
+    Close the descriptor with :func:`close_lock_file`. A forked child's copy is closed
+    automatically.
     """
     name = os.path.basename(os.fspath(path))
     while True:
@@ -112,8 +113,8 @@ def close_lock_file(descriptor: int) -> None:
 def hold_lock_file(path: str | os.PathLike[str], opener: Opener = open_private) -> Iterator[int]:
     """Open a lock file, yield its descriptor, and close it at the end. Raises OSError.
 
-    A missing file is created. The locks that the caller has set on the file are freed at the end of
-    the ``with`` block.
+    A missing file is created. The end of the ``with`` block also frees the caller's locks on the
+    file.
     """
     descriptor = open_lock_file(path, opener)
     try:
@@ -188,11 +189,8 @@ def _is_open_as(descriptor: int, name: str) -> bool:
 
 
 def _is_import_running() -> bool:
-    """Whether a thread is importing a package of _LAZILY_IMPORTED.
-
-    A child that is forked during the import lacks this thread. So in the child the import never
-    ends, and the child would wait for ever.
-    """
+    """Whether a thread is importing a package of _LAZILY_IMPORTED."""
+    # a child forked now would lack this thread, and wait for ever for the end of the import
     for name, module in sys.modules.copy().items():
         if name.partition(".")[0] in _LAZILY_IMPORTED:
             spec = getattr(module, "__spec__", None)

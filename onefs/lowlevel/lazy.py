@@ -14,11 +14,10 @@ T = TypeVar("T", covariant=True)
 
 
 class Lazy(ForkAware, Generic[T]):
-    """Creates a value at the first call, and returns the same value at later calls. Thread-safe.
+    """A value that ``factory`` creates at the first call. Later calls return it. Thread-safe.
 
-    ``factory`` creates the value. If ``factory`` fails, the next call tries again. After
-    :meth:`close` no value is created. A child made by a fork creates its own value, because locks
-    and threads of the old value belong to the parent.
+    If ``factory`` fails, the next call tries again. A child made by a fork creates its own value.
+    After :meth:`close` no value is created.
     """
 
     def __init__(self, factory: Callable[[], T]) -> None:
@@ -26,6 +25,7 @@ class Lazy(ForkAware, Generic[T]):
         self._lock = threading.RLock()
         self._value: T | None = None
         self._is_closed = False
+        # locks and threads of the value belong to the process that created it
         register_fork_aware(self)
 
     def __call__(self) -> T:

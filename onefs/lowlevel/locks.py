@@ -40,8 +40,8 @@ _MAX_PAUSE_SECONDS = 0.05
 def try_lock(descriptor: int, start: int, length: int = 1, *, shared: bool = False) -> bool:
     """Lock bytes of a file. Return False at once if another open file has locked one of the bytes.
 
-    With ``shared``, several open files can lock the same bytes. Raises OSError if the file system
-    or the operating system has no locks.
+    If ``shared`` is True, several open files can lock the same bytes. Raises OSError if the file
+    system or the operating system has no locks.
     """
     return _set_lock(descriptor, "F_RDLCK" if shared else "F_WRLCK", start, length)
 
@@ -61,10 +61,10 @@ def lock_file(
     keep_waiting: Callable[[], bool] = lambda: True,
     advice: str = "",
 ) -> bool:
-    """Lock a whole file. Return False if another open file has the file locked until the wait ends.
+    """Lock a whole file. Return False if another open file keeps its lock until the wait ends.
 
-    The wait ends after ``timeout`` seconds, or when ``keep_waiting`` returns False. If there are no
-    locks, ``advice`` is logged as a warning, and True is returned (see :func:`lock_or_go_on`).
+    The wait ends after ``timeout`` seconds, or when ``keep_waiting`` returns False. If the file
+    system has no locks, log ``advice`` as a warning and return True.
     """
     attempt = partial(_try_lock_file, descriptor)
     return wait_for_lock(partial(lock_or_go_on, attempt, advice), timeout, keep_waiting)
@@ -78,19 +78,18 @@ def unlock_file(descriptor: int) -> None:
 
 
 def lock_or_go_on(attempt: Callable[[], bool], advice: str = "") -> bool:
-    """Call ``attempt``, which tries to lock a file, and return the result of ``attempt``.
+    """Call ``attempt``, which tries to lock a file, and return its result.
 
-    Return True if the file system or the operating system has no locks. Then the work continues
-    without a lock, because a rare collision of two processes is better than no work. ``advice`` is
-    logged as a warning, and tells the user what to avoid. Only the cache folder is different. If
-    :func:`onefs.cache.locks.can_lock` finds no locks there, the threads of this process exclude
-    each other with locks in memory.
+    If the file system or the operating system has no locks, log ``advice`` as a warning and return
+    True. ``advice`` tells the user what to avoid.
     """
     try:
         return attempt()
     except OSError as error:
         if advice:
             log.warning("the file system has no locks (%s): %s", reason_of(error), advice)
+        # a rare collision of two processes is better than no work. Only the cache folder has locks
+        # in memory instead (onefs.cache.locks.can_lock)
         return True
 
 
@@ -99,10 +98,10 @@ def wait_for_lock(
     timeout: float,
     keep_waiting: Callable[[], bool] = lambda: True,
 ) -> bool:
-    """Call ``attempt``, which tries to lock, until ``attempt`` returns True. Then return True.
+    """Call ``attempt``, which tries to lock, until it returns True. Then return True.
 
-    Return False if the wait ends first. The wait ends after ``timeout`` seconds, or when
-    ``keep_waiting`` returns False.
+    Return False if the wait ends first: after ``timeout`` seconds, or when ``keep_waiting`` returns
+    False.
     """
     end, pause = time.monotonic() + timeout, _FIRST_PAUSE_SECONDS
     while not attempt():

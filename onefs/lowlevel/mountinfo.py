@@ -55,9 +55,9 @@ class KernelMount:
 def read_mounts(mountinfo: Path = MOUNTINFO_FILE) -> list[KernelMount]:
     """Return all mounts of this mount namespace, in the order in which they were mounted.
 
-    Only a newline ends a line, because a carriage return may be part of a name. Invalid lines are
-    skipped. Raises OSError.
+    Invalid lines are skipped. Raises OSError.
     """
+    # not splitlines(): a carriage return may be part of a name
     lines = mountinfo.read_bytes().split(b"\n")
     mounts = (_parse_line(os.fsdecode(line)) for line in lines)
     return [mount for mount in mounts if mount is not None]

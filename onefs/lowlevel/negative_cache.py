@@ -17,9 +17,8 @@ K = TypeVar("K", bound=Hashable)
 class NegativeCache(Generic[K]):
     """Keeps the latest failure of each key until its time to live (TTL) has passed. Thread-safe.
 
-    ``ttl`` returns the seconds for which a failure is kept. If ``ttl`` returns 0, the failure is
-    not kept. If there are more than ``max_entries`` failures, the failure that was used least
-    recently is dropped.
+    ``ttl`` returns the TTL of a failure in seconds; 0 means that the failure is not kept. At most
+    ``max_entries`` failures are kept: those that were used most recently.
     """
 
     def __init__(

@@ -44,11 +44,11 @@ def run_parallel(
     max_threads: int,
     name: str,
 ) -> Iterator[Outcome[I, R]]:
-    """Call ``work`` for each item, and yield the outcome of each call when the call has ended.
+    """Call ``work`` for each item, in threads. Yield the outcome of each call when it ends.
 
-    At most ``max_threads`` calls run at the same time. Items are taken from ``items`` when they are
-    needed, in the caller's thread. ``name`` is the prefix of the threads' names. Raises Busy if no
-    thread can be started.
+    At most ``max_threads`` calls run at once. Items are taken from ``items`` when needed, in the
+    caller's thread. ``name`` is the prefix of the threads' names. Raises Busy if no thread can be
+    started.
     """
     workers = _Workers(work, max_threads, name)
     try:

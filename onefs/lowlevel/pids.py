@@ -20,12 +20,12 @@ _DAY_SECONDS = 86400.0
 def boot_id() -> str:
     """Return the kernel's identifier for this boot of the machine, a UUID.
 
-    If the kernel has no such identifier, return a random UUID, which is different in each process.
-    Data of another process then counts as data of another boot, which is safe.
+    If there is none, return a random UUID, which is different in each process.
     """
     try:
         return Path("/proc/sys/kernel/random/boot_id").read_text("ascii").strip()
     except OSError:
+        # data of another process then counts as data of another boot, which is safe
         return str(uuid.uuid4())
 
 
@@ -41,17 +41,18 @@ def pid_namespace_id() -> str:
 
 
 def is_abandoned(folder: Path, pid: str, namespace_id: str) -> bool:
-    """Whether a process's folder is no longer used.
+    """Whether the folder of a process is no longer used.
 
-    ``pid`` and ``namespace_id`` identify the process that made the folder. If the process is on
-    this host and in this container, its folder is abandoned when the process has ended. The process
-    id 0 means an unknown process. The folder of an unknown process on this host is never abandoned.
-    For a process on another host or in another container, onefs cannot find out whether the process
-    still runs. The folder of such a process is abandoned after UNUSED_DAYS without use.
+    ``pid`` and ``namespace_id`` identify the process.
+
+    - A process of this host and container uses its folder until it ends.
+    - A process of this host with ``pid`` 0 is unknown. Its folder always counts as used.
+    - The folder of any other process is abandoned after UNUSED_DAYS without use.
     """
     if namespace_id == pid_namespace_id():
         return pid != "0" and not _is_running(int(pid))
     try:
+        # on another host or in another container: the process may still run
         return time.time() - folder.stat().st_mtime > UNUSED_DAYS * _DAY_SECONDS
     except OSError:
         return False

@@ -39,13 +39,13 @@ class FileUnderWay(Protocol):
 
 
 class ProgressDisplay:
-    """Shows progress on standard error, redraws it in place and erases it at the end. Thread-safe.
+    """Shows the progress of a command on standard error, and erases it at the end. Thread-safe.
 
-    After :meth:`show` the display is one line for a phase of the command. After
-    :meth:`expect_files` the display is a bar for each file in progress, and a line with the total.
-    Nothing is written during the first second, or if standard error is not a terminal. ``poll`` is
-    called before each drawing and returns the files in progress. A caller that reports these files
-    with :meth:`update` does not need ``poll``.
+    - After :meth:`show` the display is one line for a phase of the command.
+    - After :meth:`expect_files` it is a bar for each file in progress, and a line with the total.
+
+    The first second shows nothing. Nothing is shown if standard error is not a terminal. ``poll``
+    returns the files in progress. A caller of :meth:`update` needs no ``poll``.
     """
 
     def __init__(self, poll: Callable[[], Iterable[FileUnderWay]] = tuple) -> None:
@@ -79,10 +79,9 @@ class ProgressDisplay:
             self._erase()
 
     def show(self, phase: str, done: float, total: float, unit: str) -> None:
-        """Report that ``done`` of ``total`` units of a phase without files are done.
+        """Report that ``done`` of ``total`` units of a phase are done.
 
-        ``total`` is 0 if the total is unknown. ``unit`` is the name of the units, for example
-        "sessions".
+        ``total`` is 0 if it is unknown. ``unit`` names the units, for example "sessions".
         """
         with self._lock:
             self._phase, self._expected = (phase, done, total, unit), None
@@ -102,7 +101,7 @@ class ProgressDisplay:
     def update(self, name: str, done: int, size: int | None = None) -> None:
         """Report that ``done`` bytes of the file ``name`` are done.
 
-        ``size`` is the size of the file in bytes. ``size`` replaces the size that was given to
+        ``size`` is the size of the file in bytes. The default is the size given to
         :meth:`expect_files`.
         """
         with self._lock:
@@ -192,8 +191,7 @@ class ProgressDisplay:
 def _phase_line(phase: str, done: float, total: float, unit: str, columns: int) -> str:
     """Return the line for a phase, with a bar if the total is known.
 
-    If a line without a bar has more than ``columns`` characters, the beginning of the phase's name
-    is left out.
+    A line without a bar omits the beginning of a phase name that is too long.
     """
     if total:
         figures = [f"{phase} {done:,.0f} of {total:,.0f} {unit}"]
@@ -205,7 +203,7 @@ def _phase_line(phase: str, done: float, total: float, unit: str, columns: int) 
 def _file_line(done: int, size: int, name: str, columns: int) -> str:
     """Return the line for a file: a bar, the bytes done, the file's size, and the file's name.
 
-    If the name is too long for the line, the beginning of the name is left out.
+    Only the end of a long name is shown.
     """
     figures = f"{format_size(done)} of {format_size(size)}  "
     spare = columns - len(f"{_format_bar(done, size, 0)} {figures}")
@@ -215,11 +213,11 @@ def _file_line(done: int, size: int, name: str, columns: int) -> str:
 
 
 def _figures_line(done: float, total: float, figures: Sequence[str], columns: int) -> str:
-    """Return a line with the texts ``figures``, after the longest bar that fits in the line.
+    """Return a line with the longest bar that fits, and the texts ``figures`` after it.
 
-    ``figures`` are texts like "3 of 10 files". If the texts do not fit, shorter texts are used
-    ("3/10 files"). If these do not fit, texts at the end are left out.
+    ``figures`` are texts like "3 of 10 files". They are shortened if the line is too long.
     """
+    # first "3/10 files" for "3 of 10 files"; then the last texts are left out
     short = [figure.replace(" of ", "/") for figure in figures]
     for shown in (figures, *(short[:count] for count in range(len(short), 0, -1))):
         line = ", ".join(shown)
@@ -230,13 +228,10 @@ def _figures_line(done: float, total: float, figures: Sequence[str], columns: in
 
 
 def _cut_start(name: str, columns: int) -> str:
-    """Return ``name`` in at most ``columns`` characters.
-
-    A longer name is shortened to ``...`` and the end of the name. If ``columns`` is 3 or less,
-    return '' for a longer name.
-    """
+    """Return ``name``, or ``...`` and its end if it has more than ``columns`` characters."""
     if len(name) <= columns:
         return name
+    # nothing is left of a longer name in 3 columns or less
     return f"...{name[3 - columns :]}" if columns > 3 else ""
 
 

@@ -45,10 +45,10 @@ def _do_nothing() -> None:
 
 
 class SingleFlight(Generic[R]):
-    """Runs the work for each key at most once at a time. Later callers share the run. Thread-safe.
+    """Runs the work for each key at most once at a time. Thread-safe.
 
-    ``name`` is the prefix of the threads' names. At most ``workers`` runs are in progress at the
-    same time. Further runs wait in a queue.
+    Callers with the same key share the run. ``name`` is the prefix of the threads' names. At most
+    ``workers`` runs are in progress. Further runs wait in a queue.
     """
 
     def __init__(self, name: str, workers: int) -> None:
@@ -58,7 +58,7 @@ class SingleFlight(Generic[R]):
         self._is_closed = False
 
     def start(self, key: Hashable, work: Callable[[], R]) -> Future[R]:
-        """Return the run for ``key`` that is in progress. Start a run if no run is in progress.
+        """Return the run for ``key``. Start a run with ``work`` if none is in progress.
 
         Raises Stopping after :meth:`close`, and Busy if no thread can be started.
         """
@@ -77,11 +77,10 @@ class SingleFlight(Generic[R]):
             return future
 
     def wait(self, key: Hashable, work: Callable[[], R], deadline: float, description: str) -> R:
-        """Wait for the run for ``key`` at most ``deadline`` seconds, and return the run's result.
+        """Return the result of the run for ``key``. Start a run with ``work`` if there is none.
 
-        If no run for ``key`` is in progress, start a run. Raises what ``work`` raises, and what
-        :meth:`start` raises. Raises DeadlineExceeded, with ``description`` in its message, after
-        ``deadline`` seconds.
+        Raises what ``work`` and :meth:`start` raise. Raises DeadlineExceeded after ``deadline``
+        seconds. Its message contains ``description``.
         """
         future = self.start(key, work)
         if not wait([future], timeout=deadline).done:

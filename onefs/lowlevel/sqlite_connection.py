@@ -22,10 +22,12 @@ def connect(
 ) -> sqlite3.Connection:
     """Return a connection to a database file. Create or migrate the file's tables if needed.
 
-    ``journal`` is SQLite's journal mode: WAL, DELETE or MEMORY. ``schema`` is the script that
-    creates the tables. ``migrations`` has, for each older version, the script that leads to the
-    next version. Raises DatabaseError if the file was written by a newer onefs, or if its tables
-    have other columns than ``schema``. Raises sqlite3.Error for any other failure.
+    - ``journal`` is SQLite's journal mode: WAL, DELETE or MEMORY.
+    - ``schema`` is the script that creates the tables.
+    - ``migrations`` has the script from each older version to the next.
+
+    Raises DatabaseError if the file was written by a newer onefs, or if its tables have other
+    columns than ``schema``. Raises sqlite3.Error for any other failure.
     """
     connection = sqlite3.connect(
         path, timeout=OPEN_TIMEOUT_SECONDS, isolation_level=None, check_same_thread=False
@@ -94,7 +96,7 @@ def is_locked(error: BaseException | None) -> bool:
 def is_unusable(error: sqlite3.DatabaseError) -> bool:
     """Whether the error means that the file can never be used.
 
-    A file that is locked, that may not be read, or that is on a full disk can be used later.
+    A locked or unreadable file, or a file on a full disk, can be used later.
     """
     return not isinstance(error, sqlite3.OperationalError) or is_corrupt(error)
 
@@ -102,8 +104,7 @@ def is_unusable(error: sqlite3.DatabaseError) -> bool:
 def is_disk_full(folder: Path, error: Exception) -> bool:
     """Whether a full disk caused the error.
 
-    Some errors of SQLite do not say whether the disk is full. For these errors, return whether the
-    disk of ``folder`` is full now.
+    ``folder`` is a folder on this disk.
     """
     if isinstance(error, OSError):
         return error.errno in (errno.ENOSPC, errno.EDQUOT)
@@ -113,25 +114,23 @@ def is_disk_full(folder: Path, error: Exception) -> bool:
     if "disk I/O" not in text and "unable to open" not in text:
         return False
     try:
+        # these errors do not say whether the disk is full: look at it now
         return os.statvfs(folder).f_bavail == 0
     except OSError:
         return False
 
 
 def is_corrupt(error: BaseException | None) -> bool:
-    """Whether SQLite reports that the file is damaged, is no database, or lacks a table or column.
+    """Whether ``error`` says that a file is damaged, is no database, or lacks a table or column.
 
-    Return False if the file is locked, if it may not be read, or if its disk is full.
+    Only errors of SQLite can say this.
     """
     text = str(error) if isinstance(error, sqlite3.Error) else ""
     return "malformed" in text or "not a database" in text or text.startswith("no such")
 
 
 def leak_connection(connection: sqlite3.Connection | None) -> None:
-    """Keep the parent's connection open for ever, in a child made by a fork.
-
-    If the child closed the connection, the close would free the parent's locks, or remove the WAL
-    file that the parent writes to. The close could also wait for ever for a lock that no thread of
-    the child can release.
-    """
+    """Keep the parent's connection open for ever, in a child made by a fork."""
+    # closing it would free the parent's locks, remove the WAL file that the parent writes to, or
+    # wait for ever for a lock that no thread of the child can release
     ctypes.pythonapi.Py_IncRef(ctypes.py_object(connection))

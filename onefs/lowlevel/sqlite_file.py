@@ -64,19 +64,15 @@ _in_use_at_fork: set[Path] = set()
 class SqliteFile(ForkAware):
     """A database file with a schema of a certain version. Thread-safe.
 
-    A file is moved aside if it is not a database, if it was written by a newer onefs, or if its
-    tables have other columns than ``schema``. Then a new file is created, and the log has a
-    warning. If damage of a file is detected only in use, the file is replaced in the same way, and
-    one CacheError reports the damage.
+    - ``path`` may be IN_MEMORY.
+    - ``description`` names the file in errors.
+    - ``migrations`` has the script from each older version to the next.
 
-    ``description`` names the file in errors. ``migrations`` has, for each older version, the script
-    that leads to the next version. ``path`` may be IN_MEMORY. Every method raises CacheError if the
-    file cannot be used, or if another process has the file locked for more than LOCK_RETRY_SECONDS.
-    Every method raises CacheFull if the disk of the file is full.
+    An unusable file is moved aside: it is damaged, of a newer onefs, or has other columns than
+    ``schema``. Then a new file is created, and the log has a warning.
 
-    The file is closed before a fork and opened again at its next use. If the file is in use for
-    longer than a fork waits, the child works on an empty database in memory, because SQLite cannot
-    open a file again in a process that has inherited a connection to this file.
+    Methods raise CacheError if the file cannot be used, is locked for more than LOCK_RETRY_SECONDS,
+    or is found damaged in use. They raise CacheFull if the disk is full.
     """
 
     def __init__(
@@ -136,10 +132,9 @@ class SqliteFile(ForkAware):
 
     @contextmanager
     def transaction(self) -> Iterator[sqlite3.Connection]:
-        """Yield a connection for a transaction.
+        """Yield a connection for a transaction, which ends with the ``with`` block.
 
-        At the end of the ``with`` block, all statements of the block take effect. If the block or
-        the end of the transaction raises an error, no statement takes effect.
+        After an error, no statement of the block takes effect.
         """
         end = self._retry_deadline()
         connection = self._begin_transaction(end)
@@ -154,11 +149,13 @@ class SqliteFile(ForkAware):
             self._lock.release()
 
     def before_fork(self, end: float) -> None:
-        """Wait until the connection is not in use, at most until ``end``, and close the connection.
+        """Close the connection before a fork. Parent and child each open their own later.
 
-        Then the parent and the child each open a new connection. If the connection is in use for
-        longer, it stays open.
+        Wait until the connection is not in use, at most until ``end``. After this time, it stays
+        open.
         """
+        # if it stays open, the child works on an empty database in memory: SQLite cannot open a
+        # file again in a process that has inherited a connection to it
         self._is_paused = self._lock.acquire(timeout=max(0.0, end - time.monotonic()))
         connection = self._connection
         if not self._is_paused or connection is None or self._is_closed or self._path == IN_MEMORY:
@@ -188,12 +185,11 @@ class SqliteFile(ForkAware):
     def _current_connection(self) -> sqlite3.Connection:
         """Return a connection to the file that is at ``path`` now.
 
-        If the file was deleted or replaced, the file at ``path`` is opened again, because SQLite
-        would still use the deleted file. Raises CacheError if the file cannot be opened, or if its
-        disk is unmounted.
+        Raises CacheError if the file cannot be opened, or if its disk is unmounted.
         """
         if self._is_closed:
             raise CacheError(f"{self._description} {self._path} is closed")
+        # SQLite would still use a file that was deleted or replaced
         if self._connection is None or not self._is_file_unchanged():
             try:
                 self._reopen()
@@ -223,8 +219,7 @@ class SqliteFile(ForkAware):
     def _reopen(self) -> None:
         """Open the file. Create the file if it is missing and its disk is mounted.
 
-        Raises CacheError if the disk is unmounted. Raises sqlite3.Error or OSError if the file
-        cannot be opened.
+        Raises CacheError if the disk is unmounted, and sqlite3.Error or OSError for other failures.
         """
         if self._folder_guard is not None:
             self._folder_guard.check_available()
@@ -248,8 +243,7 @@ class SqliteFile(ForkAware):
     def _begin_transaction(self, end: float) -> sqlite3.Connection:
         """Acquire the lock of this object, begin a transaction and return the connection.
 
-        If another process has the file locked, try again until ``end``. Other threads can acquire
-        the lock of this object between two attempts.
+        If another process has the file locked, try again until ``end``.
         """
         while True:
             self._lock.acquire()
@@ -260,6 +254,7 @@ class SqliteFile(ForkAware):
                 return connection
             except CacheError as error:
                 self._lock.release()
+                # other threads can acquire the lock meanwhile
                 self._pause_or_raise(error, end)
             except BaseException:
                 self._lock.release()
@@ -349,13 +344,13 @@ class SqliteFile(ForkAware):
         return connection
 
     def _open_or_replace(self) -> sqlite3.Connection:
-        """Open the file, and return a connection to the file.
+        """Open the file, and return a connection to it.
 
-        If the file is unusable, move it aside and create a new file. If another process has already
-        replaced the file, open that file.
+        An unusable file is moved aside, and replaced by a new file.
         """
         with hold_replacement_lock(self._path):
             try:
+                # opens the new file if another process has replaced the file
                 return self._connect()
             except sqlite3.DatabaseError as error:
                 if not is_unusable(error):
@@ -414,7 +409,7 @@ def _warn_once_about_network_disk(folder: Path, disk: str) -> None:
 def hold_replacement_lock(path: Path) -> Iterator[None]:
     """Keep other processes from replacing the file at ``path``, or moving it aside.
 
-    Continues without the lock if another process holds the lock for more than five seconds.
+    Waits at most five seconds for the lock, and continues without it after that.
     """
     descriptor = None
     with suppress(OSError):

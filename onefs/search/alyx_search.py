@@ -54,9 +54,9 @@ class SearchHit(NamedTuple):
 def search_alyx(alyx: AlyxClient, query: Query, limit: int | None) -> dict[str, Row]:
     """Return the rows of the sessions that match every term, the latest session first.
 
-    The rows are a dictionary by eid. At most ``limit`` rows are returned. Raises UsageError if the
-    query needs more than MAX_QUERIES_PER_SEARCH requests, or if a request is too long. Also raises
-    the errors of requests to Alyx.
+    The result is a dictionary by eid, with at most ``limit`` rows. Raises UsageError if the query
+    needs more than MAX_QUERIES_PER_SEARCH requests, or if a request is too long. Also raises the
+    errors of requests to Alyx.
     """
     try:
         rows, is_cut = _fetch_checked_rows(alyx, query, limit)
@@ -70,11 +70,7 @@ def search_alyx(alyx: AlyxClient, query: Query, limit: int | None) -> dict[str, 
 def _fetch_checked_rows(
     alyx: AlyxClient, query: Query, limit: int | None
 ) -> tuple[dict[str, Row], bool]:
-    """Return the rows for a query, and whether Alyx may have more rows.
-
-    The rows are a dictionary by eid. Rows that do not match the terms are removed. Alyx may have
-    more rows if the answer to a request has ``limit`` rows.
-    """
+    """Return the rows that match a query, by eid, and whether Alyx may have more rows."""
     branches = list(_branches(query))
     if len(branches) > MAX_QUERIES_PER_SEARCH:
         raise UsageError(
@@ -85,6 +81,7 @@ def _fetch_checked_rows(
     is_cut = False
     for branch in branches:
         answer = _fetch_branch(alyx, branch, limit)
+        # Alyx may have more rows if an answer has ``limit`` rows
         is_cut = is_cut or len(answer) == limit
         for hit in parsing.parse_rows(answer, SearchHit.from_row, "a search"):
             if offline.is_match(hit.row, query):
@@ -100,16 +97,15 @@ def _fetch_checked_rows(
 def _fetch_branch(alyx: AlyxClient, branch: Mapping[str, str], limit: int | None) -> list[Row]:
     """Return the rows for one branch. A branch is the terms of one request (see :func:`_branches`).
 
-    In Alyx, a term that needs an SQL join makes the filter ``users`` wrong: ``users=a,b&project=p``
-    finds sessions of only one of the two users (docs/ONE-SEMANTICS.md). So the term ``users`` and
-    the terms that need a join are sent in separate requests. Raises UsageError if the request would
-    be too long.
+    Raises UsageError if the request would be too long.
     """
     if len(urlencode(_alyx_parameters(branch))) > MAX_QUERY_CHARACTERS:
         raise UsageError("the search does not fit into a request: give fewer or shorter names")
     joined = {name for name in branch if VOCABULARY[name].needs_join}
     if "users" not in branch or not joined:
         return alyx.select_sessions(_with_distinct_sessions(_alyx_parameters(branch)), limit)
+    # a term that needs an SQL join makes Alyx's filter ``users`` wrong: ``users=a,b&project=p``
+    # finds sessions of only one of the two users (docs/ONE-SEMANTICS.md). So send two requests
     plain = {name: value for name, value in branch.items() if name not in joined}
     owned = {parsing.uuid_of(row) for row in alyx.select_sessions(_alyx_parameters(plain))}
     if not owned:
@@ -124,8 +120,7 @@ def _fetch_branch(alyx: AlyxClient, branch: Mapping[str, str], limit: int | None
 def _branches(query: Query) -> Iterator[dict[str, str]]:
     """Yield the branches of a query. A branch is the terms of one request, with their values.
 
-    If a session must have one of several values of a term, each value needs its own request. If
-    there are several terms of this kind, each combination of their values needs its own request.
+    If a session may have any of several values of a term, each value gets its own branch.
     """
     single: dict[str, str] = {}
     choices: list[list[tuple[str, str]]] = []
@@ -150,11 +145,9 @@ def _alyx_parameters(branch: Mapping[str, str]) -> dict[str, str]:
 
 
 def _with_distinct_sessions(parameters: dict[str, str]) -> dict[str, str]:
-    """Return the parameters, changed so that Alyx sends each session only once.
-
-    Without this change, a page of an answer could contain the same session many times. Also, a
-    session that occurs on two pages is treated as a sign that Alyx has lost other rows.
-    """
+    """Return the parameters, changed so that Alyx sends each session only once."""
+    # otherwise a page may have the same session many times, and a session on two pages is treated
+    # as a sign that Alyx has lost other rows
     if "django" in parameters or _REPEATING_TERMS.isdisjoint(parameters):
         return parameters
     return {**parameters, "django": _MATCH_ALL_LOOKUP}

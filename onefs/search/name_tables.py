@@ -62,10 +62,9 @@ class NameTables:
     def list_table(self, what: str) -> list[Row]:
         """Return the rows of the table ``what``, which is one of :data:`NAME_TABLES`.
 
-        The rows are at most an hour old. They are also newer than the last refresh (``onefs
-        refresh``). While Alyx is unreachable, return the stored rows of any age. If no rows are
-        stored, return rows made from the names in the catalogue. If the catalogue has no names,
-        raises the error of the request to Alyx.
+        The rows are at most an hour old, and newer than the last ``onefs refresh``. While Alyx is
+        unreachable, the result is older stored rows, or rows made from the names in the catalogue.
+        If there are none, raises the error of the request.
         """
         endpoint, column = NAME_TABLES[what]
         try:
@@ -78,11 +77,11 @@ class NameTables:
             return [{column: name} for name in names]
 
     def _fetch_table(self, endpoint: str, column: str) -> list[Row]:
-        """Return the rows of a table from Alyx, or the stored rows.
+        """Return the rows of a table from Alyx, or the stored rows if they are fresh.
 
-        The stored rows are returned if they are at most an hour old and newer than the last refresh
-        (``onefs refresh``). While Alyx is unreachable, stored rows of any age are returned. Raises
-        the error of the request if no rows are stored.
+        Fresh rows are at most an hour old, and newer than the last ``onefs refresh``. While Alyx is
+        unreachable, return stored rows of any age. Without stored rows, raises the error of the
+        request.
         """
         key = f"table/{endpoint}"
         stored = self._stored_rows(key)
@@ -133,8 +132,7 @@ class NameTables:
     def _stored_rows(self, key: str) -> tuple[list[Row], float] | None:
         """Return the rows of the answer that is stored under ``key``, and the time of the answer.
 
-        The time is in seconds since the epoch. Return None if no answer is stored, or if the stored
-        answer is damaged.
+        The time is in seconds since the epoch. Return None if no valid answer is stored.
         """
         try:
             body, fetched_at = self._database().stored_answer(key) or ("null", 0.0)

@@ -25,10 +25,8 @@ _SUBSTRING_TERMS = frozenset({"location", "project"})
 
 
 def is_match(row: Row, query: Query) -> bool:
-    """Whether a row matches all terms whose columns the row has.
-
-    The check is needed because a server of another version ignores filters that it does not know.
-    """
+    """Whether a row matches all terms that can be checked with the columns of the row."""
+    # a server of another version ignores filters that it does not know
     return all(
         _ROW_TESTS[name](row, values)
         for name, values in query.values
@@ -41,7 +39,7 @@ def search_catalogue(
 ) -> list[str]:
     """Return the eids of the sessions in the catalogue that match the query, the latest first.
 
-    At most ``limit`` eids are returned. All terms of the query must be in :data:`OFFLINE_TERMS`.
+    At most ``limit`` eids are returned. The query may only have terms in :data:`OFFLINE_TERMS`.
     """
     conditions, values = ["1"], list[object]()
     having: list[tuple[Literal["dataset_type", "name"], str]] = []
@@ -76,14 +74,13 @@ def suggest_names(
     query: Query,
     tables: Callable[[str], Sequence[str] | None] = lambda _: None,
 ) -> str:
-    """Return a sentence about an unknown name in a search that found nothing.
+    """Return a sentence about the first unknown name in a query that found nothing.
 
-    The sentence suggests a similar name, if there is one. If a file name is the name of a dataset
-    type, the sentence says so. Return '' if all names are known.
+    The sentence suggests a similar name, or says that the name is a dataset type. Return '' if no
+    name is unknown.
 
-    ``tables`` returns all names for a term. If ``tables`` returns None, the names in the catalogue
-    are used. The catalogue may lack names, so that in this case a name counts as unknown only if
-    the catalogue has a similar name.
+    ``tables`` returns all names for a term, or None. None means that the names in the catalogue are
+    used.
     """
     for name, values in query.values:
         if name == "dataset_names":
@@ -96,6 +93,7 @@ def suggest_names(
             if (complete is None and not names) or any(matches(each, (value,)) for each in names):
                 continue
             hint = nearest_name_hint(value, names)
+            # the catalogue may lack names: without a similar name, the name may exist
             if hint or complete is not None:
                 return f"{name} {value!r} is not known{hint}"
     return ""

@@ -28,11 +28,12 @@ _SESSION_NUMBER_TERMS = frozenset({"lab", "subject", "date_range", "number"})
 
 
 class FoundSessions:
-    """The sessions that a search has found, in the server's order: the latest first.
+    """The sessions that a search has found, the latest first.
 
-    ``eids`` are the eids of these sessions, and ``read_hits`` reads the sessions when they are
-    needed. ``has_complete_numbers`` is True if, for each subject, day and number, the search has
-    found either all sessions or none.
+    - ``eids`` are the eids of these sessions.
+    - ``read_hits`` returns the sessions with their rows. It is called on first use.
+    - ``has_complete_numbers`` is True if all sessions with the same subject, day and number as a
+      found session were found too.
     """
 
     def __init__(
@@ -64,11 +65,11 @@ class FoundSessions:
 
 
 class SessionQueries(NameTables):
-    """Searches in one Alyx database. Thread-safe. The catalogue's file is opened when needed.
+    """Searches in one Alyx database. Thread-safe.
 
-    Methods raise UsageError, and the errors of requests to Alyx. If Alyx is unreachable and the
-    catalogue cannot answer instead, the methods raise Unreachable, or Throttled with the time to
-    wait.
+    Methods raise UsageError, and the errors of requests to Alyx. While Alyx is unreachable, the
+    catalogue answers if it can. If it cannot, methods raise Unreachable or Throttled. Throttled has
+    the time to wait.
     """
 
     def search(self, query: Query, limit: int | None = None) -> FoundSessions:
@@ -96,10 +97,9 @@ class SessionQueries(NameTables):
         )
 
     def session_of_dataset(self, dataset_id: str) -> str:
-        """Return the eid of a dataset's session, from the catalogue or from Alyx.
+        """Return the eid of a dataset's session, from the catalogue or else from Alyx.
 
-        Alyx is asked only if the catalogue does not have the dataset. Raises NotFound if Alyx does
-        not have the dataset.
+        Raises NotFound if Alyx does not have the dataset. Also raises the errors of requests.
         """
         eid = self._database().session_of_dataset(dataset_id)
         return eid or self._alyx.session_id_of_dataset(dataset_id)
@@ -127,9 +127,9 @@ class SessionQueries(NameTables):
         self._database().drop_fact(f"search/{name}")
 
     def suggest_names(self, query: Query) -> str:
-        """Return a sentence about an unknown name in a search that found nothing.
+        """Return a sentence about an unknown name in a query that found nothing.
 
-        The sentence suggests a similar name, if there is one. Return '' if all names are known.
+        The sentence suggests a similar name, if there is one. Return '' if no name is unknown.
         """
         return offline.suggest_names(self._database(), query, self._names_of_term)
 
@@ -142,10 +142,9 @@ class SessionQueries(NameTables):
     def _search_catalogue(
         self, query: Query, limit: int | None, key: str, trouble: Exception
     ) -> FoundSessions:
-        """Return the stored answer to this search. If no answer is stored, search the catalogue.
+        """Return the stored answer to this query, or else search the catalogue.
 
-        ``trouble`` is the error of the request to Alyx. A warning is logged, because the answer is
-        old or may be incomplete. If the catalogue finds nothing or cannot search for a term, raises
+        ``trouble`` is the error of the request to Alyx. If the catalogue has no answer, raises
         Throttled if ``trouble`` is Throttled, else Unreachable.
         """
         stored = self._stored_rows(key)
@@ -179,8 +178,8 @@ class SessionQueries(NameTables):
 def _unanswered_error(trouble: Exception, reason: str) -> OnefsError:
     """Return the error for a search that neither Alyx nor the catalogue can answer.
 
-    If ``trouble`` is Throttled (Alyx answered with status 429), the error is Throttled too, and
-    says when to try again. Otherwise the error is Unreachable.
+    ``trouble`` is the error of the request to Alyx. ``reason`` says why the catalogue cannot
+    answer.
     """
     if isinstance(trouble, Throttled):
         return Throttled(f"{trouble}; {reason}", trouble.retry_after)

@@ -92,7 +92,7 @@ class Query:
 
 
 def parse_terms(terms: Mapping[str, object]) -> Query:
-    """Return the query for terms and their values, which are Python objects.
+    """Return the query for search terms. ``terms`` has their values by name, as Python objects.
 
     Raises UsageError if a term is unknown or given twice, or if a value is invalid.
     """
@@ -182,7 +182,7 @@ def _read_values(term: Term, value: object) -> tuple[str, ...]:
 def _read_date_range(name: str, value: object) -> tuple[str, ...]:
     """Return the first and the last day of a date range, as ``yyyy-mm-dd``.
 
-    A single date is both the first and the last day. Raises UsageError if ``value`` is invalid.
+    A single date is a range of one day. Raises UsageError if ``value`` is invalid.
     """
     if isinstance(value, str) and "," in value:
         value = [end.strip() or None for end in value.split(",")]
@@ -299,10 +299,9 @@ def _read_outcome(name: str, value: object) -> str:
 
 
 def _read_lookups(name: str, value: object) -> str:
-    """Return Django look-ups in the form for Alyx.
+    """Return Django look-ups as text for Alyx: ``field__lookup,value``, repeated with commas.
 
-    The form is pairs of ``field__lookup`` and value, all separated by commas. Raises UsageError if
-    ``value`` does not have this form.
+    Raises UsageError if ``value`` does not have this form.
     """
     text = _read_text(name, value)
     parts = _split_outside_brackets(text)
