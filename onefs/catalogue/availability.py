@@ -29,9 +29,8 @@ MAX_PROBE_PAUSE_SECONDS = 60.0
 class ServerAvailability:
     """The state of one server: reachable or unreachable. Thread-safe.
 
-    ``probe`` sends a request. ``probe`` returns if the server sends any answer, even an HTTP error,
-    and raises an OnefsError if the server does not answer. With ``always_offline`` no request is
-    sent, because the user has chosen to work offline.
+    ``probe`` sends a request, and raises an OnefsError if no answer arrives. An HTTP error is also
+    an answer. With ``always_offline``, no request is sent.
     """
 
     def __init__(
@@ -71,8 +70,8 @@ class ServerAvailability:
     def can_ask(self) -> bool:
         """Whether a request may be sent now.
 
-        During an outage, the value is False for 2 seconds after each failed request. With
-        ``always_offline``, the value is always False.
+        In an outage, this is False for 2 seconds after each failed request. With
+        ``always_offline``, this is always False.
         """
         if not self.offline:
             return True
@@ -83,10 +82,10 @@ class ServerAvailability:
         self._failed_at = float("-inf")
 
     def wait_seconds(self, deadline: float, what: str) -> float:
-        """Return for how many seconds a request may wait for its answer, at most ``deadline``.
+        """Return the seconds that a request may wait for its answer, at most ``deadline``.
 
-        ``what`` names the wanted listing in the error message. Raises Unreachable if
-        :meth:`can_ask` returns False.
+        ``what`` is the name of the wanted listing, for the error message. Raises Unreachable if no
+        request may be sent now.
         """
         if not self.offline:
             return deadline
@@ -106,8 +105,8 @@ class ServerAvailability:
     def record_failure(self, error: OnefsError) -> None:
         """Record that a request has failed with ``error``.
 
-        Unreachable begins an outage. After DeadlineExceeded a probe is sent, to find out whether
-        the server is unreachable or only the request was slow.
+        After Unreachable, the server counts as unreachable. After DeadlineExceeded, a probe checks
+        the server.
         """
         if isinstance(error, AlyxCredentials):
             self._record_refusal(error)

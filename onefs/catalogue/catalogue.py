@@ -44,10 +44,9 @@ log = logging.getLogger(__name__)
 class Catalogue:
     """The contents of one Alyx database, read from SQLite first and from Alyx when needed.
 
-    Thread-safe. A caller waits for Alyx at most ``deadline`` seconds. With ``offline`` Alyx is
-    never asked. Methods raise NotFound only if Alyx or the catalogue says that the object does not
-    exist. For other failures they raise Unreachable, DeadlineExceeded, AlyxCredentials, Throttled,
-    ServerError, CacheError or Stopping.
+    Thread-safe. ``deadline`` is the longest wait for Alyx in seconds. With ``offline``, Alyx is
+    never asked. NotFound means that the object does not exist. Methods may also raise Unreachable,
+    DeadlineExceeded, AlyxCredentials, Throttled, ServerError, CacheError or Stopping.
     """
 
     def __init__(
@@ -96,11 +95,10 @@ class Catalogue:
     def check_server(self) -> None:
         """Request the labs from Alyx now. Raises every error of that request.
 
-        Also request the repositories, which are needed to list the datasets of any session. Without
-        this request, the first listing of datasets would take longer. Errors of this second request
-        are ignored.
+        Also request the repositories. An error of this second request is ignored.
         """
         self._listing_cache.fetch(listing_requests.labs_request())
+        # the first listing of datasets would otherwise wait for the repositories
         with suppress(OnefsError):  # the repositories are requested again when they are needed
             self.repositories()
 
@@ -111,9 +109,8 @@ class Catalogue:
     def invalidate(self, path: TreePath) -> None:
         """Invalidate all listings at and below ``path``, for all processes.
 
-        ``path`` begins with the folder of the lab. The folders of subject, date and number may
-        follow, in this order. () invalidates all listings. At its next use, an invalidated listing
-        is requested again.
+        An invalidated listing is requested again at its next use. ``path`` is the folders from the
+        lab down: at most lab, subject, date and number. () means all listings.
         """
         self._listing_cache.invalidations.invalidate(path, self._clock())
 
@@ -162,32 +159,31 @@ class Catalogue:
         return listing_requests.dated_sessions(self._database, lab, subject)
 
     def ask_for_new_sessions(self, lab: str, subject: str) -> bool:
-        """Add new sessions to a lab's listings. Return True if the listings may have changed.
+        """Request a lab's sessions that are newer than the cache tables.
 
-        New sessions are sessions that are newer than the cache tables. Call this before an error
-        says that a session of ``subject`` does not exist. Return False in offline mode, or if the
-        subject's sessions are not from cache tables. Raises the errors of
-        :meth:`NewSessions.refresh`.
+        Call this before an error says that a session of ``subject`` does not exist. Return True if
+        the lab's listings may have changed. Return False in offline mode, or if the subject's
+        sessions are not from cache tables. Raises the errors of :meth:`NewSessions.refresh`.
         """
         return self._database.is_from_tables(
             sessions_key(lab, subject)
         ) and self._new_sessions.refresh(lab)
 
     def ask_for_new_subjects(self, lab: str) -> bool:
-        """Add new sessions to a lab's listings. Return True if the listings may have changed.
+        """Request a lab's sessions that are newer than the cache tables.
 
-        New sessions are sessions that are newer than the cache tables. Call this before an error
-        says that a subject of the lab does not exist. Return False in offline mode, or if the lab
-        is not in the cache tables. Raises the errors of :meth:`NewSessions.refresh`.
+        Call this before an error says that a subject of the lab does not exist. Return True if the
+        lab's listings may have changed. Return False in offline mode, or if the lab is not in the
+        cache tables. Raises the errors of :meth:`NewSessions.refresh`.
         """
         return self._new_sessions.refresh(lab)
 
     def ask_for_new_labs(self) -> bool:
-        """Add new labs to the list of labs. Return True if the list may have changed.
+        """Request the labs that are newer than the cache tables.
 
-        New labs are labs that are newer than the cache tables. Call this before an error says that
-        a lab does not exist. Return False in offline mode, or if there are no cache tables. Raises
-        the errors of the request.
+        Call this before an error says that a lab does not exist. Return True if the list of labs
+        may have changed. Return False in offline mode, or without cache tables. Raises the errors
+        of the request.
         """
         before = set(self.labs().value)
         asked = self._new_sessions.refresh_labs(listing_requests.labs_request())
@@ -196,10 +192,10 @@ class Catalogue:
         return asked
 
     def datasets(self, session: Session) -> Listing[list[Dataset]]:
-        """Return a session's datasets that can be fetched, in a stable order.
+        """Return a session's datasets in a stable order.
 
-        Datasets from cache tables are all included, because the tables do not say which datasets
-        can be fetched. Use :meth:`fetch_full_listing` to find out.
+        A dataset that Alyx lists is left out if it cannot be fetched. Datasets from cache tables
+        are all included; :meth:`fetch_full_listing` finds out which of these can be fetched.
         """
         request = self._datasets_request(session, self.repositories().value)
         try:
@@ -211,11 +207,10 @@ class Catalogue:
             return Listing([], self._database.tables_created_at())
 
     def unserved_datasets(self, session: Session) -> list[tuple[Dataset, tuple[str, ...]]]:
-        """Return a session's datasets that cannot be fetched, because no file server has them.
+        """Return a session's datasets that no file server has. Sends no request.
 
-        For each dataset, also return the names of the repositories that have the dataset according
-        to Alyx. Datasets from cache tables are left out. Return [] if no repositories are stored.
-        Only the catalogue is read: no request is sent.
+        Each item is a dataset, and the names of the repositories that have it according to Alyx.
+        Datasets from cache tables are left out. Return [] if no repositories are stored.
         """
         repositories = self._database.repositories()
         rows = self._database.datasets(session.eid) if repositories else []
@@ -229,10 +224,9 @@ class Catalogue:
     def refresh_datasets(self, session: Session) -> None:
         """If the stored listing of a session's datasets is stale, wait for a new listing.
 
-        Do nothing in offline mode, if the stored listing is from cache tables, or if no listing is
-        stored. If the request fails, the stored listing stays in use, and a warning is logged. But
-        if the stored listing is older than the cache tables, the error of the request is raised.
-        Also raises Stopping.
+        Do nothing in offline mode, for a listing from cache tables, or if no listing is stored. If
+        the request fails, a listing that is newer than the cache tables is kept, with a warning.
+        For an older listing, the error is raised. Also raises Stopping.
         """
         if self.availability.always_offline or self._database.is_from_tables(
             datasets_key(session.eid)
@@ -249,10 +243,8 @@ class Catalogue:
     def fetch_full_listing(self, session: Session) -> bool:
         """Request a session's datasets from Alyx if the stored listing is from cache tables.
 
-        The tables lack the replicas of all datasets, and lack some datasets. Alyx's answer replaces
-        the listing from the tables, so that the next call for this session sends no request. Return
-        True if the listing has changed. The change may also come from another process. Raises
-        NotFound if the session was deleted.
+        The tables lack all replicas, and some datasets. Return True if the listing has changed,
+        even if another process has changed it. Raises NotFound if the session was deleted.
         """
         key = datasets_key(session.eid)
         if not self._database.is_from_tables(key):
@@ -264,17 +256,16 @@ class Catalogue:
         return True
 
     def try_fetch_full_listing(self, session: Session) -> bool:
-        """Do the same as :meth:`fetch_full_listing`, but return False instead of most errors.
+        """Run :meth:`fetch_full_listing`. Return False after an error.
 
-        If the request fails, or the catalogue cannot be used, the listing from the cache tables
-        stays in use. Only the first such error is logged as a warning. Unreachable,
-        DeadlineExceeded and Throttled are not logged. NotFound and Stopping are raised.
+        The old listing is then kept. Only the errors NotFound and Stopping are raised.
         """
         try:
             return self.fetch_full_listing(session)
         except (NotFound, Stopping):
             raise
         except OnefsError as error:
+            # a warning is logged only for the first error that is not transient
             is_transient = isinstance(error, (Unreachable, DeadlineExceeded, Throttled))
             if not is_transient and not self._failure_warning_logged:
                 self._failure_warning_logged = True
@@ -282,12 +273,10 @@ class Catalogue:
             return False
 
     def fetch_full_listings(self, sessions: Sequence[Session]) -> dict[str, OnefsError]:
-        """Do the same as :meth:`fetch_full_listing` for many sessions, with few requests.
+        """Run :meth:`fetch_full_listing` for many sessions, with few requests of low priority.
 
-        Each request is for as many sessions as fit in a page. Return an error, by eid, for each
-        session whose datasets could not be fetched. The listing of such a session stays as in the
-        cache tables. A request has low priority in the rate limiter until it has waited 2 seconds.
-        Raises Stopping.
+        Return, by eid, an error for each session whose datasets could not be fetched. The listing
+        of such a session stays unchanged. Raises Stopping.
         """
         from_tables = [
             each for each in sessions if self._database.is_from_tables(datasets_key(each.eid))
@@ -303,10 +292,8 @@ class Catalogue:
     def prefetch(self, eids: Sequence[str]) -> None:
         """Request what the catalogue lacks for the sessions ``eids``, with few requests.
 
-        The requests are for sessions that are not stored, and for datasets that Alyx has not listed
-        yet. Call this before reading each of these sessions. Raises only Stopping. A session that
-        could not be fetched is requested again when it is read, and that request raises its own
-        error.
+        Requests the sessions that are not stored, and the datasets that Alyx has not listed yet.
+        Call this before reading each of these sessions. Raises only Stopping.
         """
         if len(eids) < 2 or not self.availability.can_ask():
             return
@@ -318,10 +305,9 @@ class Catalogue:
             log.info("sessions are requested one by one: %s", error)
 
     def with_types(self, datasets: Sequence[Dataset]) -> list[Dataset]:
-        """Return the datasets, with guessed types for the datasets from cache tables.
+        """Return the datasets. Each dataset from cache tables gets a guessed type.
 
-        Each type is guessed from the name of the file, and may be wrong. The first guess is logged
-        as a warning.
+        The type is guessed from the name of the file, and may be wrong.
         """
         names = {dataset.name for dataset in datasets if dataset.from_tables}
         if not names:
@@ -349,8 +335,8 @@ class Catalogue:
     def session(self, eid: str) -> Session:
         """Return a session by its eid.
 
-        Raises NotFound if Alyx has no such session, or if the session lacks a lab, subject, date or
-        number, and therefore has no folder in the tree.
+        Raises NotFound if Alyx has no such session, or if the session has no folder in the tree.
+        Without a lab, subject, date or number, a session has no folder.
         """
         session = self.any_session(eid)
         if not session.has_folder:
@@ -375,9 +361,9 @@ class Catalogue:
         return session
 
     def sessions_by_ref(self, ref: alf.Ref) -> list[Session]:
-        """Return the sessions with a ref such as 2019-12-10_1_KS023. Return [] if there are none.
+        """Return all sessions with a ref such as 2019-12-10_1_KS023.
 
-        Several sessions have the same ref if several labs have a subject with this nickname.
+        Several labs may have a subject with the nickname in the ref.
         """
         if not alf.is_calendar_day(ref.date):  # Alyx would answer with status 500
             return []
@@ -394,13 +380,12 @@ class Catalogue:
     def note_session(self, session: Session) -> None:
         """Make a newly stored session appear in the listings of its lab and subject.
 
-        To be called after a search or a look-up has stored the session. Without this, a link to the
-        session would have no target until these listings are stale. Sends no request. If a listing
-        in memory lacks the session, the listing is removed from memory, and is read from SQLite at
-        its next use.
+        Call this after a search or a look-up has stored the session. Sends no request.
         """
         lab, subject, eid = session.lab, session.subject, session.eid
         memory = self._listing_cache.memory
+        # a listing that lacks the session is read from SQLite at its next use; otherwise a link to
+        # the session would have no target until the listing is stale
         memory.drop_unless(f"subjects/{lab}", lambda names: subject in names)
         memory.drop_unless(
             sessions_key(lab, subject), lambda sessions: any(each.eid == eid for each in sessions)
@@ -416,9 +401,9 @@ class Catalogue:
     def remember_size(self, dataset: Dataset, size: int) -> None:
         """Store the size in bytes that a file server gave for a dataset whose size Alyx lacks.
 
-        Listings in memory do not change, because the caller already uses the size. If the size
-        cannot be stored, a warning is logged.
+        If the size cannot be stored, a warning is logged.
         """
+        # listings in memory stay unchanged, because the caller already uses the size
         try:
             self._database.store_probed_size(dataset.id, size)
             if dataset.from_tables:
@@ -434,11 +419,11 @@ class Catalogue:
     def _revalidated(self, session: Session) -> Session | None:
         """Return a stored session. If the session is invalidated, ask Alyx first.
 
-        Return None if the session was deleted. If Alyx cannot answer now, the stored session is
-        returned.
+        Return None if the session was deleted.
         """
         if not self._listing_cache.invalidations.time_of(alf.session_folder(session)):
             return session
+        # if Alyx cannot answer now, the stored session is returned
         with suppress(Unreachable, DeadlineExceeded, Throttled, ServerError):
             self.sessions(session.lab, session.subject)
         return self._database.session(session.eid)

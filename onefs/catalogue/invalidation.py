@@ -19,10 +19,9 @@ _SUBJECT_DEPTH = 2
 
 
 class Invalidations:
-    """For each path in the tree, the time of the last invalidation. Thread-safe.
+    """The time of the last invalidation of each path in the tree. Thread-safe.
 
-    The catalogue's SQLite file is read at most once in 0.5 seconds, so that frequent calls cost
-    little.
+    Invalidations by other processes are seen within 0.5 seconds.
     """
 
     def __init__(self, database: CatalogueDatabase) -> None:
@@ -35,8 +34,8 @@ class Invalidations:
     def time_of(self, scope: TreePath | None) -> float:
         """Return when the listing at ``scope`` was last invalidated, in seconds since the epoch.
 
-        Return 0 if the listing was never invalidated. ``scope`` is None for a listing without a
-        path in the tree. For such a listing, return the time of the last invalidation of any path.
+        ``scope`` is the listing's path in the tree. None means a listing without a path; each
+        invalidation applies to it. Return 0 if the listing was never invalidated.
         """
         if time.monotonic() - self._loaded_at > RELOAD_INTERVAL_SECONDS:
             self.reload()
@@ -66,12 +65,10 @@ class Invalidations:
 
 
 def _covers(path: TreePath, scope: TreePath | None) -> bool:
-    """Whether an invalidation of ``path`` applies to the listing at ``scope``.
-
-    An invalidation applies to all listings at and below ``path``, and to the listing in which
-    ``path`` itself appears. A lab appears in the list of labs. A subject appears in the list of the
-    lab's subjects. A date or number appears in the list of the subject's sessions.
-    """
+    """Whether an invalidation of ``path`` applies to the listing at ``scope``."""
+    # a listing without a path, or at or below ``path``
     if scope is None or scope[: len(path)] == path:
         return True
+    # the listing in which ``path`` itself appears: a lab in the list of labs, a subject in the list
+    # of its lab's subjects, a date or number in the list of its subject's sessions
     return path[: min(len(path) - 1, _SUBJECT_DEPTH)] == scope

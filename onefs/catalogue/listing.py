@@ -48,11 +48,11 @@ class Listing(Generic[T]):
 class Batch:
     """A function that fetches several listings, and the keys of these listings.
 
-    The function never raises. A listing that the function could not fetch is requested by a
-    separate request.
+    The function never raises.
     """
 
     keys: tuple[str, ...]
+    # a listing that the function could not fetch is requested by a separate request
     work: Callable[[], None]
 
 

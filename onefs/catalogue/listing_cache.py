@@ -107,10 +107,10 @@ class ListingCache:
         self.invalidations.reload()
 
     def get(self, request: ListingRequest[T]) -> Listing[T]:
-        """Return the stored listing, fresh or stale, and refresh a stale one in the background.
+        """Return the stored listing, fresh or stale. A stale one is refreshed in the background.
 
-        A listing that is missing or invalidated is requested from Alyx first. If the caller has to
-        wait for a request to Alyx, raises the errors of that request.
+        A listing that is missing or invalidated is requested from Alyx first. Raises the errors of
+        this request if no listing can be returned.
         """
         self._check_tables_version()
         now = self._clock()
@@ -140,9 +140,8 @@ class ListingCache:
     def get_fresh(self, request: ListingRequest[T]) -> Listing[T]:
         """Return a fresh listing. If the stored listing is not fresh, wait for Alyx.
 
-        If the request fails, the last answer of Alyx is returned, but only if this answer is newer
-        than the cache tables. If the tables are newer, the error of the request is raised, because
-        the caller looks for rows that the tables cannot contain.
+        If the request fails, return Alyx's last answer if it is newer than the cache tables.
+        Otherwise raise the error of the request.
         """
         listing = self._find_fresh(request)
         if listing is not None:
@@ -152,6 +151,7 @@ class ListingCache:
         except Stopping:
             raise
         except OnefsError:
+            # the caller looks for rows that the tables cannot contain
             stale = self._load_stored(request)
             if stale is None or stale.fetched_at <= self._database.tables_created_at():
                 raise
@@ -172,8 +172,7 @@ class ListingCache:
     def start_batch(self, batch: Batch) -> Future[None]:
         """Start a batch. Return a future that is done when the batch ends.
 
-        If the same batch is already running, return the future of the running batch. A caller that
-        needs a listing of the batch waits for this future.
+        If the same batch is already running, return its future.
         """
         future = self._batches.start(batch.keys[0], batch.work)
         with self._lock:
@@ -212,11 +211,9 @@ class ListingCache:
             self.memory.drop_prefix("")
 
     def _find(self, request: ListingRequest[T], now: float) -> Listing[T] | None:
-        """Return the stored listing, fresh or stale. Return None if no listing is stored.
-
-        The listing in memory is returned if it is less than 5 minutes old, or if it was compared
-        with SQLite in the last 0.5 seconds. Otherwise SQLite is read.
-        """
+        """Return the stored listing, fresh or stale. Return None if no listing is stored."""
+        # SQLite is read unless the listing in memory is less than 5 minutes old, or was compared
+        # with SQLite in the last 0.5 seconds
         cached = self.memory.get(request.key)
         if cached is not None and (
             now - cached.fetched_at < RECENT_TTL_SECONDS
@@ -271,10 +268,9 @@ class ListingCache:
     # -- requests
 
     def _wait_seconds(self, request: ListingRequest[Any]) -> float:
-        """Return for how many seconds a request may wait for Alyx.
+        """Return the seconds that a request may wait for Alyx.
 
-        If the negative cache still has the error of the last request for this listing, raises this
-        error. Raises Unreachable if there is an outage, and Alyx may not be asked now.
+        Raises the listing's error in the negative cache, or Unreachable if Alyx may not be asked.
         """
         self._failures.raise_failure(request.key)
         return self._availability.wait_seconds(self._deadline, _description(request))
@@ -308,9 +304,7 @@ class ListingCache:
     def _fetch_single(self, request: ListingRequest[T], end: float) -> Listing[T]:
         """Return the answer to a request for this listing alone.
 
-        If such a request is already running, wait for its answer. But if the running request began
-        before the last invalidation, then send a new request, and return the answer to the new
-        request.
+        A request that is already running is shared if it began after the last invalidation.
         """
 
         def fetch() -> Listing[T]:
@@ -330,10 +324,7 @@ class ListingCache:
     def _fetch_by_batch(self, request: ListingRequest[T], wait_seconds: float) -> Listing[T] | None:
         """Return the listing if a batch fetches it within ``wait_seconds``. Otherwise return None.
 
-        If no running batch includes this listing, a new batch is planned and started. If
-        ``request.batch_wait_seconds`` is None, the caller waits for running and for new batches. If
-        it is a number, the caller waits at most so long for a running batch, and does not wait for
-        a new batch.
+        If no running batch includes this listing, a new batch is started.
         """
         if request.plan_batch is None:
             return None
@@ -358,8 +349,7 @@ class ListingCache:
     def _refetch_invalidated(self, request: ListingRequest[T]) -> Listing[T]:
         """Request an invalidated listing. If the request fails, return the stored listing.
 
-        Raises NotFound if Alyx answers that there is no such object. If no listing is stored,
-        raises the error of the request.
+        Raises NotFound if the object does not exist. Without a stored listing, raises any error.
         """
         old = self._load_stored(request)
         try:
@@ -401,16 +391,14 @@ class ListingCache:
         return listing
 
     def _store_answer(self, request: ListingRequest[T], answer: Any, asked: float) -> Listing[T]:
-        """Store the answer in SQLite, and read the answer back as a listing.
-
-        If the answer cannot be stored, the listing is made with a temporary database in memory.
-        """
+        """Store the answer in SQLite, and return it as a listing."""
         try:
             request.store(self._database, answer, asked)
             fetched_at = self._database.fetched_at(request.key) or asked
             return Listing(request.load(self._database), fetched_at)
         except CacheError as error:
             self._log_storage_error(error, "the answer is kept in memory only")
+        # a temporary database in memory converts the answer into a listing
         scratch = CatalogueDatabase(IN_MEMORY)
         try:
             request.store(scratch, answer, asked)
@@ -438,9 +426,6 @@ def _description(request: ListingRequest[Any]) -> str:
 
 
 def _is_within_ttl(request: ListingRequest[T], listing: Listing[T], now: float) -> bool:
-    """Whether a listing is within its TTL.
-
-    Return False if the listing's time is more than 60 seconds in the future. Then the clock was set
-    back, and the age of the listing is unknown.
-    """
+    """Whether a listing is within its TTL."""
+    # if the listing's time is far in the future, the clock was set back, and the age is unknown
     return -_MAX_CLOCK_SKEW_SECONDS <= now - listing.fetched_at <= request.ttl_of(listing)

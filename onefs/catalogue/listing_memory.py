@@ -45,8 +45,7 @@ class ListingMemory:
     def drop_unless(self, key: str, is_right: Callable[[Any], bool]) -> bool:
         """Remove a listing from memory if ``is_right`` returns False for the listing's value.
 
-        Return True if the listing was removed. Return False if no listing with this key is in
-        memory.
+        Return True if the listing was removed.
         """
         with self._lock:
             cached = self._listings.get(key)

@@ -76,8 +76,7 @@ def subjects_request(
 ) -> ListingRequest[list[str]]:
     """Return the request for the nicknames of a lab's subjects.
 
-    The subject of each stored session of the lab is included, even if Alyx does not list this
-    subject.
+    Subjects of stored sessions are included, even if Alyx does not list them.
     """
 
     def fetch(alyx: AlyxClient) -> tuple[list[str], _SessionsBySubject]:
@@ -123,11 +122,9 @@ def _invalidated_subjects(
 
 
 def _fetch_unlisted(alyx: AlyxClient, lab: str, subjects: list[str]) -> _SessionsBySubject:
-    """Ask Alyx for the sessions of ``subjects``, and return the sessions by subject.
+    """Ask Alyx for the sessions of subjects that Alyx does not list in the lab.
 
-    Alyx does not list these subjects in the lab: only stored sessions name them. A subject that was
-    deleted gets an empty list, so that its stored sessions are removed. Return {} if the request
-    fails.
+    Return the sessions by subject. Return {} if the request fails.
     """
     try:
         if len(subjects) > _MAX_SINGLE_SUBJECTS:
@@ -137,6 +134,7 @@ def _fetch_unlisted(alyx: AlyxClient, lab: str, subjects: list[str]) -> _Session
     except (Unreachable, DeadlineExceeded, Throttled, ServerError) as error:
         log.info("the unlisted subjects of lab %s are not refreshed: %s", lab, error)
         return {}
+    # a subject that was deleted gets [], so that its stored sessions are removed
     return {name: [each for each in sessions if each[0].subject == name] for name in subjects}
 
 
@@ -235,8 +233,8 @@ def datasets_request(
 ) -> ListingRequest[list[Dataset]]:
     """Return the request for a session's datasets, with their replicas.
 
-    A dataset from Alyx is left out if none of its replicas can be fetched. Datasets from cache
-    tables are all included.
+    A dataset that Alyx lists is left out if none of its replicas can be fetched. Datasets from
+    cache tables are all included.
     """
     eid, scope = session.eid, alf.session_folder(session)
     ttl = session_ttl_seconds(session, now)
@@ -264,11 +262,8 @@ def datasets_request(
 
 
 def _with_replicas(row: DatasetRow, repositories: Mapping[str, Repository]) -> Dataset:
-    """Convert a row to a dataset with replicas.
-
-    For a row from Alyx, the replicas that can be fetched are selected. The cache tables have no
-    replicas, so for a row from the tables, the replicas are derived from the path of the file.
-    """
+    """Convert a row to a dataset with the replicas that can be fetched."""
+    # the tables have no replicas: they are derived from the path of the file
     if row.dataset.from_tables:
         replicas = presumed_replicas(row.server_path, row.dataset.id, repositories)
     else:

@@ -46,10 +46,9 @@ class NewSessions:
     def refresh(self, lab: str) -> bool:
         """Wait until a lab's listings include the sessions that are newer than the cache tables.
 
-        Then return True. Return False in offline mode, or if the lab is not in the cache tables and
-        all its listings are from Alyx. If the last request is less than 5 minutes old, no new
-        request is sent. If the request fails, Alyx's last answer is used. If Alyx has not answered
-        since the tables were made, the error of the request is raised.
+        Return False if these listings cannot change: in offline mode, or for a lab that is not in
+        the cache tables. Otherwise return True. If the request fails, Alyx's last answer is used.
+        Raises the error of the request if Alyx has not answered since the tables were made.
         """
         if self._availability.always_offline or not self._database.has_lab_in_tables(lab):
             return False
@@ -61,9 +60,9 @@ class NewSessions:
     def refresh_labs(self, labs: ListingRequest[list[str]]) -> bool:
         """Wait until ``labs`` includes the labs that are newer than the cache tables.
 
-        Then return True. Return False in offline mode, or if there are no cache tables. If the
-        request fails, Alyx's last answer is used. If Alyx has not answered since the tables were
-        made, the error of the request is raised.
+        Return False in offline mode, or without cache tables. Otherwise return True. If the request
+        fails, Alyx's last answer is used. Raises the error of the request if Alyx has not answered
+        since the tables were made.
         """
         if self._availability.always_offline or self._database.tables_version() is None:
             return False
@@ -92,12 +91,9 @@ class NewSessions:
         return replace(request, start_refresh=lambda: self._listings.start_fetch(request))
 
     def _drop_older_listings(self, lab: str, asked_at: float) -> None:
-        """Remove a lab's listings from memory if they are older than the request at ``asked_at``.
-
-        This process or another process has sent the request, for the sessions that are newer than
-        the cache tables. At their next use, the listings are read from SQLite, where these sessions
-        are stored.
-        """
+        """Remove a lab's listings from memory if they are from before ``asked_at``."""
+        # the request, of this or another process, has stored new sessions in SQLite, from where the
+        # listings are read at their next use
         if self._applied_at.get(lab) != asked_at:
             self._applied_at[lab] = asked_at
             self._listings.memory.drop_prefix(f"sessions/{lab}/")

@@ -49,8 +49,7 @@ SYNC_DEADLINE_SECONDS = 60.0
 class TablesBuilder(Protocol):
     """A function that makes an SQLite file from cache tables.
 
-    The arguments are the two tables, the file to make, and facts to store in this file: see
-    :func:`onefs.cache_tables.build.build`.
+    The arguments are those of :func:`onefs.cache_tables.build.build`.
     """
 
     def __call__(
@@ -89,9 +88,12 @@ def sync_from_files(
 ) -> BuildResult:
     """Load cache tables from ``path``, which is a folder, an archive, or one of the two tables.
 
-    No request is sent. Raises UsageError, which names the file, if a file is not a cache table, or
-    if the table is from another database than the tables in use. Raises Busy while another sync
-    runs, and CacheError if the disk fails.
+    No request is sent. Raises:
+
+    - UsageError, with the file's name, for a file that is no cache table, or that belongs to
+      another database than the tables in use.
+    - Busy while another sync runs.
+    - CacheError if the disk fails.
     """
     progress = progress or SyncProgress()
     with _open_work_folder(state_dir) as work:
@@ -116,9 +118,12 @@ def sync_from_server(
 ) -> BuildResult | None:
     """Load the server's cache tables. Return None if the tables in use are already these tables.
 
-    Raises NotFound if the server has no tables. Raises ServerError, which names the server's
-    archive, if the archive is damaged or contains no tables. Raises Busy while another sync runs,
-    and CacheError if the disk fails. Also raises the errors of the requests.
+    Raises the errors of the requests. Also raises:
+
+    - NotFound if the server has no tables.
+    - ServerError, with the archive's name, if the archive is damaged or contains no tables.
+    - Busy while another sync runs.
+    - CacheError if the disk fails.
     """
     progress = progress or SyncProgress()
     info = alyx.cache_info()
@@ -154,9 +159,8 @@ def fetch_labs_and_subjects(
 ) -> OnefsError | None:
     """Fetch and store the labs, repositories and subjects, because cache tables lack some of them.
 
-    Each walk needs these listings. A subject that is not in the tables has no numbered sessions.
-    Therefore an empty listing of sessions is stored for this subject. If a request fails, return
-    its error. Listings that were not fetched are requested when they are needed.
+    A subject that is not in the tables gets an empty listing of sessions. If a request fails,
+    return its error.
     """
     database.tables.check_file_at_next_use()
     try:
@@ -167,6 +171,7 @@ def fetch_labs_and_subjects(
         for lab in labs:
             database.store_subjects(lab, subjects.get(lab, []), clock())
             database.mark_subjects_without_sessions(lab)
+    # listings that were not fetched are requested when they are needed
     except OnefsError as error:
         return error
     return None
@@ -177,8 +182,7 @@ def fetch_dataset_types(
 ) -> OnefsError | None:
     """Fetch and store Alyx's dataset types, with their patterns for file names.
 
-    The patterns are used to guess the types of files in cache tables. If the request fails, return
-    its error. Then the types from an earlier sync stay stored.
+    If the request fails, return its error, and keep the stored types.
     """
     try:
         rows = alyx.table_rows("dataset-types", "name")
@@ -192,7 +196,7 @@ def fetch_dataset_types(
 def _open_work_folder(state_dir: Path) -> Iterator[Path]:
     """Make an empty work folder for the ``with`` block, and remove the folder afterwards.
 
-    Only one sync at a time can use the folder. Raises Busy while another sync runs.
+    Raises Busy while another sync runs.
     """
     work = state_dir / _WORK_FOLDER_NAME
     with disk_errors(state_dir, "the state folder"):

@@ -34,8 +34,9 @@ FAILURE_PAUSE_SECONDS = 2.0
 def session_ttl_seconds(session: Session, now: float) -> float:
     """Return for how many seconds a session's datasets and record are fresh.
 
-    This is 5 minutes for a session of the last 7 days, 1 hour for a session of the last 31 days,
-    and 1 day for an older session.
+    - 5 minutes for a session of the last 7 days.
+    - 1 hour for a session of the last 31 days.
+    - 1 day for an older session.
     """
     recent, month = _week_and_month_ago(int(now // 60))
     if session.date >= recent:

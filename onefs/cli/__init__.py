@@ -97,11 +97,8 @@ class LazyGroup(UsageGroup):
 
 
 def _is_reported_only_here(record: logging.LogRecord) -> bool:
-    """Return True if the warning ``record`` is the only report of its problem to the user.
-
-    Return False for warnings about an unreachable server, because the command also prints an error
-    about this server.
-    """
+    """Return True if the warning ``record`` is the only report of its problem to the user."""
+    # the command also prints an error about an unreachable server
     return record.name not in (
         "onefs.catalogue.availability",
         "onefs.catalogue.listing_cache.refresh",

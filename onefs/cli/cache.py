@@ -99,10 +99,9 @@ def _describe(access: Access) -> dict[str, Any]:
 
 
 def _limiting_mount(cache_dir: str) -> tuple[int, str] | None:
-    """Return the smallest cache limit in bytes among a cache folder's running mounts.
+    """Return the smallest cache limit in bytes of a cache folder's mounts, and its mount point.
 
-    Also return the mount point of the mount that sets this limit. Return None if no running mount
-    has a limit.
+    Return None if no running mount has a limit.
     """
     from onefs.mount.mount_registry import list_mounts
 
@@ -329,10 +328,11 @@ def _open_access(
 ) -> Iterator[tuple[Access, list[str]]]:
     """Open the database that the arguments are in. Yield the database and the tree patterns.
 
-    A tree pattern is an argument as a path in the tree, with or without wildcards. The server is
-    asked only if ``online`` is true and ``--offline`` is not given. If ``may_create`` is false,
-    raises NotFound if the named cache folder does not exist. Raises what ``resolve_arguments`` and
-    ``open_database`` raise.
+    - A tree pattern is an argument as a path in the tree, with or without wildcards.
+    - ``online`` allows requests to the server, unless ``--offline`` is given.
+    - If ``may_create`` is false, raises NotFound for a cache folder that does not exist.
+
+    Raises what ``resolve_arguments`` and ``open_database`` raise.
     """
     from onefs.cli.open_database import closing_access, open_database
     from onefs.cli.targets import resolve_arguments

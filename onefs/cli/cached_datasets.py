@@ -21,8 +21,8 @@ from onefs.tree.variant import FULL_TREE, Variant
 def cached_files_at(access: Access, patterns: Iterable[str]) -> list[CacheItem]:
     """Return the cached items at and below the paths that match ``patterns``.
 
-    ``patterns`` are paths in the tree, with or without wildcards. If there are no patterns, return
-    all cached items. Asks no server. Raises NotFound if nothing is cached for one of the patterns.
+    ``patterns`` are paths in the tree, with or without wildcards. Without patterns, return all
+    cached items. Raises NotFound if nothing is cached for a pattern.
     """
     items = access.content.admin.list_items()
     all_ids = {item.dataset_id for item in items}
@@ -38,10 +38,9 @@ def cached_files_at(access: Access, patterns: Iterable[str]) -> list[CacheItem]:
 
 
 def find_dataset(access: Access, dataset_id: str) -> tuple[Dataset, Place] | None:
-    """Return the dataset with this id, and the place of the dataset in the tree.
+    """Return the dataset with this id, and its place in the tree.
 
-    Return None if the catalogue does not have the dataset, or if the dataset's session cannot be
-    listed.
+    Return None if the catalogue lacks the dataset, or if its session cannot be listed.
     """
     eid = access.catalogue.session_id_of_dataset(dataset_id)
     if eid is None:
@@ -54,10 +53,9 @@ def find_dataset(access: Access, dataset_id: str) -> tuple[Dataset, Place] | Non
 
 
 def display_path(access: Access, item: CacheItem) -> str:
-    """Return the path of a cached item in ONE's layout, even if the file is stored elsewhere.
+    """Return the path of a cached item in ONE's layout: ``lab/Subjects/subject/...``.
 
-    In ONE's layout the path is ``lab/Subjects/subject/...``. If this path is not known, return the
-    path where the file is stored, or the dataset's id.
+    If this path is not known, return the path where the file is stored, or the dataset's id.
     """
     if item.path and not item.path.startswith(PRIVATE_FOLDER):
         return item.path
@@ -69,10 +67,10 @@ def display_path(access: Access, item: CacheItem) -> str:
 
 
 def clear_rejections(access: Access, path: Place, variant: Variant = FULL_TREE) -> None:
-    """Forget which files contradict the database, so that the next read fetches them again.
+    """Forget which files at and below ``path`` contradict the database.
 
-    This applies to the files at and below ``path``, a path in the tree that ``variant`` describes.
-    The path () means all files.
+    The next read fetches these files again. ``path`` is a path in the tree that ``variant``
+    describes. () means all files.
     """
     is_full = variant.is_full_tree
     ids: set[str] = set()
@@ -101,10 +99,7 @@ def _is_at_or_below(path: str, pattern: str) -> bool:
 
 
 def _dataset_ids_at(access: Access, pattern: str) -> set[str]:
-    """Return the ids of the datasets at and below the tree's paths that match ``pattern``.
-
-    A dataset is omitted if a folder in its path has no cached listing and no server may be asked.
-    """
+    """Return the ids of the datasets at and below the tree's paths that match ``pattern``."""
     ids: set[str] = set()
     with suppress(OnefsError):  # some folder has no cached listing, and no server is asked
         ids.update(dataset.id for dataset, _ in access.tree.find_datasets(pattern))

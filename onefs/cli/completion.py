@@ -20,8 +20,8 @@ Completer = Callable[[click.Context, click.Parameter, str], list[str]]
 def completer_of(names: NameReader) -> Completer:
     """Return a completer that offers the names that begin with the typed text.
 
-    Upper and lower case count as equal. Names with unprintable characters are not offered. If
-    ``names`` raises OnefsError, the completer offers no names.
+    Upper and lower case count as equal. Unprintable names are not offered. If ``names`` raises
+    OnefsError, no name is offered.
     """
 
     def complete(context: click.Context, _: click.Parameter, incomplete: str) -> list[str]:

@@ -56,11 +56,13 @@ def find_data_login(
 ) -> DataLogin | None:
     """Return a login for the file server. The login is tested with the file server if possible.
 
-    At a terminal the user types the login. The user can try several times if the server refuses the
-    login. Without a terminal, the login from the environment or from the credential store is used.
-    Return None if the user declines, or if no login is known. Raises DataServerCredentials if the
-    server refuses the login. Without a terminal, raises UsageError if several servers ask for a
-    login and the settings name none of these servers. Also raises the errors of requests.
+    At a terminal, the user types the login, in several tries if needed. Without a terminal, the
+    login is from the environment or the credential store. Return None if the user declines, or if
+    no login is known. Raises the errors of requests. Also raises:
+
+    - DataServerCredentials if the server refuses the login.
+    - UsageError without a terminal, if several servers ask for a login and the settings name none
+      of these servers.
     """
     known = find_data_credentials(settings, store)
     if known is not None and settings.data_username not in ("", known.username):
@@ -89,9 +91,12 @@ def prompt_missing_data_login(
 ) -> None:
     """Ask for the login for a protected file server, and save this login.
 
-    Does nothing in four cases: a login is saved or in the environment, the database has no saved
-    profile, no file server asks for a login, or there is no terminal. Raises what
-    :func:`find_data_login` raises.
+    Raises what :func:`find_data_login` raises. Does nothing:
+
+    - if a login is saved or in the environment.
+    - if the database has no saved profile.
+    - if no file server asks for a login.
+    - if there is no terminal.
     """
     profile = load_settings_file().profile_of_url(settings.url)
     if profile is None or not can_prompt() or find_data_credentials(settings, store) is not None:
@@ -120,9 +125,8 @@ def _test_login(
 ) -> DataLogin:
     """Test a login with its file server, and return the login to save.
 
-    Raises DataServerCredentials if the server refuses the login. If the test fails with another
-    error, asks the user whether to save the login, and raises this error if the user declines. Also
-    raises what :func:`_data_server` raises.
+    Raises DataServerCredentials if the server refuses the login. After another error, the user
+    decides whether to save the login. Also raises what :func:`_data_server` raises.
     """
     main = _data_server(settings, servers)
     if main is None:
@@ -140,13 +144,12 @@ def _test_login(
 
 
 def _data_server(settings: Settings, servers: Sequence[FileServer]) -> FileServer | None:
-    """Return the file server that the login is for.
+    """Return the file server that the login is for. Return None if there is no such server.
 
-    This is the server that the settings name. If the settings name no server, this is the only
-    server that asks for a login. If several servers ask for a login, the user chooses one of these
-    servers. Return None if no server asks for a login, or if the user chooses no server. Raises
-    UsageError if the user would have to choose but there is no terminal.
+    Raises UsageError if the user would have to choose a server, but there is no terminal.
     """
+    # the server that the settings name, else the only server that asks for a login, else the server
+    # that the user chooses
     protected = [server for server in servers if server.is_protected]
     for urls, among in ((data_server_urls(settings), servers), (settings.data_hosts, protected)):
         origins = {origin(url) for url in urls}
@@ -168,8 +171,7 @@ def _data_server(settings: Settings, servers: Sequence[FileServer]) -> FileServe
 def _prompt_other_hosts(settings: Settings, others: Sequence[str]) -> tuple[str, ...]:
     """Ask which of the origins in ``others`` may get the login too. Return the chosen origins.
 
-    Origins in the settings that are not in ``others`` are returned, too. Without a terminal, or if
-    ``others`` is empty, return the origins in the settings.
+    Origins that only the settings name are returned, too.
     """
     before = settings.data_hosts
     if not others or not can_prompt():
@@ -183,12 +185,12 @@ def _prompt_other_hosts(settings: Settings, others: Sequence[str]) -> tuple[str,
 def _prompt_hosts(question: str, default: str, among: Sequence[str]) -> tuple[str, ...]:
     """Ask the user to choose some of the origins in ``among``, and return the chosen origins.
 
-    The user types the origins with commas between them. The scheme of an origin may be left out.
     ``default`` is the answer if the user types nothing.
     """
     while True:
         typed = prompt(f"{question} (separated by commas, - for none)", default or "-")
         words = [] if typed == "-" else [word.strip() for word in typed.split(",")]
+        # the scheme of an origin may be left out
         chosen = [base for base in among if base in words or base.partition("://")[2] in words]
         if len(chosen) >= len(set(words)):
             return tuple(chosen)
@@ -198,15 +200,14 @@ def _prompt_hosts(question: str, default: str, among: Sequence[str]) -> tuple[st
 def _prompt_credentials(
     known: DataCredentials | None, settings: Settings, *, is_needed: bool
 ) -> DataCredentials | None:
-    """Ask for the file server's user and password. Return None if the user declines with ``-``.
+    """Ask for the file server's user and password. Return None if the user declines.
 
-    If ``known`` is a login from the environment, return ``known`` without a question. If
-    ``is_needed`` is false and no user name is known, the user can also decline with an empty
-    answer.
+    If ``known`` is a login from the environment, return ``known`` without a question.
     """
     if known is not None and known.source == "environment":
         return known
     default = known.username if known is not None else settings.data_username
+    # if no login is needed and no user name is known, an empty answer declines
     while not (
         user := prompt("File server's user name (- for none)", default or "-" * (not is_needed))
     ):

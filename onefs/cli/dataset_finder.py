@@ -19,8 +19,7 @@ _SESSION_DEPTH = 4
 class DatasetFinder:
     """Finds the datasets that the files below ``folder`` belong to (see ``onefs.cache.adopt``).
 
-    Only the listing of the most recent session is cached. Therefore the caller should pass the
-    files session by session.
+    Look up the files session by session, because only the last session's listing is cached.
     """
 
     def __init__(self, access: Access, folder: Path) -> None:
@@ -30,10 +29,10 @@ class DatasetFinder:
         self._listed_datasets: list[tuple[Dataset, Place]] = []
 
     def find(self, key: str, place: Place) -> tuple[Dataset, Place] | None:
-        """Return the dataset with the UUID ``key``, and the place of this dataset.
+        """Return the dataset with the UUID ``key``, and its place in the tree.
 
-        If ``key`` is '', return the dataset at ``place`` instead. Return None if no dataset is
-        found. Raises an error such as Unreachable if the session cannot be listed.
+        If ``key`` is '', return the dataset at ``place``. Return None if no dataset is found.
+        Raises an error such as Unreachable if the session cannot be listed.
         """
         place = (*self._prefix, *place)
         for dataset, where in self._list_session(place[:_SESSION_DEPTH]):

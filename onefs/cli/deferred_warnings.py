@@ -14,9 +14,8 @@ HOLD_SECONDS = 1.0
 class DeferredWarnings(logging.Handler):
     """Prints each warning once, after a delay. Thread-safe.
 
-    If the command prints an error, delayed warnings that repeat the error are dropped. Within
-    ``with DeferredWarnings():`` this handler replaces ``logging.lastResort``, the handler that
-    Python uses if no log is set up.
+    Delayed warnings that repeat an error of the command are dropped. In its ``with`` block, this
+    handler replaces ``logging.lastResort``, Python's handler if no log is set up.
     """
 
     def __init__(self) -> None:
@@ -47,10 +46,9 @@ class DeferredWarnings(logging.Handler):
                 self._timer.start()
 
     def suppress(self, error: str) -> None:
-        """Drop each delayed warning that repeats ``error``, because the caller prints ``error``.
+        """Drop each delayed warning that contains ``error``, or is contained in ``error``.
 
-        A warning repeats ``error`` if the text of ``error`` contains the warning, or if the warning
-        contains the text of ``error``.
+        The caller prints ``error``.
         """
         with self._guard:
             self._seen_texts.add(error)

@@ -38,18 +38,17 @@ class DemoOptions:
 
 
 class DemoProcess:
-    """The child process that runs both servers, from construction until :meth:`close`.
+    """The child process with the embedded Alyx server and file server, until :meth:`close`.
 
-    The servers end when their standard input is closed. Therefore they also end if this process
-    dies for any reason. ``connection_info`` holds the servers' addresses and logins. The servers'
-    lines on standard error are logged. The constructor raises MountError if the servers end, or if
-    they are not ready within ``timeout`` seconds. If the servers end, the error quotes their last
-    lines.
+    ``connection_info`` holds the servers' addresses and logins. The servers' lines on standard
+    error are logged. The constructor raises MountError, with the reason, if the servers end, or if
+    they are not ready within ``timeout`` seconds.
     """
 
     def __init__(
         self, options: DemoOptions, state_dir: str, timeout: float = READY_TIMEOUT_SECONDS
     ) -> None:
+        # the servers end when their standard input is closed, so they also end if this process dies
         self._process = start_child(
             "onefs.demo",
             *_command_arguments(options, state_dir),
@@ -89,8 +88,7 @@ class DemoProcess:
     def _copy_stderr_to_log(self) -> None:
         """Log each line that the servers write on standard error.
 
-        The lines are read at once, because a full pipe would block the servers. Lines that arrive
-        before the servers are ready are stored and logged later.
+        Lines from before the servers are ready are logged later.
         """
         assert self._process.stderr is not None
         with self._process.stderr as pipe:

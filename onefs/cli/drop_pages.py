@@ -11,10 +11,10 @@ from onefs.mount.mount_registry import list_mounts
 
 
 def drop_pages(cache_dir: Path, path: str) -> None:
-    """Make the kernel drop the pages that it caches for a file, in each mount of a cache folder.
+    """Make the kernel drop its cached pages of a file, in each mount of a cache folder.
 
-    ``path`` is the file's path in the cache folder (``lab/Subjects/subject/...``). Pages that are
-    in use stay.
+    ``path`` is the file's path in the cache folder: ``lab/Subjects/subject/...``. Pages that are in
+    use stay.
     """
     parts = [part for part in PurePosixPath(path).parts if part != alf.SUBJECTS]
     for mount in list_mounts():

@@ -39,16 +39,15 @@ def find_file_servers(
 ) -> list[FileServer]:
     """Return the file servers of the database ``url``, each with its answer to a first request.
 
-    The request has no login. It uses https if ``known`` or a repository of the database has an
-    https address with the same host. ``known`` are URLs from the settings. Personal repositories
-    and malformed addresses are ignored. Raises an error such as Unreachable if the
-    repositories cannot be listed.
+    ``known`` are URLs from the settings. Personal repositories and malformed addresses are left
+    out. Raises an error such as Unreachable if the repositories cannot be listed.
     """
     named: dict[str, str] = {}
     for repository in AlyxClient(transport, url, FixedToken(token)).repositories():
         if repository.data_url and not repository.personal:
             with suppress(OnefsError):
                 named.setdefault(origin(repository.data_url), repository.data_url)
+    # https is used if ``known`` or a repository has an https address with the same host
     no_login = HostAuth(None, known, [base for base in named if base.startswith("https:")])
     roots: dict[str, str] = {}
     for address in map(no_login.secure_url, named.values()):
@@ -62,8 +61,8 @@ def find_file_servers(
 def try_login(transport: Transport, server: FileServer, credentials: DataCredentials) -> None:
     """Check that ``server`` accepts the user and password.
 
-    Raises DataServerCredentials if the server refuses the user and password. Raises another
-    OnefsError if the request fails for another reason.
+    Raises DataServerCredentials if the server refuses them. Raises another OnefsError if the
+    request fails.
     """
     error = _connection_error(transport, server.root, HostAuth(credentials, [server.origin]))
     if error is not None:

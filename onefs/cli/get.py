@@ -90,9 +90,9 @@ DatasetsWithPlaces = list[tuple["Dataset", "Place"]]
 def _list_datasets(
     access: Access, patterns: Sequence[str], progress: ProgressDisplay
 ) -> DatasetsWithPlaces:
-    """Return each dataset at and below the paths that match ``patterns`` once, with its place.
+    """Return each dataset at and below the paths that match ``patterns``, with its place.
 
-    Raises NotFound if no path matches a pattern, and an error such as Unreachable if a folder
+    Raises NotFound if no path matches a pattern. Raises an error such as Unreachable if a folder
     cannot be listed.
     """
     datasets: dict[str, tuple[Dataset, Place]] = {}
@@ -114,9 +114,9 @@ def _incomplete_sessions(
 ) -> list[Session]:
     """Return the sessions whose datasets are known only from cache tables.
 
-    Types and replicas of these datasets are not known. If ``include_cached`` is false, cached
-    datasets are ignored.
+    If ``include_cached`` is false, cached datasets are ignored.
     """
+    # the types and replicas of datasets from cache tables are not known
     eids = {
         dataset.eid
         for dataset, _ in datasets
@@ -180,10 +180,10 @@ def _refuse_unserved(
     pattern: str,
     types: Sequence[str],
 ) -> None:
-    """Raise NotFound if Alyx has datasets of these types, but no file server has the datasets.
+    """Raise NotFound if Alyx lists the wanted datasets, but no file server has them.
 
-    Only datasets at paths that match ``pattern`` count. If ``types`` is empty, datasets of all
-    types count.
+    Wanted are datasets of ``types`` at paths that match ``pattern``. Empty ``types`` means all
+    types.
     """
     from onefs.tree.unserved import refuse_unserved
     from onefs.tree.variant import split_variant
@@ -208,9 +208,9 @@ def _refuse_unserved(
 
 
 def _sessions_at(access: Access, folders: Sequence[str]) -> set[str]:
-    """Return the eids of the sessions at a path whose names may be patterns.
+    """Return the eids of the sessions at a path. ``folders`` are the parts of the path.
 
-    ``folders`` are the names in the path. Sessions are omitted if they cannot be listed.
+    A part may be a pattern. Sessions that cannot be listed are left out.
     """
     from onefs.tree.path_patterns import expand_pattern
 

@@ -39,9 +39,9 @@ def load_from_server(
 ) -> BuildResult | None:
     """Load the server's cache tables, labs, subjects and dataset types. Return what was loaded.
 
-    Return None if the catalogue already has the server's current tables. The tables are built in a
-    child process. ``warn`` is called with a sentence if labs and subjects, or dataset types, cannot
-    be listed. Raises what :func:`onefs.catalogue.sync.sync_from_server` raises.
+    Return None if the catalogue already has the server's current tables. ``warn`` is called with a
+    sentence if labs, subjects or dataset types cannot be listed. Raises what
+    :func:`onefs.catalogue.sync.sync_from_server` raises.
     """
     alyx = access.alyx.low_priority(deadline=SYNC_DEADLINE_SECONDS)
     built = sync_from_server(alyx, access.settings.state_dir, progress, build_in_child)
@@ -64,12 +64,14 @@ def publish(
 ) -> ExportResult | None:
     """Write the tables of the most recent sync to the cache folder in ONE's format.
 
-    Return None and write nothing in three cases: (1) There are no tables. (2) The tables belong to
-    a release tag, because ONE would treat these tables as the whole database. (3) The cache folder
-    already has the same tables and ``overwrite`` is false. Raises what
-    :func:`onefs.cache.one_tables.write_tables` raises.
+    Raises what :func:`onefs.cache.one_tables.write_tables` raises. Return None and write nothing:
+
+    - if there are no tables.
+    - if the tables belong to a release tag.
+    - if the cache folder already has the same tables, and ``overwrite`` is false.
     """
     facts = _read_facts(state_dir)
+    # ONE would treat the tables of a release tag as the whole database
     if not facts or not is_complete(facts):
         return None
     source = hashlib.sha1(

@@ -225,8 +225,8 @@ def _ready_timeout(*, sync: bool, demo: bool) -> float:
 def _pop_demo_options(options: dict[str, Any]) -> DemoOptions | None:
     """Remove the options for the embedded laboratory from ``options``, and return them.
 
-    Return None if ``--demo`` is not given. Raises UsageError for options that exclude each other,
-    or if the folder to serve does not exist.
+    Return None without ``--demo``. Raises UsageError for options that exclude each other, and for a
+    missing folder.
     """
     is_demo, data = options.pop("demo"), options.pop("demo_data")
     rate, latency = options.pop("demo_rate"), options.pop("demo_latency")

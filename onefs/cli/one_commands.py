@@ -47,9 +47,8 @@ class DatabaseOptions:
     def open(self, *names: str) -> Iterator[ONE]:
         """Open the database, and print warnings of onefs as sentences on standard error.
 
-        ``names`` are the command's arguments. If no option names a database and one argument is a
-        path in a mount or cache folder, the database of that folder is opened. Raises what
-        ``ONE()`` raises.
+        ``names`` are the command's arguments. If no option names a database, a path in a mount or
+        cache folder selects the database. Raises what ``ONE()`` raises.
         """
         with _warnings_as_sentences(), self._open_one(names) as one:
             yield one
@@ -86,9 +85,9 @@ def one_options(command: F) -> F:
 def print_lines(lines: Sequence[str]) -> None:
     """Print lines. At a terminal on which the lines do not fit, print them through a pager.
 
-    Without a terminal the lines are printed unchanged, so that paths are exact. Therefore the
-    caller must make all texts except paths :func:`printable`.
+    The caller must make all texts except paths :func:`printable`.
     """
+    # without a terminal the lines are printed unchanged, so that paths are exact
     if not sys.stdout.isatty():
         if lines:
             click.echo("\n".join(lines))
@@ -118,14 +117,14 @@ def format_table(rows: Sequence[Sequence[object]], header: Sequence[str]) -> lis
 def mountpoint_of(one: ONE) -> str | None:
     """Return a mount point of the database, or None if the database is not mounted.
 
-    Mounts that show the full tree are preferred to mounts with ``--as-of`` or ``--flat``. Mounts
-    whose server is unreachable are included, because they still show the catalogue.
+    Mounts that show the full tree are preferred.
     """
     from onefs.mount.mount_registry import STALE, list_mounts
 
     if one.mountpoint is not None:
         return str(one.mountpoint)
     served = (each for each in list_mounts() if each.url == one.url and each.pid is not None)
+    # mounts whose server is unreachable are included, because they still show the catalogue
     mounts = [each for each in served if each.status.state != STALE]
     return min(mounts, key=lambda each: (each.flat, each.as_of)).mountpoint if mounts else None
 

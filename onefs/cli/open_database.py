@@ -15,18 +15,19 @@ from onefs.databases import ResolvedDatabase
 
 
 def log_in(settings: Settings, *, needs_server: bool = False) -> Secret:
-    """Log in to the database. If a password is needed, ask for the password at the terminal.
+    """Log in to the database. If a password is needed, ask for it at the terminal.
 
-    Return the token if the token could not be saved, or '' if it was saved. Raises what
+    Return the token if it could not be saved, otherwise ''. Raises what
     :func:`onefs.access.ensure_token` raises.
     """
     return ensure_token(settings, secret_prompt(), needs_server=needs_server)
 
 
 def open_database(database: ResolvedDatabase, *, offline: bool) -> Access:
-    """Log in to a database and open it. If ``offline`` is true, open it without a log-in.
+    """Log in to a database and open it.
 
-    If ``offline`` is true, no server is asked. Raises what :meth:`ResolvedDatabase.open` raises.
+    If ``offline`` is true, open it without a log-in and without requests. Raises what
+    :meth:`ResolvedDatabase.open` raises.
     """
     return database.open(token=log_in, offline=offline)
 
@@ -35,7 +36,7 @@ def open_database(database: ResolvedDatabase, *, offline: bool) -> Access:
 def closing_access(access: Access) -> Iterator[Access]:
     """Yield an opened database, and close it at the end of the block.
 
-    Within the block, Ctrl-C ends all waits for a server, so that the command ends at once.
+    Within the block, Ctrl-C ends all waits for a server.
     """
 
     def interrupted(*_: object) -> None:

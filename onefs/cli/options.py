@@ -33,10 +33,8 @@ def refuse_empty(argument: str) -> None:
 def require_value(
     _context: click.Context, _parameter: click.Parameter, value: str | None
 ) -> str | None:
-    """Return the value of an argument or option. Raises UsageError if the value is empty.
-
-    Without this check, an empty value would mean the current folder, or the value in the settings.
-    """
+    """Return the value of an argument or option. Raises UsageError if the value is empty."""
+    # an empty value would mean the current folder, or the value in the settings
     if value is not None:
         refuse_empty(value)
     return value

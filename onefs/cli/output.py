@@ -61,8 +61,10 @@ def exit_if_failed(failures: Sized) -> None:
 def exit_code(error: OnefsError) -> int:
     """Return the exit code for an error.
 
-    The code is 2 for wrong usage, 3 for missing or refused credentials, 4 for an unreachable
-    server, and 1 for all other errors.
+    - 2 for wrong usage
+    - 3 for missing or refused credentials
+    - 4 for an unreachable server
+    - 1 for all other errors
     """
     return next((code for kinds, code in _EXIT_CODES if isinstance(error, kinds)), EXIT_FAILED)
 

@@ -101,9 +101,9 @@ class _Target:
 
 
 def _find_target(path: str, mounts: Iterable[MountInfo]) -> _Target:
-    """Return the mount that a path is in, and the place that the path names in this mount.
+    """Return the mount that contains ``path``, and the place that ``path`` names in this mount.
 
-    Raises UsageError if the path is in no mount of this user.
+    Raises UsageError if ``path`` is in no mount of this user.
     """
     from onefs.databases import refuse_other_users_mount
     from onefs.mount.mount_probes import resolve_path
@@ -148,10 +148,10 @@ def _state_dirs_of(databases: Iterable[str], mounts: Iterable[MountInfo]) -> set
 
 
 def _selected_state_dirs(flags: dict[str, str | None], mounts: Iterable[MountInfo]) -> set[Path]:
-    """Return the state folders, which contain catalogues, of the database that the flags name.
+    """Return the state folders of the database that ``flags`` name. They contain the catalogues.
 
-    If there are no flags, return the state folders of all mounts and of the default database.
-    Raises NotConfigured if there is neither a mount nor a default database.
+    Without flags, return the folders of all mounts and of the default database. Raises
+    NotConfigured if there are none.
     """
     folders = set()
     if not any(flags.values()):
@@ -190,9 +190,8 @@ def _clear_rejections(
 ) -> None:
     """Forget which files at and below a place contradict the database.
 
-    The next read fetches these files again. ``folders`` are the state folders (with the catalogues)
-    of the databases. ``variant`` is the variant of the tree that contains the place; None means the
-    full tree.
+    ``folders`` are the state folders of the databases. ``variant`` is the variant of the tree that
+    contains the place. None means the full tree.
     """
     from onefs.cli.cached_datasets import clear_rejections
     from onefs.cli.open_database import closing_access, open_database
@@ -209,13 +208,10 @@ def _clear_rejections(
 
 
 def _refresh_mounts(mounts: Iterable[MountInfo], folders: set[Path], timeout: float) -> None:
-    """Drop the caches of those mounts whose state folder (with the catalogue) is in ``folders``.
+    """Make each mount with a state folder in ``folders`` drop its caches and the kernel's caches.
 
-    The kernel drops its caches, too.
-
-    Prints a message for each mount that did not refresh. Then ends the command with EXIT_FAILED if
-    a mount did not respond within ``timeout`` seconds, or failed with an errno that is not in
-    ``_FAILURE_MESSAGES``.
+    Prints a message for each mount that failed. After a time-out or an unexpected error, ends the
+    command with EXIT_FAILED. ``timeout`` is in seconds.
     """
     from onefs.mount.mount_probes import refresh_mounts as refresh_all
 

@@ -180,8 +180,7 @@ def _json_object(
 ) -> dict[str, Any]:
     """Return a session as a JSON object.
 
-    If the session has no number, ``session`` and ``path`` are None, and the JSON object has null
-    for ``ref`` and ``path``.
+    ``session`` and ``path`` are None for a session without a number.
     """
     shown: dict[str, Any] = {
         "eid": eid,

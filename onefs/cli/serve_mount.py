@@ -93,7 +93,7 @@ def build_service(config: DaemonConfig) -> Service:
     """Build the service for one mount.
 
     If the server is unreachable, the mount serves the catalogue. Raises OnefsError if there is
-    nothing to serve, for example if the server is unreachable and the catalogue is empty.
+    nothing to serve.
     """
     mount = MountSettings(**config.settings)
     settings = _settings_from_json(mount.settings)
@@ -169,9 +169,8 @@ def _open_access(
 def _check_server(access: Access, offline: bool) -> None:
     """Check that the mount has something to show.
 
-    Raises UsageError if the mount is offline and the catalogue is empty. Raises Unreachable if the
-    server is unreachable and the catalogue is empty. Also raises the error with which Alyx refuses
-    the request.
+    Raises UsageError for an offline mount with an empty catalogue. Raises Unreachable if the server
+    is unreachable and the catalogue is empty. Raises Alyx's error if Alyx refuses the request.
     """
     if offline:
         if access.catalogue.is_empty():

@@ -130,9 +130,10 @@ def _save_secrets(
 
 
 def _choose_url(arguments: _SetupArguments, saved: SettingsFile) -> str:
-    """Return the URL of the database to set up. Ask for the URL at a terminal if it is not given.
+    """Return the URL of the database to set up. At a terminal, ask for the URL if it is not given.
 
-    Raises UsageError for an invalid URL. Raises NotConfigured if there is no URL and no terminal.
+    Raises UsageError for an invalid URL. Raises NotConfigured if there is neither a URL nor a
+    terminal.
     """
     if arguments.url:
         return normalise(arguments.url)
@@ -197,12 +198,10 @@ def _choose_cache(
 
 
 def _prompt_folder(default: str) -> str:
-    """Ask for a folder until the answer is the default or looks like a path.
-
-    Other answers are probably meant for another question, such as a user name.
-    """
+    """Ask for a folder until the answer is the default or looks like a path."""
     while True:
         typed = prompt("Cache folder", default)
+        # other answers are probably meant for another question, such as a user name
         if typed == default or typed.startswith(("/", "~", "./", "../")):
             return typed
         say("a cache folder begins with /, ~ or ./", err=True)
@@ -211,7 +210,7 @@ def _prompt_folder(default: str) -> str:
 def _profile_name(saved: SettingsFile, url: str) -> str:
     """Return the name for a new profile: the first label of the host, such as ``alyx``.
 
-    If the first label is a number or the name of another profile, return the whole host.
+    If this label is a number or another profile's name, return the whole host.
     """
     host = host_key(url)
     first = host.partition(".")[0]

@@ -49,8 +49,8 @@ class SizeReport:
 def path_in_tree(path: str, settings: Settings) -> str:
     """Convert a path in a mount of this database into a path in the tree (lab/subject/...).
 
-    A path in none of these mounts is returned without slashes at its ends. If such a path begins
-    with /, ./ or ../, UsageError is raised, because the path cannot be in the tree.
+    A path outside of these mounts is taken as a path in the tree. Raises UsageError if such a path
+    begins with /, ./ or ../.
     """
     from onefs.mount.mount_registry import list_mounts
 
@@ -75,9 +75,8 @@ def fetch_sizes(
 ) -> SizeReport:
     """Request each unknown size below ``path`` (lab/subject/date/number/...).
 
-    If ``path`` is '', request all unknown sizes. Errors for single files are collected in the
-    report. Raises NotFound if the path does not exist, and an error such as Unreachable if the
-    path cannot be listed.
+    The path '' means all unknown sizes. The report has the errors for single files. Raises NotFound
+    if the path does not exist. Raises an error such as Unreachable if the path cannot be listed.
     """
     report = SizeReport()
     outcomes = run_parallel(
@@ -124,8 +123,8 @@ def _datasets_without_size(catalogue: Catalogue, path: str) -> Iterator[tuple[Se
 def _sessions_by_name(catalogue: Catalogue, parts: list[str]) -> list[Session] | None:
     """Return the sessions that the path ``.by-eid/EID`` or ``.by-ref/REF`` names.
 
-    ``parts`` are the names in the path. A REF is, for example, 2019-12-10_1_KS023. Return None for
-    other paths. Raises NotFound for an unknown session.
+    ``parts`` are the names in the path. Return None for other paths. Raises NotFound for an unknown
+    session.
     """
     if len(parts) < 2 or parts[0] not in (BY_EID, BY_REF):
         return None

@@ -58,12 +58,10 @@ class MountRequest:
 
 
 def start(request: MountRequest, timeout: float) -> None:
-    """Start a mount. Return when the mount is ready. In the foreground, return when it has ended.
+    """Start a mount. Return when it is ready, or for a mount in the foreground, when it has ended.
 
-    ``timeout`` is the number of seconds in which a mount in the background must become ready. If
-    this function created the mount point, it removes the mount point after a failure, and after a
-    mount in the foreground. Raises MountError, and the errors of checking the folders and the
-    server.
+    ``timeout`` is the longest wait for a mount in the background, in seconds. Raises MountError,
+    and the errors of checking the folders and the server.
     """
     settings = request.settings
     libfuse.check_can_mount()
@@ -80,6 +78,8 @@ def start(request: MountRequest, timeout: float) -> None:
         claim.enter_context(
             mount_registry.claim_mountpoint(place, state_dir=str(settings.state_dir))
         )
+        # a mount point that is created here is removed after a failure, and after a mount in the
+        # foreground
         prepared = mountpoints.prepare_mountpoint(request.mountpoint)
         try:
             _serve(request, prepared, timeout, claim.close)

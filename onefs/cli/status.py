@@ -89,7 +89,7 @@ def _format_part(done: int, whole: int | None) -> str:
 
 
 def _network_disk_of_state(mount: MountInfo) -> str:
-    """Return the type of the network file system on which a mount's state folder is.
+    """Return the type of the network file system with a mount's state folder.
 
     Return '' if the state folder is on a local disk or is not known.
     """

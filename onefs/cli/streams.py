@@ -28,11 +28,12 @@ def standard_streams() -> Iterator[None]:
     """Replace ``sys.stdout`` and ``sys.stderr`` within the block.
 
     A failed write to standard output raises OutputError, or BrokenPipeError if the reader has
-    ended. A character that is not in the encoding of standard output is written as an escape such
-    as ``\\u03a9``. A byte in a file name that is not UTF-8 is written unchanged.
+    ended.
     """
     _open_closed_descriptors()
     before = sys.stdout, sys.stderr
+    # a character that the encoding lacks is written as an escape such as \u03a9, and a byte in a
+    # file name that is not UTF-8 is written unchanged
     codecs.register_error(_ERROR_HANDLER, _escape_unencodable)
     sys.stdout = _wrap_stream(before[0], 1, _StandardOutput, _ERROR_HANDLER)
     sys.stderr = _wrap_stream(before[1], 2, _StandardError, "backslashreplace")
@@ -47,16 +48,13 @@ def standard_streams() -> Iterator[None]:
 
 
 def start_in_utf8_mode() -> None:
-    """Start the command again in Python's UTF-8 mode if the locale has another encoding.
-
-    UTF-8 mode is needed because many names in a database cannot be encoded in a Latin-1 locale. The
-    output is still written in the locale's encoding. In an ASCII locale the output is written in
-    UTF-8.
-    """
+    """Start the command again in Python's UTF-8 mode if the locale has another encoding."""
+    # UTF-8 mode is needed because a Latin-1 locale lacks characters of many names in a database
     encoding = sys.getfilesystemencoding()
     if encoding == "utf-8" or not sys.executable:
         return
     environment = {**os.environ, "PYTHONUTF8": "1"}
+    # the output stays in the locale's encoding, but is in UTF-8 in an ASCII locale
     if sys.stdout is not None and not _is_ascii(sys.stdout.encoding):
         environment.setdefault("PYTHONIOENCODING", sys.stdout.encoding)
     command = [sys.executable, "-X", "utf8", *sys.orig_argv[1:]]
@@ -98,9 +96,9 @@ def _wrap_stream(
 ) -> TextIO:
     """Return a stream of class ``kind`` that writes to the buffer of ``stream``.
 
-    If ``stream`` is None because ``descriptor`` was closed, open a new stream on ``descriptor``. If
-    a program has replaced the stream by an object of another class, return that object.
+    If ``stream`` is None, the new stream writes to ``descriptor``.
     """
+    # ``descriptor`` was closed when Python started
     if stream is None:
         raw = io.FileIO(descriptor, "w", closefd=False)
         return kind(io.BufferedWriter(raw), "utf-8", errors, line_buffering=descriptor == 2)
@@ -130,11 +128,9 @@ def _raise_output_errors() -> Iterator[None]:
 
 
 def _redirect_to_null(descriptor: int) -> None:
-    """Redirect a descriptor to /dev/null after a failed write.
-
-    Without this, Python would try at exit to write the bytes that are still in the buffer. This
-    second error would change the exit code.
-    """
+    """Redirect a descriptor to /dev/null after a failed write."""
+    # at exit, Python would try to write the rest of the buffer, and this second error would change
+    # the exit code
     with suppress(OSError):
         nothing = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nothing, descriptor)
@@ -142,15 +138,12 @@ def _redirect_to_null(descriptor: int) -> None:
 
 
 def _open_closed_descriptors() -> None:
-    """Open /dev/null on each of the descriptors 0, 1 and 2 that is closed.
-
-    Standard output is opened for reading only, so that a command that prints something fails with
-    an error.
-    """
+    """Open /dev/null on each of the descriptors 0, 1 and 2 that is closed."""
     for descriptor in (0, 1, 2):
         try:
             os.fstat(descriptor)
         except OSError:  # open() returns the lowest free number, and this is ``descriptor``
+            # standard output is opened for reading only, so that a command that prints fails
             os.open(os.devnull, os.O_WRONLY if descriptor == 2 else os.O_RDONLY)
             os.set_inheritable(descriptor, True)
 

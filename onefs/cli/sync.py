@@ -95,10 +95,9 @@ def _load_from_files(tables: Path, settings: Settings) -> bool:
 
 
 def _load_from_server(access: Access, *, needed: bool) -> bool:
-    """Load the server's cache tables into the catalogue.
+    """Load the server's cache tables. Return True if the catalogue did not have them yet.
 
-    Return True if the server's tables differ from the tables that were loaded before. If the server
-    has no tables, raise NotFound if ``needed`` is true. Otherwise print a message and return False.
+    If the server has no tables, return False. If ``needed`` is true, raise NotFound instead.
     """
     began = time.monotonic()
     try:
@@ -126,8 +125,8 @@ def _warn(progress: ProgressDisplay, text: str) -> None:
 def _publish_tables(database: ResolvedDatabase, *, overwrite: bool) -> None:
     """Write the tables in ONE's format to the cache folder, for ONE-api.
 
-    If the cache folder has tables that onefs did not write, only print a message. If it already has
-    the same tables from onefs, they are written again only if ``overwrite`` is true.
+    Tables that onefs did not write are never replaced. The same tables are written again only if
+    ``overwrite`` is true.
     """
     settings = database.settings
     try:
@@ -142,10 +141,10 @@ def _publish_tables(database: ResolvedDatabase, *, overwrite: bool) -> None:
 
 
 def _fetch_sizes(access: Access, database: ResolvedDatabase, path: str, *, built: bool) -> None:
-    """Ask the file servers for the unknown sizes below a path. Then write ONE's tables.
+    """Request the unknown sizes below a path. Then write ONE's tables with these sizes.
 
-    The written tables include the new sizes. If a size could not be fetched, raises OnefsError
-    after the tables are written. ``built`` is true if cache tables were loaded in this command.
+    ``built`` is true if this command has loaded cache tables. Raises OnefsError if a size could not
+    be fetched.
     """
     from onefs.cli import sizes
 

@@ -55,11 +55,16 @@ class DatabaseLocation:
 def resolve_arguments(arguments: Sequence[str], flags: Flags) -> tuple[ResolvedDatabase, list[str]]:
     """Return the database that the arguments are in, and each argument as a tree pattern.
 
-    A tree pattern is a path in the tree, with or without wildcards, or ``dataset:UUID``. If flags
-    name a database, this database is returned. Otherwise the first of these databases is returned:
-    the database of the mount or cache folder that an argument is in, the database of the settings,
-    the only mounted database. Raises UsageError if the arguments are in several databases, and
-    NotConfigured if there is no database.
+    A tree pattern is a path in the tree, with or without wildcards, or ``dataset:UUID``. The
+    database is the first of these:
+
+    - the database that ``flags`` name
+    - the database of the mount or cache folder that an argument is in
+    - the database of the settings
+    - the only mounted database
+
+    Raises UsageError if the arguments are in several databases, and NotConfigured if there is no
+    database.
     """
     known = _known_locations(flags)
     patterns = []
@@ -141,10 +146,9 @@ def _known_locations(flags: Flags) -> list[DatabaseLocation]:
 
 
 def _configured_database(flags: Flags) -> ResolvedDatabase:
-    """Return the database named by a flag, by an environment variable or in the settings file.
+    """Return the database that a flag, an environment variable or the settings file names.
 
-    If no database is named, return the database that owns the named cache folder. Raises
-    NotConfigured if no cache folder is named, or if the named cache folder has no owner.
+    Otherwise return the owner of the named cache folder. Raises NotConfigured if there is no owner.
     """
     folder = flags.get("cache_dir") or os.environ.get("ONEFS_CACHE_DIR")
     owner = cache_owner_of(Path(folder).expanduser()) if folder else ""
@@ -183,12 +187,11 @@ def _resolve_argument(
     """Return the database that contains an argument, and the argument as a tree pattern.
 
     A tree pattern is a path in the tree, with or without wildcards, or ``dataset:UUID``. The
-    database is None if the argument is an eid, a ref such as 2019-12-10_1_KS023, a URL or a path in
-    the tree, because such an argument does not show which database contains it. Raises UsageError
-    for a path outside of mounts and cache folders. Also raises UsageError for an empty argument,
-    because an empty path would mean the whole database.
+    database is None for an eid, a ref, a URL or a path in the tree. Raises UsageError for an empty
+    argument, and for a path outside of mounts and cache folders.
     """
-    refuse_empty(argument)
+    refuse_empty(argument)  # an empty path would mean the whole database
+    # an eid, a ref, a URL or a path in the tree does not show which database contains it
     if "://" in argument:
         return None, _pattern_of_url(argument)
     if alf.is_uuid(argument.lower()):
@@ -216,8 +219,7 @@ def _resolve_argument(
 def _pattern_of_url(url: str) -> str:
     """Convert a URL into a tree pattern: a path in the tree, or ``dataset:UUID``.
 
-    The URL is that of a session or dataset in Alyx, or of a file on a file server. Raises
-    UsageError for any other URL.
+    Raises UsageError unless the URL is of a session, a dataset or a file.
     """
     try:
         parts = [unquote(part) for part in split_url(url).path.split("/") if part]
@@ -237,10 +239,9 @@ def _pattern_of_url(url: str) -> str:
 
 
 def _locate(path: str, known: list[DatabaseLocation]) -> tuple[ResolvedDatabase, str] | None:
-    """Return the database whose mount or cache folder contains an absolute path.
+    """Return the database whose mount or cache folder contains ``path``, and the path in the tree.
 
-    Also return the path in the tree, which may have wildcards. Return None if no mount or cache
-    folder contains the path.
+    ``path`` is absolute. Return None if no mount or cache folder contains it.
     """
     # links in a mount (Subjects, 1 instead of 001) are resolved by the mount
     real = Path(os.path.realpath(path))

@@ -32,12 +32,16 @@ def prompt_username(url: str, default: str) -> str:
 def find_valid_token(
     transport: Transport, settings: Settings, store: CredentialStore, one: OneSettings | None
 ) -> Secret:
-    """Return a token that Alyx accepts.
+    """Return a token that Alyx accepts. ``one`` is ONE's settings for the database.
 
-    The first of these tokens that works is used: the token from the environment, the tokens that
-    onefs and ONE have saved, a new token for the password that ONE has saved, and a new token for a
-    password that the user types. ``one`` is ONE's settings for the database. Raises what
-    :func:`environment_token` and :func:`prompt_token` raise.
+    The token is the first of these that works:
+
+    - the token from the environment
+    - the tokens that onefs and ONE have saved
+    - a new token for the password that ONE has saved
+    - a new token for a password that the user types
+
+    Raises what :func:`environment_token` and :func:`prompt_token` raise.
     """
     token = environment_token(transport, settings)
     if token is not None:
@@ -60,8 +64,8 @@ def find_valid_token(
 def environment_token(transport: Transport, settings: Settings) -> Secret | None:
     """Return the token in ONEFS_TOKEN, or a new token for the password in the environment.
 
-    Return None if the environment has no token and no password. Raises AlyxCredentials if Alyx
-    refuses the token or password. Also raises the errors of requests.
+    Return None if the environment has neither. Raises AlyxCredentials if Alyx refuses the token or
+    password. Also raises the errors of requests.
     """
     token = os.environ.get("ONEFS_TOKEN") if is_environment_for(os.environ, settings.url) else None
     password = Secret(token.strip()) if token else find_alyx_password(settings)
@@ -71,9 +75,8 @@ def environment_token(transport: Transport, settings: Settings) -> Secret | None
 def prompt_token(transport: Transport, settings: Settings) -> Secret:
     """Ask for a password or token, and return a token that Alyx accepts.
 
-    Ask at most MAX_PASSWORD_TRIES times. Raises NotConfigured if there is no terminal, and
-    AlyxCredentials if Alyx refuses the answer to the last question. Also raises the errors of
-    requests.
+    Raises NotConfigured without a terminal. Raises AlyxCredentials after MAX_PASSWORD_TRIES refused
+    answers. Also raises the errors of requests.
     """
     if not can_prompt():
         raise no_terminal_error(

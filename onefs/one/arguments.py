@@ -17,8 +17,7 @@ MAX_NAMES = 100_000
 def parse_names(names: object) -> tuple[list[object], bool]:
     """Return the names of sessions in an argument, and True if there is only one name.
 
-    A list with one name counts as one session, because the tutorial passes the list from ``search``
-    to other methods. Raises UsageError for an empty list, or for more than :data:`MAX_NAMES` names.
+    Raises UsageError for an empty list, or for more than :data:`MAX_NAMES` names.
     """
     if isinstance(names, (str, bytes, UUID, PurePath, Mapping)) or not isinstance(names, Iterable):
         return [names], True
@@ -30,13 +29,15 @@ def parse_names(names: object) -> tuple[list[object], bool]:
         raise UsageError(f"more than {MAX_NAMES} eids are given at once")
     if not listed:
         raise UsageError("the list of eids is empty: the search found no session")
+    # a list with one name counts as one session, because the tutorial passes the list from
+    # ``search`` to other methods
     return listed, len(listed) == 1
 
 
 def cache_path(cache_dir: Path, place: Sequence[str]) -> Path:
     """Return the path of ``place`` in the cache folder ``cache_dir``.
 
-    ``place`` is a path in the tree, as a tuple of its parts from the lab on. In a cache folder, a
-    lab's folder contains one more folder, ``Subjects``.
+    ``place`` is a path in the tree, as a tuple of its parts from the lab on.
     """
+    # in a cache folder, a lab's folder contains one more folder
     return cache_dir.joinpath(place[0], alf.SUBJECTS, *place[1:])

@@ -69,12 +69,12 @@ class CataloguePaths:
     def layout(self, session: Session, variant: Variant) -> SessionLayout:
         """Return the folders and datasets of a session as ``variant`` of the tree shows them.
 
-        The variant is the full tree, the tree as of a day, or the flat tree. Cache tables lack
-        types, replicas and some of the datasets. So if only cache tables list the session's
-        datasets, the listing is first requested from Alyx. If Alyx is unreachable or has deleted
-        the session, the listing from the cache tables is used. Then cached files can still be
-        loaded.
+        The variant is the full tree, the tree as of a day, or the flat tree. Datasets from cache
+        tables are first requested from Alyx. If Alyx cannot list them, the datasets from the tables
+        are used.
         """
+        # cache tables lack types, replicas and some of the datasets, but with them cached files can
+        # be loaded if Alyx is unreachable or has deleted the session
         catalogue = self._access.catalogue
         if any(dataset.from_tables for dataset in catalogue.datasets(session).value):
             with suppress(NotFound):

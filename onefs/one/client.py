@@ -31,14 +31,14 @@ class ONE(LaboratoryClient):
     """A client for one database. ``ONE()`` opens the database that is set up.
 
     Arguments can select another database, for this object only. No argument is saved. If no
-    database is set up and no argument names a database, the mounted laboratory (database) is
-    opened. For this, exactly one laboratory must be mounted. If ``cache_dir`` is given, it must be
-    the cache folder of this laboratory. With a password or token, no mounted laboratory is opened.
-    Then ``base_url`` must be given if no database is set up. The mount may belong to another user
-    (``--allow-other``). Then no login is needed, and ``cache_dir`` may be the mount point.
+    database is set up or named, the only mounted laboratory (database) is opened:
 
-    In addition to the errors that a method names, every method may raise Unreachable,
-    DeadlineExceeded, AlyxCredentials, Throttled, ServerError or CacheError (``onefs.errors``).
+    - ``cache_dir``, if given, must be the cache folder of this laboratory.
+    - With a password or token, no mounted laboratory is opened. Then ``base_url`` is needed.
+    - Another user's mount (``--allow-other``) needs no login. ``cache_dir`` may be its mount point.
+
+    Every method may also raise Unreachable, DeadlineExceeded, AlyxCredentials, Throttled,
+    ServerError or CacheError (``onefs.errors``).
 
     Args:
         username: The user name for Alyx.
@@ -94,17 +94,17 @@ class ONE(LaboratoryClient):
             details: Whether to return Alyx's rows too.
             limit: The largest number of sessions to return. None means no limit.
             **terms: The terms and their values, for example ``subject="clns0730"``.
-                :meth:`search_terms` lists the terms. With the lists ``users=[a, b]``,
-                ``dataset_types=[a, b]`` or ``dataset_names=[a, b]``, a session must have both a and
-                b. With any other list, for example ``subject=[a, b]``, a session must have a or b.
-                ``date_range`` is one day, or a list of the first and the last day. None as the
-                first or last day means no limit. A day is a text like ``"2018-08-24"``, a date or a
-                datetime. ``performance_gte`` and ``performance_lte`` are percentages from 0 to 100.
+                :meth:`search_terms` lists the terms. For a list of ``users``, ``dataset_types`` or
+                ``dataset_names``, a session must have all of them. For any other list, a session
+                must have one of them. ``date_range`` is one day, or a list of the first and the
+                last day. None as the first or last day means no limit. A day is a text like
+                ``"2018-08-24"``, a date or a datetime. ``performance_gte`` and ``performance_lte``
+                are percentages from 0 to 100.
 
         Returns:
-            The eids. With ``details``, a tuple ``(eids, rows)``. ``rows`` has a dict for each eid,
-            which is Alyx's row of the session. ``local_path`` is added to this row. It is the path
-            of the session's folder as text, or None for a session without a folder.
+            The eids. With ``details``, a tuple ``(eids, rows)``. ``rows`` has Alyx's row of each
+            session, as a dict. The added key ``local_path`` is the path of the session's folder as
+            text, or None for a session without a folder.
 
         Raises:
             UsageError: A term or value is invalid, or there is neither a term nor a limit. The
@@ -129,8 +129,8 @@ class ONE(LaboratoryClient):
     def records(self, sessions: FoundSessions) -> Sequence[Row]:
         """Return Alyx's rows for the sessions that :meth:`search_sessions` has found.
 
-        A row has only the fields that Alyx's search sends. If this object reads another user's
-        mount, a row has all fields of the session.
+        A row has only the fields that Alyx's search sends. From another user's mount, a row has all
+        fields of the session.
 
         Args:
             sessions: The result of :meth:`search_sessions`.
@@ -146,8 +146,7 @@ class ONE(LaboratoryClient):
     def search_sessions(self, *, limit: int | str | None = None, **terms: Any) -> FoundSessions:
         """Return the sessions that match all terms, with their rows from Alyx.
 
-        If no session matches, and a name in the search is unknown to the database, a warning says
-        so.
+        If no session matches, a warning says which names the database does not know.
 
         Args:
             limit: The largest number of sessions to return. None means no limit.
@@ -218,12 +217,12 @@ class ONE(LaboratoryClient):
         ===============================  =========================  =========================
 
         ``record`` is Alyx's whole record of the session, as a dict. ``rows`` are Alyx's rows for
-        the names, as dicts. A session may have no folder, for example if it has no number. Then
-        ``list(eid)`` returns an empty list and warns, but the record can still be listed.
+        the names, as dicts. For a session without a folder, ``list(eid)`` returns an empty list and
+        warns. Its record can still be listed.
 
         Args:
-            eid: The eid, ref, path or URL of a session. For a list of several sessions, a list with
-                one result for each session is returned, in the same order.
+            eid: The eid, ref, path or URL of a session. A list of several sessions gives a list of
+                their results, in the same order.
             keyword: What to list, as in the table.
             details: Whether to return metadata too.
 
@@ -292,24 +291,23 @@ class ONE(LaboratoryClient):
 
         Args:
             eid: The eid, ref, path or URL of a session, or a list of sessions.
-            dataset_types: A dataset type, for example ``"spikes.times"``, or a list of dataset
-                types. None loads all datasets. A type that is a column of a table, such as
-                ``"trials.choice"``, is loaded from the table as a numpy array, and a warning says
-                so.
+            dataset_types: A dataset type, for example ``"spikes.times"``, or a list of types.
+                None loads all datasets. A column of a table, such as ``"trials.choice"``, is loaded
+                as a numpy array, with a warning.
             dclass_output: Whether to return a :class:`.SessionDataInfo`.
             collection: The only collection to load from, for example ``"alf/probe00"``. None means
                 any collection.
             revision: Load the last revision that is not after this revision. None means the default
-                revision of each file, or all revisions if ``dataset_types`` is None.
+                revision of each file. Without ``dataset_types``, None means all revisions.
             download_only: Whether to return Paths of the files instead of data.
             mmap: Whether to map ``.npy`` files into memory instead of reading them.
             **old: Arguments of older versions of ONE. Only false values are accepted.
 
         Returns:
-            A list with one element for each type, in the same order. The element for a missing
-            dataset is an empty list, and a warning says so. Several sessions give a list of such
-            lists. With ``dclass_output``, or without ``dataset_types``, one SessionDataInfo with
-            the datasets of all the sessions. Missing datasets are left out.
+            A list with one element for each type, in the same order. A missing dataset gives an
+            empty list, and a warning. Several sessions give a list of such lists.
+            With ``dclass_output``, or without ``dataset_types``, one SessionDataInfo with the
+            datasets of all the sessions. Missing datasets are left out of it.
 
         Raises:
             UsageError: An argument is invalid.

@@ -85,13 +85,16 @@ class ConnectionArguments:
 def open_access(
     arguments: ConnectionArguments, set_up: Callable[[], None]
 ) -> tuple[Access, Settings]:
-    """Return the laboratory (an open database) that the arguments identify, and its settings.
+    """Return the laboratory that the arguments identify, as an open database, and its settings.
 
-    If no database is named or set up, and exactly one laboratory is mounted, open the mounted
-    laboratory. With a password or token, do not open a mounted laboratory. If there is no
-    laboratory to open, and the user can be asked on the terminal, call ``set_up``, which asks for a
-    database. Raises NotConfigured, UsageError, AlyxCredentials or CacheError. Raises Unreachable if
-    Alyx is unreachable and the catalogue of the laboratory is empty.
+    It is the first of these:
+
+    - the database that the arguments name, or that is set up
+    - the only mounted laboratory, if no password or token is given
+    - the database that ``set_up`` asks for, if there is a terminal
+
+    Raises NotConfigured, UsageError, AlyxCredentials or CacheError. Raises Unreachable if Alyx is
+    unreachable and the catalogue is empty.
     """
     site = _resolve_site(arguments, set_up)
     login = GivenLogin() if site.is_embedded else _given_login(arguments, site.settings)
@@ -104,10 +107,8 @@ def open_access(
 def mount_of_another(arguments: ConnectionArguments) -> MountInfo | None:
     """Return the mount of another user that contains ``cache_dir``.
 
-    If ``cache_dir`` is not given, and this user has no database, return the mount of another user
-    that contains ONEFS_CACHE_DIR or the working directory, or the only mount of others (see
-    :func:`onefs.databases.other_users_mount`). Return None if there is no such mount, or if any
-    other argument names a database or a login.
+    Without ``cache_dir``, return the mount that :func:`onefs.databases.other_users_mount` finds.
+    Return None if there is no such mount, or if another argument names a database or a login.
     """
     named = arguments.flags()
     folder = named.pop("cache_dir")

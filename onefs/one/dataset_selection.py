@@ -61,12 +61,11 @@ def parse_folder(name: str, argument: object) -> str | None:
 def datasets_of_type(
     wanted: str, listed: Sequence[PlacedDataset], collection: str | None, revision: str | None
 ) -> list[PlacedDataset]:
-    """Return the datasets of a type, sorted by path, with one revision of each file.
+    """Return the datasets of a type, sorted by path.
 
-    Without ``revision``, select the default revision. If two revisions of a file are flagged as
-    default, return both revisions. With ``revision``, select for each file the last revision that
-    is not after ``revision``. ``collection`` is the only collection to select from. If
-    ``collection`` is None, select from all collections.
+    - ``collection``: the only collection to select from. None means all collections.
+    - ``revision``: select, for each file, the last revision that is not after this one. None means
+      the default revision. If two revisions of a file are flagged as default, both are returned.
     """
     of_type = [each for each in listed if each[1].dataset_type == wanted]
     return _select_versions(of_type, collection, revision)
@@ -89,11 +88,11 @@ def tables_for_type(
 def all_datasets(
     listed: Sequence[PlacedDataset], collection: str | None, revision: str | None
 ) -> list[PlacedDataset]:
-    """Return all datasets in a collection, sorted by path.
+    """Return all datasets, sorted by path.
 
-    If ``collection`` is None, return the datasets of all collections. Without ``revision``, return
-    all revisions. With ``revision``, return for each file the last revision that is not after
-    ``revision``.
+    - ``collection``: the only collection to select from. None means all collections.
+    - ``revision``: select, for each file, the last revision that is not after this one. None means
+      all revisions.
     """
     if revision is not None:
         return _select_versions(listed, collection, revision)
@@ -148,8 +147,8 @@ def describe_missing(
 ) -> str:
     """Return a sentence that says why no dataset of the type ``wanted`` can be loaded.
 
-    ``listed`` are the datasets of the session that are on a server. ``registered`` contains the
-    types of all datasets that Alyx lists for the session.
+    ``listed`` are the session's datasets on servers. ``registered`` are the types of all its
+    datasets in Alyx.
     """
     types = {dataset.dataset_type for _, dataset in listed}
     if wanted in types:

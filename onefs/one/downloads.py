@@ -24,11 +24,13 @@ def download_all(
 ) -> list[Path | OnefsError]:
     """Return the file of each dataset, in the order of ``requested``.
 
-    Downloads the files that are not cached. If the file server lacks a file (ServerError 404 or
-    410), the returned list has the error instead of the file. If the bytes of a file contradict the
-    database, the list has the error BadContent instead. Any other error is raised at once, without
-    waiting for the other downloads. Other errors are DataServerCredentials, Unreachable,
-    DeadlineExceeded, ServerError and CacheError.
+    Downloads the files that are not cached. The list has an error instead of a file:
+
+    - ServerError 404 or 410 if the file server lacks the file.
+    - BadContent if the bytes of the file contradict the database.
+
+    Raises any other error at once: DataServerCredentials, Unreachable, DeadlineExceeded,
+    ServerError or CacheError.
     """
     files: dict[int, Path | OnefsError] = {}
     with ProgressDisplay(content.transfers) as progress:

@@ -34,9 +34,9 @@ class UnreadableFile(Exception):
 def read_file(path: Path, *, mmap: bool = False) -> Any:
     """Return the content of a file. Return its Path if there is no reader for its extension.
 
-    With ``mmap``, an ``.npy`` file is mapped into memory. Raises MissingLibrary for a table if
-    pandas is not installed, or if pyarrow is not installed for a parquet file. Raises
-    UnreadableFile if the content does not fit the extension.
+    With ``mmap``, an ``.npy`` file is mapped into memory. Raises MissingLibrary if a table needs
+    pandas or pyarrow, and the library is not installed. Raises UnreadableFile if the content does
+    not fit the extension.
     """
     suffix = path.suffix.lower()
     reader = _READERS.get(suffix)

@@ -19,10 +19,10 @@ class MissingColumn(Exception):
 class FileReader:
     """Reads files. Reads each table only once for all its columns. Not thread-safe.
 
-    With ``download_only``, paths are returned instead of content. With ``mmap``, arrays are mapped
-    into memory. ``needs_libraries`` says what happens to tables if pandas is not installed. If
-    ``needs_libraries`` is true, MissingLibrary is raised. If ``needs_libraries`` is false, the
-    paths of the tables are returned, with one warning for all tables.
+    - ``download_only``: whether to return paths instead of content.
+    - ``mmap``: whether to map arrays into memory.
+    - ``needs_libraries``: whether to raise MissingLibrary if a table needs a library that is not
+      installed. Otherwise the paths of tables are returned, with one warning for all tables.
     """
 
     def __init__(self, *, download_only: bool, mmap: bool, needs_libraries: bool) -> None:
@@ -68,10 +68,8 @@ class FileReader:
         return column
 
     def warn_of_columns(self) -> None:
-        """Warn, once for each table, which columns were read from the table.
-
-        The user asked for dataset types, and may not know that the content is from a table.
-        """
+        """Warn, once for each table, which columns were read from the table."""
+        # the user asked for dataset types, and may not know that a table has them
         for file, column_types in self._columns_read.items():
             warn(f"taken from the table {file}: {', '.join(column_types)}")
 

@@ -22,8 +22,10 @@ ReadFirstBytes = Callable[[int], bytes]
 def describe_file(name: str, read: ReadFirstBytes, local: Path | None) -> dict[str, Any]:
     """Return shape, dtype and rows of an ``.npy`` file, or the columns of a table.
 
-    Return {} for other files. ``read(n)`` returns the first n bytes of the file. ``local`` is the
-    path of the cached file. If ``local`` is not None, the rows of a table are also counted.
+    - ``read``: ``read(n)`` returns the first n bytes of the file.
+    - ``local``: the path of the cached file, or None. With a path, the rows of a table are counted.
+
+    Return {} for other files.
     """
     suffix = Path(name).suffix.lower()
     if suffix == ".npy":

@@ -42,11 +42,14 @@ class DatasetInfo(NamedTuple):
 
 @dataclass(eq=False, slots=True, repr=False)
 class SessionDataInfo:
-    """A table of datasets. Each field is a column, which is a list with one item for each dataset.
+    """A table of datasets. Each field is a column: a list with one item for each dataset.
 
-    The columns are the fields of :class:`.DatasetInfo`. ``info[0]`` is a row (a DatasetInfo), and
-    iteration gives all rows. ``info[1:3]`` is a SessionDataInfo with two of the datasets.
-    ``info['data']`` is a column. ``len(info)`` is the number of datasets.
+    The columns are the fields of :class:`.DatasetInfo`.
+
+    - ``info['data']`` is a column.
+    - ``info[0]`` is a row (a DatasetInfo). Iteration gives all rows.
+    - ``info[1:3]`` is a SessionDataInfo with two of the datasets.
+    - ``len(info)`` is the number of datasets.
     """
 
     data: list[Any] = field(default_factory=list)

@@ -23,11 +23,7 @@ class Interruptible:
 
 
 def interruptible(method: F) -> F:
-    """Decorate a method so that Ctrl-C also ends the method's requests and downloads.
-
-    Ctrl-C also ends requests by other threads through the same object. Then the methods in these
-    threads are run again.
-    """
+    """Decorate a method so that Ctrl-C also ends the method's requests and downloads."""
 
     @wraps(method)
     def run(self: Interruptible, *args: Any, **kwargs: Any) -> Any:
@@ -39,6 +35,7 @@ def interruptible(method: F) -> F:
                 self._interrupt_count += 1
                 self._interrupt()
                 raise
+            # if Ctrl-C in another thread has ended the requests, the method is run again
             except Stopping:
                 if before == self._interrupt_count:
                     raise

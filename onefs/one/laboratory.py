@@ -89,10 +89,9 @@ class DatasetFiles(Protocol):
         """Return the size in bytes that a file server reports for a dataset."""
 
     def state(self, dataset: Dataset) -> tuple[str, str]:
-        """Return the state of a dataset, and a sentence that says what is wrong with the dataset.
+        """Return the state of a dataset, and a sentence that says what is wrong, or ''.
 
-        The state is the value of the attribute ``user.onefs.state``, for example ``cached``. The
-        sentence is '' if nothing is wrong.
+        The state is the value of the attribute ``user.onefs.state``, for example ``cached``.
         """
 
     def transfers(self) -> Sequence[Transfer]:
@@ -134,8 +133,8 @@ class Laboratory(Protocol):
 class SessionPaths(Protocol):
     """The folders of sessions, and the datasets in these folders. Thread-safe.
 
-    A ``Place`` is a path as a tuple of its parts. A place in the tree begins with the lab's folder.
-    A place below a session begins with the first part after the session's folder.
+    A ``Place`` is a path as a tuple of its parts. A place in the tree begins with the lab. A place
+    below a session begins after the session's folder.
     """
 
     def sessions_by_ref(self, ref: alf.Ref) -> list[Session]:

@@ -27,8 +27,8 @@ def is_type_keyword(keyword: str) -> bool:
 def list_names(laboratory: Laboratory, keyword: str, details: bool) -> Any:
     """Return all names of one kind in the database, for example all subjects.
 
-    With ``details``, return ``(names, rows)``. ``rows`` are Alyx's rows for these names, for
-    example the rows of all subjects. Raises UsageError for an unknown keyword.
+    With ``details``, return ``(names, rows)``, where ``rows`` are Alyx's rows for these names.
+    Raises UsageError for an unknown keyword.
     """
     table = _table_of_keyword(keyword)
     if table is None:
@@ -44,8 +44,8 @@ def list_names(laboratory: Laboratory, keyword: str, details: bool) -> Any:
 def list_types(loader: Loader, session: Session, details: bool) -> list[str] | SessionDataInfo:
     """Return the dataset types of a session, sorted.
 
-    With ``details``, return a SessionDataInfo with the session's datasets. For a session without a
-    folder, return an empty list or SessionDataInfo, and warn.
+    With ``details``, return the session's datasets as a SessionDataInfo. For a session without a
+    folder, warn, and return an empty result.
     """
     if not has_datasets(session):
         return SessionDataInfo() if details else []

@@ -80,7 +80,7 @@ class LoadRequest:
 def reject_removed_arguments(arguments: Mapping[str, Any]) -> None:
     """Raise UsageError, with advice, for an argument that ``load`` does not have.
 
-    Arguments that ``load`` had in older versions of ONE are ignored if their value is false.
+    Arguments of older versions of ONE are ignored if their value is false.
     """
     for name, value in arguments.items():
         if name not in _REMOVED_ARGUMENTS:
@@ -129,7 +129,7 @@ class Loader:
     def load_by_type(self, session: Session, request: LoadRequest) -> list[Any]:
         """Return a list with the content for each dataset type, in the order of ``request.types``.
 
-        The element for a missing dataset is [], and a warning says so.
+        A missing dataset gives [], and a warning.
         """
         types = request.types or ()
         if not has_datasets(session):
@@ -144,9 +144,8 @@ class Loader:
     def load_info(self, session: Session, request: LoadRequest) -> SessionDataInfo:
         """Return the datasets of the requested types, with content.
 
-        If the request has no types, return all datasets. The datasets are in the order of the
-        types. The datasets of one type are sorted by path. A dataset that cannot be loaded is left
-        out, and a warning says so.
+        Without types, return all datasets. The order is that of the types, then that of the paths.
+        A dataset that cannot be loaded is left out, with a warning.
         """
         if not has_datasets(session):
             return SessionDataInfo()
@@ -171,9 +170,8 @@ class Loader:
     ) -> list[Any]:
         """Download the selected datasets, and return the content of each dataset.
 
-        For a dataset that cannot be loaded, the returned list has _MISSING, and a warning says so.
-        ``are_elements`` is true if the contents become the elements of a list. Then BadContent is
-        raised if the bytes of a dataset contradict the database.
+        A dataset that cannot be loaded gives _MISSING, and a warning. With ``are_elements``, wrong
+        bytes raise BadContent.
         """
         files = self._download(session, [each.placed for each in selected])
         reader = FileReader(
@@ -185,6 +183,7 @@ class Loader:
         for each, file in zip(selected, files, strict=True):
             contents.append(_MISSING)
             if isinstance(file, OnefsError):
+                # the contents become the elements of a list
                 if are_elements and isinstance(file, BadContent):
                     raise file
                 fate = "not on the server" if are_elements else "left out"
@@ -236,8 +235,7 @@ class Loader:
     ) -> _SelectedDataset | None:
         """Return the dataset of a type, or a table that may have the type as a column.
 
-        If there is no such dataset or table, return None, and warn. Raises SeveralDatasets if there
-        are several such datasets or tables.
+        If there is none, warn, and return None. Raises SeveralDatasets if there are several.
         """
         candidates = _candidates(wanted, listed, request)
         if not candidates:
@@ -316,8 +314,6 @@ def _candidates(
 
 
 def _first_url(dataset: Dataset) -> str:
-    """Return the URL of a dataset's first replica. Return '' if the dataset has no replica.
-
-    A dataset has no replica if only cache tables list it, and Alyx is unreachable.
-    """
+    """Return the URL of a dataset's first replica. Return '' if the dataset has no replica."""
+    # without a replica, only cache tables list the dataset, and Alyx is unreachable
     return dataset.replicas[0].url if dataset.replicas else ""

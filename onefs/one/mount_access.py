@@ -118,8 +118,7 @@ class MountQueries:
     def _hits(self, name: str, eids: Sequence[str]) -> Iterator[SearchHit]:
         """Yield the sessions that the search ``name`` found, in the order of ``eids``.
 
-        ``name`` is the name of the search's folder in ``.search``. Sessions without a folder are
-        included.
+        ``name`` is the search's folder in ``.search``. Sessions without a folder are included.
         """
         places = [line.split("/") for line in self._files.text(SEARCH, name, PATHS).split("\n")]
         rows = [self._files.session_row(tuple(place)) for place in places if len(place) == 4]
@@ -166,8 +165,8 @@ class MountQueries:
 class MountContent:
     """The files of datasets in a mount (see :class:`onefs.one.laboratory.DatasetFiles`).
 
-    ``paths`` is a dict from the id of a dataset to the path of its file. ``paths`` contains only
-    datasets of sessions that :class:`onefs.one.mount_paths.MountPaths` has listed before.
+    ``paths`` gives the path of a dataset's file by the dataset's id. It has only datasets that
+    :class:`onefs.one.mount_paths.MountPaths` has listed before.
     """
 
     def __init__(self, files: MountFiles) -> None:

@@ -46,8 +46,8 @@ _ERROR_OF_ERRNO: dict[int, type[OnefsError]] = {
 class MountFiles:
     """Reads files, links and attributes below the mount point ``root``.
 
-    If a system call fails, methods raise the error for its errno (see ``onefs.errors``). If the
-    daemon reports a reason, the message contains this reason.
+    If a system call fails, methods raise the error for its errno (see ``onefs.errors``). The
+    message contains the daemon's reason if there is one.
     """
 
     def __init__(self, root: Path) -> None:
@@ -62,7 +62,7 @@ class MountFiles:
     def link_target(self, *place: str) -> Place:
         """Return the path of the folder that a link leads to, below the mount point.
 
-        The link is in a folder of the mount point, for example in ``.by-eid``.
+        The link is, for example, in the folder ``.by-eid``.
         """
         path = self.root.joinpath(*place)
         with self.translate_errors(path):

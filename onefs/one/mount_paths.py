@@ -51,7 +51,7 @@ class MountPaths:
     def layout(self, session: Session, variant: Variant) -> SessionLayout:
         """Return the folders and datasets of a session, read from its file ``.datasets.tsv``.
 
-        Datasets that are on no server are left out, because the tree does not show them.
+        Datasets that are on no server are left out.
         """
         folder = (*variant.folders, *self.place(session))
         self._fetch_full_listing(folder)
@@ -87,12 +87,9 @@ class MountPaths:
         """Do nothing. Datasets that are on no server are not read from a mount."""
 
     def _fetch_full_listing(self, folder: Place) -> None:
-        """Make the mount ask Alyx for a session's datasets if only cache tables list the datasets.
-
-        The mount asks Alyx if a program looks up a name that the cache tables lack. So this method
-        looks up a name that no file has. If Alyx is unreachable, the listing from the cache tables
-        is used.
-        """
+        """Make the mount ask Alyx for a session's datasets if only cache tables list them."""
+        # the mount asks Alyx for a name that the cache tables lack, and no file has this name; if
+        # Alyx is unreachable, the listing from the cache tables is used
         path = self.file_path((*folder, "%"))
         with suppress(OnefsError), self._files.translate_errors(path):
             path.lstat()
@@ -100,11 +97,9 @@ class MountPaths:
     def _parse_dataset(
         self, session: Session, file: Place, place: Place, cells: Sequence[str]
     ) -> Dataset:
-        """Return the dataset in a line of ``.datasets.tsv``. ``cells`` are the cells of the line.
-
-        The id, the URL and the default flag are extended attributes of the file.
-        """
+        """Return the dataset in a line of ``.datasets.tsv``. ``cells`` are the line's cells."""
         _, dataset_type, size, md5, revision, qc, *_ = cells
+        # the id, the URL and the default flag are extended attributes of the file
         path = self.file_path(file)
         url = self._files.attribute(path, "url")
         folders = place[:-2] if revision and place[-2:-1] == (f"#{revision}#",) else place[:-1]

@@ -30,9 +30,11 @@ _NAME_HELP = (
 class SessionResolver:
     """Looks up sessions and datasets of one laboratory by any of their names. Thread-safe.
 
-    Methods raise UsageError for an invalid name, and NotFound if Alyx has no session of that name.
-    Methods raise Ambiguous for a ref (2019-12-10_1_KS023) that several sessions have. Methods also
-    raise the errors of requests to Alyx.
+    Methods raise the errors of requests to Alyx. Methods also raise:
+
+    - UsageError for an invalid name.
+    - NotFound if Alyx has no session of that name.
+    - Ambiguous for a ref such as 2019-12-10_1_KS023 that several sessions have.
     """
 
     def __init__(self, catalogue: SessionCatalogue, paths: SessionPaths) -> None:
@@ -73,8 +75,8 @@ class SessionResolver:
     def any_session(self, name: object) -> Session:
         """Return the session named ``name``, with or without a folder.
 
-        ``name`` may be the path of a file. Raises NotFound if this path is directly in the
-        session's folder, but the file is in a subfolder of the session.
+        ``name`` may be the path of a file. Raises NotFound if this path lacks the subfolder of the
+        file.
         """
         return self._session(name, self._catalogue.any_session)
 
@@ -96,11 +98,10 @@ class SessionResolver:
         return self.paths.datasets(self.paths.layout(session, FULL_TREE))
 
     def dataset(self, name: str | PurePath) -> tuple[Session, Place, Dataset]:
-        """Return the session of the dataset at a path, the dataset's place, and the dataset.
+        """Return the session, the place and the dataset that a path names.
 
-        The place is the dataset's path in ONE's layout, from the lab on. For a path below
-        ``.as-of/<day>``, return the last revision up to that day. For a path below ``.flat``,
-        return the default revision. Raises NotFound if there is no file at the path.
+        The place is the dataset's path in ONE's layout, from the lab on. Raises NotFound if there
+        is no file at the path.
         """
         parts = _split_path(str(name))
         folders = _session_folders(parts)
@@ -108,6 +109,8 @@ class SessionResolver:
             raise UsageError(f"{_quote(str(name))} is not a path of a dataset: {_NAME_HELP}")
         below = parts[folders[1] :]
         session = self.session("/".join(parts[: folders[1]]))
+        # below ``.as-of/<day>``, the last revision up to that day; below ``.flat``, the default
+        # revision
         variant = variant_of_path(parts[: folders[1]])
         layout = self.paths.layout(session, variant)
         if below:
@@ -129,9 +132,7 @@ class SessionResolver:
     def _refuse_misplaced(self, session: Session, name: object) -> None:
         """Raise NotFound if ``name`` is a file's path that lacks the subfolder of the file.
 
-        For example, ``<session>/spikes.times.npy`` is refused if this file is in the subfolder
-        ``alf`` of the session. Other paths below a session are accepted, because they may be the
-        user's own files.
+        An example is ``<session>/spikes.times.npy``, if this file is in the subfolder ``alf``.
         """
         text = str(name) if isinstance(name, (str, PurePath)) else ""
         parts = _split_path(text) if "/" in text and "://" not in text else ()
@@ -143,6 +144,7 @@ class SessionResolver:
             layout = self.paths.layout(session, variant_of_path(parts[: folders[1]]))
         except OnefsError:  # without a listing, accept the path, because it names a valid session
             return
+        # any other path is accepted, because it may be a file of the user
         if below[0] not in layout.folders[()] and paths_of_name(layout, below[0]):
             raise NotFound(missing_name_message(layout, f"session {session.ref}", (), below[0]))
 
@@ -185,10 +187,10 @@ def _split_path(text: str) -> tuple[str, ...]:
 def _session_folders(parts: tuple[str, ...]) -> tuple[Place, int] | None:
     """Return the place of the session in a path, and the number of parts that lead to the session.
 
-    ``parts`` are the parts of the path. The place is lab, subject, date and number. For
-    ``.by-eid/<eid>``, ``.by-ref/<ref>`` and ``sessions/<eid>`` the place is only the eid or ref.
-    Return None if the path contains no session.
+    ``parts`` are the parts of the path. The place is lab, subject, date and number, or only an eid
+    or ref. Return None if the path contains no session.
     """
+    # ``.by-eid/<eid>``, ``.by-ref/<ref>`` or ``sessions/<eid>``
     for at in reversed(range(1, len(parts))):
         if parts[at - 1] in _LOOKUP_FOLDERS:
             return (parts[at],), at + 1

@@ -35,23 +35,21 @@ def parse_type(dataset_type: str) -> TypeParts | None:
 def can_hold(table: Dataset, wanted: TypeParts) -> bool:
     """Whether a dataset is a table for the object of the dataset type ``wanted``.
 
-    For example, a table for the object ``trials`` can have the column ``trials.choice``. If both
-    the table and ``wanted`` have a namespace, the namespaces must be equal.
+    For example, a table for the object ``trials`` can have the column ``trials.choice``.
     """
     for name in map(parse_type, (table.dataset_type, alf.dataset_type(table.name))):
         if name is None or (name.object, name.attribute) != (wanted.object, "table"):
             continue
+        # if both have a namespace, the namespaces must be equal
         if "" in (name.namespace, wanted.namespace) or name.namespace == wanted.namespace:
             return True
     return False
 
 
 def column_array(table: Any, attribute: str) -> Any:
-    """Return the column ``attribute`` of a DataFrame as an array.
+    """Return the column ``attribute`` of a DataFrame as an array, or None if it is missing.
 
-    If the DataFrame has the columns ``intervals_0`` and ``intervals_1``, the attribute
-    ``intervals`` is an array with these two columns. Return None if the DataFrame has no column for
-    the attribute.
+    The columns ``intervals_0`` and ``intervals_1`` together are the attribute ``intervals``.
     """
     import numpy as np
 

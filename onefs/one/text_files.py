@@ -27,10 +27,9 @@ _RIG_FILE = re.compile(r"_iblrig_.*\.(raw|timestamps)\b.*", re.DOTALL)
 
 
 def encoding_of(path: Path) -> str:
-    """Return the encoding of a text file.
+    """Return the encoding of a text file. Raises ValueError if the file is not text.
 
-    If the encoding is not a Unicode encoding, return latin-1 or cp1252, which is a guess. Raises
-    ValueError if the file is not text.
+    An encoding that is not a Unicode encoding is a guess: latin-1 or cp1252.
     """
     with path.open("rb") as file:
         encoding = _encoding_by_first_bytes(file.read(4))
@@ -66,12 +65,9 @@ def rows_of(lines: Iterable[str], separator: str) -> Iterator[list[str]]:
 
 
 def has_column_names(name: str, fields: list[str]) -> bool:
-    """Whether ``fields``, the first row of the table ``name``, are the names of its columns.
-
-    Tables with the extension ``.ssv`` and tables from IBL's rigs may lack a row of column names. In
-    these tables, the first row has no column names if a field of this row is a number or a time.
-    All other tables have a row of column names.
-    """
+    """Whether ``fields``, the first row of the table ``name``, are the names of its columns."""
+    # only ``.ssv`` tables and tables from IBL's rigs may lack a row of column names; then a field
+    # of the first row is a number or a time
     if not (name.lower().endswith(".ssv") or _RIG_FILE.fullmatch(name)):
         return True
     return not any(_NUMBER_OR_TIME.fullmatch(field.strip()) for field in fields)

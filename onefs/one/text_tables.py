@@ -15,8 +15,8 @@ from onefs.one import text_files
 def read_table(pandas: Any, path: Path, encoding: str) -> Any:
     """Return the table in a file as a DataFrame.
 
-    A column that contains only numbers is read as numbers. All other columns contain the texts
-    unchanged. If the table has no column names, the columns are named 0, 1, 2 ...
+    Columns that contain only numbers are read as numbers. All other columns contain the texts
+    unchanged. Without column names, the columns are named 0, 1, 2 ...
     """
     separator = text_files.SEPARATORS[path.suffix.lower()]
     first, second = _read_first_rows(path, encoding, separator)

@@ -97,9 +97,8 @@ class BatchPrefetcher:
     def plan_datasets(self, session: Session, scope: tuple[str, ...]) -> Batch | None:
         """Return a batch that fetches the datasets of ``session`` and of other sessions near it.
 
-        To be called if the datasets of ``session`` are not stored. Return None if only the datasets
-        of ``session`` are to be requested. The caller then sends that request. ``scope`` is the
-        session's path in the tree.
+        Call this if the datasets of ``session`` are not stored. ``scope`` is the session's path in
+        the tree. Return None if the caller is to request only the datasets of ``session``.
         """
         step = self._walk_detector.note_session_miss(session)
         if step.session_count == 1:
@@ -119,10 +118,8 @@ class BatchPrefetcher:
     def plan_sessions(self, lab: str, subject: str) -> Batch | None:
         """Return a batch that fetches the sessions of all other subjects of a lab.
 
-        To be called if the sessions of ``subject`` are not stored. The caller requests the sessions
-        of ``subject`` at the same time, because the batch may be slow: the lab may have thousands
-        of sessions. Return None if no walk over the lab is detected. Also return None if the
-        sessions of all other subjects are stored and not invalidated.
+        Call this if the sessions of ``subject`` are not stored; the caller requests these. Return
+        None if no walk over the lab is detected, or if the batch would be empty.
         """
         if not self._walk_detector.note_subject_miss(lab, subject):
             return None
@@ -130,6 +127,8 @@ class BatchPrefetcher:
             (alf.lab_folder(lab), alf.subject_folder(subject))
         )
         unlisted = self._database.unlisted_subjects(lab)
+        # without ``subject``: the caller requests its sessions at the same time, because the batch
+        # may be slow: a lab may have thousands of sessions
         names = [
             name for name in unlisted or self._invalidated_subjects(lab, floor) if name != subject
         ]
@@ -141,7 +140,7 @@ class BatchPrefetcher:
     def _invalidated_subjects(self, lab: str, floor: float) -> list[str]:
         """Return the subjects of a lab whose sessions Alyx has not listed since the time ``floor``.
 
-        ``floor`` is in seconds since the epoch. Return [] if ``floor`` is 0.
+        ``floor`` is in seconds since the epoch. For 0, return [].
         """
         names = self._database.subjects(lab) if floor else []
         fetched_at = self._database.fetched_at
@@ -165,8 +164,7 @@ class BatchPrefetcher:
     def fetch_missing_datasets(self, sessions: Sequence[Session]) -> dict[str, OnefsError]:
         """Fetch the datasets of those ``sessions`` whose datasets Alyx has not listed yet.
 
-        The datasets are missing from the catalogue, or are from cache tables. Return the errors by
-        eid, and raise Stopping, as :meth:`BatchBisection.run` does.
+        Return, by eid, an error for each session that could not be fetched. Raises Stopping.
         """
         eids_by_lab: dict[str, list[str]] = {}
         for session in sessions:
@@ -181,10 +179,9 @@ class BatchPrefetcher:
     ) -> None:
         """Fetch what the catalogue lacks for the sessions ``eids``, with few requests.
 
-        The requests are for sessions that are not stored, and for datasets that Alyx has not listed
-        yet. ``note_session`` is called with each fetched session. Raises CacheError and the errors
-        of :class:`AlyxClient`. After an error, a separate request for one session may still
-        succeed.
+        Requests the sessions that are not stored, and the datasets that Alyx has not listed yet.
+        ``note_session`` is called with each fetched session. Raises CacheError and the errors of
+        :class:`AlyxClient`.
         """
         unknown = [eid for eid in eids if self._database.session(eid) is None]
         for begin in range(0, len(unknown), MAX_IDS_PER_REQUEST):
@@ -266,11 +263,8 @@ class BatchPrefetcher:
             self._wait_for_full_page()
 
     def _wait_for_full_page(self) -> None:
-        """Wait 0.3 seconds for more stale sessions, if the waiting sessions do not fill a page.
-
-        The next sessions of a slow walk can then share one request. No caller waits for this
-        request, because stale listings are returned at once.
-        """
+        """Wait 0.3 seconds for more stale sessions, if the waiting sessions do not fill a page."""
+        # no caller waits for this, because stale listings are returned at once
         with self._lock:
             lab = next((session.lab for session in self._stale_sessions.values()), None)
             count = len(self._stale_sessions)
@@ -278,10 +272,9 @@ class BatchPrefetcher:
             self._closed.wait(STALE_COLLECTION_SECONDS)
 
     def _fetch_datasets(self, alyx: AlyxClient, lab: str, eids: Sequence[str]) -> Set[str]:
-        """Fetch and store the datasets of as many of these sessions as fit in a page.
+        """Fetch and store the datasets of the first of these sessions, as many as fit in a page.
 
-        Return the eids of the requested sessions: all of ``eids``, or the first part of ``eids`` if
-        not all datasets fit. Raises the errors of :class:`AlyxClient`.
+        Return the eids of these sessions. Raises the errors of :class:`AlyxClient`.
         """
         began = self._clock()
         while (rows_by_eid := _request_datasets(alyx, eids)) is None:

@@ -25,11 +25,11 @@ _MAX_CONSECUTIVE_FAILURES = 8
 class BatchBisection:
     """One bulk fetch, which splits each batch that fails in two halves.
 
-    ``groups`` contains the eids of the sessions to fetch, by the name of their group. Sessions of
-    one group may share a request. The name of a group is the lab of its sessions, or '' if its
-    sessions are of different labs. ``fetch`` requests some sessions of one group, and returns the
-    eids of the sessions that were fetched: all of them, or the first part. ``batch_size`` returns
-    how many sessions of a group to put into one request.
+    - ``groups``: the eids of the sessions to fetch, by group. A group is a lab, or '' for sessions
+      of different labs. Sessions of one group may share a request.
+    - ``fetch``: requests sessions of one group, and returns the eids that were fetched: all or the
+      first ones.
+    - ``batch_size``: returns how many sessions of a group to put into one request.
     """
 
     def __init__(
@@ -49,8 +49,8 @@ class BatchBisection:
     def run(self) -> dict[str, OnefsError]:
         """Send the requests. Return an error, by eid, for each session that could not be fetched.
 
-        The error is the last error of any request, and is the same for all eids. A session that
-        Alyx does not have counts as fetched. Raises Stopping.
+        All these sessions get the same error, the last one. A session that Alyx does not have
+        counts as fetched. Raises Stopping.
         """
         workers = range(_PARALLEL_REQUESTS)
         for outcome in run_parallel(self._run_worker, workers, len(workers), "onefs-bulk"):

@@ -31,8 +31,7 @@ class _HeldLease:
 class LabLeases:
     """The leases of this process, by lab. Thread-safe. Threads of this process share a lease.
 
-    A thread waits at most ``max_wait_seconds`` until another process releases the lease, and stops
-    waiting when ``stopping`` is set.
+    ``max_wait_seconds`` is the longest wait for another process. ``stopping`` ends each wait.
     """
 
     def __init__(self, folder: Path, max_wait_seconds: float, stopping: threading.Event) -> None:
@@ -46,9 +45,9 @@ class LabLeases:
     def hold(self, lab: str) -> Iterator[None]:
         """Hold a lease on a lab inside the ``with`` block.
 
-        If another process holds the lease, wait first. During this wait, the other process may have
-        stored the wanted rows, so check the catalogue inside the block. If the lease cannot be
-        acquired in time, the block runs without a lease.
+        Waits if another process holds the lease. If the wait takes too long, the block runs without
+        a lease. Check the catalogue inside the block, because the other process may have stored the
+        wanted rows.
         """
         with self._lock:
             held = self._held_leases.setdefault(lab, _HeldLease())
@@ -67,14 +66,14 @@ class LabLeases:
                         close_lock_file(held.descriptor)
 
     def _acquire(self, lab: str) -> int | None:
-        """Wait for the lock of a lab. Return the descriptor of the lock file.
+        """Wait for the lock of a lab, and return the descriptor of the lock file.
 
-        The descriptor is returned even if the lock was not acquired in time. Return None if the
-        lock file cannot be opened.
+        Return None if the lock file cannot be opened.
         """
         name = hashlib.sha1(lab.encode("utf-8", "surrogatepass")).hexdigest()[:16]
         try:
             self._folder.mkdir(mode=0o700, exist_ok=True)
+            # if the wait takes too long, the descriptor is returned without the lock
             descriptor = open_lock_file(self._folder / name)
         except OSError:  # the folder cannot be used: work without a lease
             return None

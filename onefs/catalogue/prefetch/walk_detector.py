@@ -35,7 +35,7 @@ _MAX_LABS = 256
 
 @dataclass(slots=True)
 class _LabWalk:
-    """The recent misses in one lab, and the numbers from which the size of a batch is estimated.
+    """The recent misses in one lab, and the numbers of datasets in its sessions.
 
     A miss is the use of a listing that is not stored.
     """
@@ -116,7 +116,7 @@ class WalkDetector:
     def _current_walk(self, lab: str) -> _LabWalk:
         """Return the lab's walk, and set the time of its last miss to now.
 
-        If the last miss was more than 30 seconds ago, a new walk begins.
+        A new walk begins if the last miss was more than 30 seconds ago.
         """
         walk, now = self._walk_of(lab), self._clock()
         if now - walk.last_miss_at > WALK_TIMEOUT_SECONDS:
@@ -132,14 +132,11 @@ class WalkDetector:
 
 
 def _sessions_per_page(sizes: deque[int]) -> int:
-    """Return how many sessions fill one page. ``sizes`` are numbers of datasets per session.
-
-    The number is the largest n for which the expected sum of n sizes plus two standard deviations
-    fits in a page. This n solves ``n * mean + 2 * deviation * sqrt(n) = PAGE_ROWS``. Return 1 if
-    ``sizes`` is empty.
-    """
+    """Return how many sessions fill one page. ``sizes`` are numbers of datasets per session."""
     if not sizes:
         return 1
+    # the largest n for which the expected sum of n sizes plus two standard deviations fits in a
+    # page; it solves n * mean + 2 * deviation * sqrt(n) = PAGE_ROWS
     mean, deviation = max(fmean(sizes), 1.0), pstdev(sizes)
     root = (math.sqrt(deviation**2 + mean * PAGE_ROWS) - deviation) / mean
     return max(1, min(MAX_IDS_PER_REQUEST, math.floor(root**2 + 1e-6)))

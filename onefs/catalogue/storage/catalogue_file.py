@@ -48,7 +48,7 @@ class CatalogueFile:
     def folder_status(self) -> str:
         """Return a sentence for the user if the file's folder was deleted or its disk unmounted.
 
-        Return '' if the folder is in order. Raises CacheError if the file cannot be used now.
+        Otherwise return ''. Raises CacheError if the file cannot be used now.
         """
         self._fetch_rows("SELECT 1")
         return self._file.folder_status
@@ -101,12 +101,9 @@ class CatalogueFile:
             return now
 
     def note_server_url(self, url: str) -> None:
-        """Store the URL of Alyx.
-
-        If the URL has changed, the repositories are requested again at their next use, because the
-        Alyx and the file server of ``onefs mount --demo`` have other URLs after each start.
-        """
+        """Store the URL of Alyx. If it has changed, the repositories are requested again."""
         try:
+            # ``onefs mount --demo`` has other URLs of Alyx and of the file server after each start
             if self.fact("alyx_url") != url:
                 self.expire_listing("repositories")
                 self.set_fact("alyx_url", url)
@@ -173,8 +170,7 @@ class CatalogueFile:
     def store_answer(self, key: str, body: str, now: float, keep: int = 1000) -> None:
         """Store the text of an answer of Alyx, with ``now`` as the time of its request.
 
-        Of the answers to searches, only the latest ``keep`` are kept. Answers to other requests are
-        always kept.
+        Of the answers to searches, only the latest ``keep`` are kept.
         """
         oldest = (
             "SELECT key FROM answers WHERE key NOT LIKE 'table/%'"

@@ -34,8 +34,8 @@ NumberedSession = tuple[Session, bool]
 class CatalogueDatabase(CatalogueFile):
     """The listings of a catalogue. Thread-safe.
 
-    Methods raise CacheError if the file cannot be used. The argument ``now`` is the time of the
-    request, in seconds since the epoch.
+    Methods raise CacheError if the file cannot be used. ``now`` is the time of the request, in
+    seconds since the epoch.
     """
 
     # -- cache tables: this class has none, and OverlayDatabase adds them
@@ -159,9 +159,9 @@ class CatalogueDatabase(CatalogueFile):
         return [decode_session(row) for row in self._fetch_rows(query, json.dumps(eids))]
 
     def sessions_by_ref(self, ref: alf.Ref) -> list[Session]:
-        """Return the stored sessions with a ref such as 2019-12-10_1_KS023, sorted by lab and eid.
+        """Return the stored sessions with a ref such as 2019-12-10_1_KS023.
 
-        Several sessions have the same ref if several labs have a subject with this nickname.
+        The sessions are sorted by lab and eid.
         """
         query = (
             "SELECT * FROM sessions WHERE subject = ? AND date = ? AND number = ? ORDER BY lab, eid"
@@ -183,8 +183,7 @@ class CatalogueDatabase(CatalogueFile):
     ) -> None:
         """Replace all stored sessions of a lab by ``sessions``.
 
-        The listing of sessions counts as requested at ``now`` for each of ``subjects``, and for
-        each subject in ``sessions``.
+        The sessions of each subject in ``subjects`` or in ``sessions`` count as listed at ``now``.
         """
         names = {*subjects, *(session.subject for session, _ in sessions)}
         with self._transaction() as connection:
@@ -238,11 +237,12 @@ class CatalogueDatabase(CatalogueFile):
     ) -> list[str]:
         """Return the eids of ``session`` and of the nearest sessions whose datasets are not listed.
 
-        The datasets of a session count as listed if they were requested after the time ``since``.
-        The first eid is that of ``session``. The sessions that follow ``session`` come next, and
-        the sessions that precede ``session`` come last. With ``all_subjects``, all these sessions
-        are of the same lab. Without ``all_subjects``, they are of the same subject. Return at most
-        ``most`` eids.
+        - ``most``: the largest number of eids to return.
+        - ``since``: a time in seconds since the epoch. Datasets that were listed before it count as
+          not listed.
+        - ``all_subjects``: whether to include the sessions of the lab's other subjects.
+
+        The first eid is that of ``session``. Then come the sessions after it, then those before it.
         """
         query = (
             "SELECT eid FROM sessions AS s WHERE lab = ? {subject} AND number IS NOT NULL"
@@ -265,9 +265,12 @@ class CatalogueDatabase(CatalogueFile):
     ) -> list[tuple[str, int, str]]:
         """Return date, number and eid of the matching stored sessions, the latest session first.
 
-        ``condition`` is an SQL condition on the columns of a session, and ``values`` are its
-        parameters. Each pair in ``having`` is a column and a value: the session must also have a
-        dataset with this value in this column. The number is -1 for a session without a number.
+        - ``condition``: an SQL condition on the columns of a session.
+        - ``values``: the parameters of ``condition``.
+        - ``having``: pairs of a column and a value. For each pair, the session must have a dataset
+          with this value in this column.
+
+        The number is -1 for a session without a number.
         """
         has = "".join(f" AND eid IN (SELECT eid FROM datasets WHERE {c} = ?)" for c, _ in having)
         query = (
@@ -321,13 +324,13 @@ class CatalogueDatabase(CatalogueFile):
     ) -> None:
         """Replace all stored datasets of each session in ``rows_by_eid``.
 
-        If a file server gave the size of a dataset, this size stays stored as long as the dataset's
-        hash is the same. This size is used only if Alyx has no size.
+        A size that a file server gave is kept while the dataset's hash stays the same.
         """
         url_by_repository = self._url_by_repository()
         query = "SELECT id, md5, probed FROM datasets WHERE eid = ? AND probed IS NOT NULL"
         with self._transaction() as connection:
             for eid, rows in rows_by_eid.items():
+                # the sizes that file servers gave, which are used only if Alyx has no size
                 probed = {row[:2]: row[2] for row in connection.execute(query, (eid,))}
                 connection.execute("DELETE FROM datasets WHERE eid = ?", (eid,))
                 connection.executemany(
@@ -348,7 +351,7 @@ class CatalogueDatabase(CatalogueFile):
     def store_probed_size_by_md5(self, dataset: Dataset, size: int) -> None:
         """Store the size in bytes that a file server gave for a dataset from cache tables.
 
-        The size is stored with the dataset's md5, and is not used if the md5 changes.
+        The size is used only while the dataset's md5 stays the same.
         """
         self._execute("REPLACE INTO probed_sizes VALUES (?, ?, ?)", dataset.id, dataset.md5, size)
 

@@ -39,11 +39,9 @@ _DatasetPath = tuple[str, str, str]
 class OverlayDatabase(CatalogueDatabase):
     """A catalogue at ``path``, read together with the cache tables in the same folder.
 
-    Without cache tables, this class does the same as :class:`CatalogueDatabase`. Listings from the
-    tables are returned in the same form as listings from Alyx. The time of a listing from the
-    tables is the time when the tables were made. The tables contain only some labs and subjects,
-    and no repositories. Therefore the listings of labs, subjects and repositories are stale until
-    Alyx has answered.
+    A listing from the tables has the form of a listing from Alyx. Its time is the time when the
+    tables were made. The listings of labs, subjects and repositories are stale until Alyx has
+    answered. Without cache tables, this class does the same as :class:`CatalogueDatabase`.
     """
 
     def __init__(self, path: Path) -> None:
@@ -188,10 +186,9 @@ class OverlayDatabase(CatalogueDatabase):
         return session
 
     def _names_listed_since(self, prefix: str, moment: float) -> set[str]:
-        """Return what follows ``prefix`` in the keys of listings requested since ``moment``.
+        """Return each NAME for which the listing ``prefix + NAME`` was requested since ``moment``.
 
-        Keys that do not begin with ``prefix`` are left out. ``prefix`` ends with a slash. For
-        example, ``datasets/`` gives the eids of the sessions whose datasets were requested.
+        ``prefix`` ends with a slash. For ``datasets/``, the names are eids.
         """
         query = "SELECT substr(key, ?) FROM listings WHERE key > ? AND key < ? AND fetched_at >= ?"
         after = prefix.removesuffix("/") + "0"  # the character after the slash
@@ -233,10 +230,11 @@ class OverlayDatabase(CatalogueDatabase):
     def mark_subjects_without_sessions(self, lab: str) -> None:
         """Store an empty listing of sessions for each subject of a lab that the tables lack.
 
-        Call this when the subjects are listed right after the tables are loaded. Later this would
-        be wrong, because subjects that were added since then may have sessions. Nothing is stored
-        for the tables of a release tag, because these tables do not contain all sessions.
+        Call this right after the tables are loaded and the subjects are listed. Does nothing for
+        the tables of a release tag.
         """
+        # the tables of a release tag do not contain all sessions, and a subject that was added
+        # after the tables were loaded may have sessions
         created = self.tables.created_at
         if created is None or created <= _STALE_TIMESTAMP:
             return
@@ -305,37 +303,32 @@ class OverlayDatabase(CatalogueDatabase):
         ]
 
     def _probed_sizes(self, datasets: Sequence[Dataset]) -> dict[str, int]:
-        """Return the sizes in bytes that file servers gave, by dataset id.
-
-        A size is left out if it was stored with a hash that differs from the dataset's hash.
-        """
+        """Return the sizes in bytes that file servers gave, by dataset id."""
         md5_by_id = {dataset.id: dataset.md5 for dataset in datasets}
         query = (
             "SELECT probed_sizes.* FROM json_each(?) AS wanted"
             " JOIN probed_sizes ON probed_sizes.id = wanted.value"
         )
         rows = self._fetch_rows(query, json.dumps(list(md5_by_id)))
+        # a size that was stored with another hash is left out
         return {str(id_): int(size) for id_, md5, size in rows if md5 in ("", md5_by_id[id_])}
 
 
 def _merge_datasets(
     own: list[DatasetRow], in_tables: list[DatasetRow], stated_columns: Set[str]
 ) -> list[DatasetRow]:
-    """Return the catalogue's rows (``own``) and the rows of newer tables (``in_tables``), merged.
-
-    If a row of the catalogue and a row of the tables describe the same content, the catalogue's row
-    is used, because it has more values. A row that only the catalogue has is included if the tables
-    have no dataset at its path.
-    """
+    """Return the catalogue's rows ``own`` and the rows of newer tables ``in_tables``, merged."""
     own_by_key = {(row.dataset.id, _dataset_path(row)): row for row in own}
     merged: dict[tuple[str, _DatasetPath], DatasetRow] = {}
     for row in in_tables:
         key = (row.dataset.id, _dataset_path(row))
         fuller = own_by_key.get(key)
+        # if both rows describe the same content, the catalogue's row has more values
         if fuller is not None and _has_same_bytes(row, fuller):
             merged[key] = _with_flags_of_tables(row, fuller, stated_columns)
         else:
             merged[key] = row
+    # a row that only the catalogue has stays if the tables have no dataset at its path
     paths = {path for _, path in merged}
     merged.update((key, row) for key, row in own_by_key.items() if key[1] not in paths)
     return sorted(merged.values(), key=lambda row: (*_dataset_path(row), row.dataset.id))
@@ -346,11 +339,10 @@ def _with_flags_of_tables(
 ) -> DatasetRow:
     """Return the catalogue's row (``own``) with the default flag and the QC from the tables.
 
-    The tables are newer than the row. The flag and the QC can change while the content stays the
-    same. An outdated flag would select a revision that is no longer the default. Each of the two
-    values is taken only if the tables have a column for it (``stated_columns``). In tables without
-    a column for the flag, each revision would be the default.
+    ``stated_columns`` are the columns that the tables have.
     """
+    # the tables are newer: an outdated flag would select a revision that is no longer the default;
+    # in tables without a column for the flag, each revision would be the default
     newer = own.dataset
     if "default_revision" in stated_columns:
         newer = replace(newer, default=in_tables.dataset.default)
@@ -375,12 +367,9 @@ def _dataset_path(row: DatasetRow) -> _DatasetPath:
 
 
 def _session_sort_key(session: Session) -> tuple[str, int, str]:
-    """Return the key that sorts sessions as SQLite does: by date, number and eid.
-
-    The start time is not used, because the tables lack it. If two sessions have the same folder,
-    only one of the sessions gets the plain name ``001``. The order decides which one, and must
-    therefore be the same for sessions from Alyx and from the tables.
-    """
+    """Return the key that sorts sessions as SQLite does: by date, number and eid."""
+    # Of two sessions with the same folder, only the first gets the plain name ``001``, so the order
+    # must be the same for Alyx and for the tables. The tables lack the start time.
     return (session.date, session.number, session.eid)
 
 

@@ -131,7 +131,7 @@ def _relative_url(url: str, base: str) -> str:
 def _absolute_url(url: str, base: str) -> str:
     """Return the absolute URL of a replica.
 
-    ``url`` is the stored URL, and ``base`` is the URL of the repository. If ``url`` is relative and
-    ``base`` is '', the returned URL is marked as unusable.
+    ``url`` is the stored URL. ``base`` is the URL of the repository. If ``base`` is '', a relative
+    URL is marked as unusable.
     """
     return url if "://" in url or not url else (base or UNUSABLE_URL) + url

@@ -37,14 +37,14 @@ def path_rows_having(
     """Return, for each condition in ``having``, the row numbers of the paths that may fulfil it.
 
     ``paths`` are the row numbers and paths of datasets in the cache tables. ``rows`` reads the
-    catalogue. A path fulfils a condition if its file name, or the type guessed from it, is the
-    wanted value.
+    catalogue.
     """
     by_name: dict[str, list[int]] = {}
     for row, path in paths:
         by_name.setdefault(path.rpartition("/")[2], []).append(row)
     row_sets = []
     for column, value in having:
+        # a path fulfils a condition by its file name, or by the type guessed from it
         names = {value} if column == "name" else _names_of_type(value, by_name, rows, patterns)
         row_sets.append({row for name in names & by_name.keys() for row in by_name[name]})
     return row_sets
@@ -87,10 +87,8 @@ def _names_of_type(
 
 
 def _is_name_of_type(name: str, dataset_type: str, patterns: TypePatterns) -> bool:
-    """Whether a file with this name probably has this dataset type.
-
-    If one of Alyx's patterns matches the name, the type of the pattern decides. If no pattern
-    matches, the ALF name decides, with or without its namespace.
-    """
+    """Whether a file with this name probably has this dataset type."""
+    # Alyx's pattern decides; if no pattern matches, the ALF name decides, with or without its
+    # namespace
     matched = patterns.type_of(name)
     return dataset_type == matched if matched else dataset_type in candidate_types(name)[:2]

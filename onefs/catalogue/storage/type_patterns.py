@@ -44,11 +44,7 @@ class TypePatterns:
                 self._add(row.get("name"), row.get("filename_pattern") or "")
 
     def type_of(self, name: str) -> str:
-        """Return the type for a file name. Return '' if no type matches.
-
-        If several patterns match, which Alyx forbids, return the type whose pattern has the most
-        characters that are not wildcards.
-        """
+        """Return the dataset type for a file name. Return '' if no type matches."""
         if name not in self._type_by_name:
             self._type_by_name[name] = self._find(name)
         return self._type_by_name[name]
@@ -71,6 +67,7 @@ class TypePatterns:
                 return candidate
         folded = name.casefold()
         matching = [each for each in self._patterns if fnmatchcase(folded, each.wildcards)]
+        # Alyx forbids that several patterns match; then the most specific pattern is used
         best = min(
             matching, key=lambda each: (-each.literal_count, each.dataset_type), default=None
         )
@@ -80,9 +77,13 @@ class TypePatterns:
 def candidate_types(name: str) -> list[str]:
     """Return the types that a file with the ALF name ``name`` may have.
 
-    For ``_ibl_wheel.times_bpod.npy`` these are ``_ibl_wheel.times_bpod``, ``wheel.times_bpod`` (no
-    namespace) and ``wheel.times`` (no namespace, and no clock: the name of a time scale). If
-    ``name`` is no ALF name, return only the name without its extension.
+    For ``_ibl_wheel.times_bpod.npy`` these are:
+
+    - ``_ibl_wheel.times_bpod``
+    - ``wheel.times_bpod``, without the namespace
+    - ``wheel.times``, also without the clock (the name of a time scale)
+
+    For any other name, return only the name without its extension.
     """
     whole = alf.dataset_type(name)
     if whole == "unknown":
