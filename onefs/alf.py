@@ -168,7 +168,7 @@ def valid_text(text: str) -> str:
 
 
 def undo_valid_text(text: str) -> str:
-    """Replace percent-codes of bytes that are not ASCII by the characters of ``os.fsdecode``.
+    """Replace each percent-code of a byte above 127 by the character that os.fsdecode gives for it.
 
     This is the reverse of :func:`valid_text`.
     """

@@ -135,7 +135,7 @@ def log_in(
 def unsaved_token(settings: Settings, store: CredentialStore, token: Secret) -> Secret:
     """Return ``token`` if it is not stored, otherwise an empty Secret.
 
-    The caller must pass a token that is not stored to each process that needs the token.
+    A process cannot read such a token from the store, so its parent must pass the token on.
     """
     return Secret("") if find_token(settings, store) == token else token
 

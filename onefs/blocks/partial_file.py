@@ -5,8 +5,8 @@ says that the block is being read, and must not be evicted. Claims and pins are 
 that other processes respect them. This process also keeps a set of its claims, and counts its pins.
 
 A reader pins a block before the reader checks whether the block is present. An eviction first takes
-the claim on the block, and an exclusive lock on the block's pin. So a block that is pinned and
-present stays.
+the claim on the block, and then an exclusive lock on the byte that readers lock to pin the block.
+So a block that is pinned and present stays.
 """
 
 from __future__ import annotations

@@ -1,13 +1,13 @@
 """The cache folder on disk: its layout, its locks, and its recreation after it was deleted.
 
-The folder is a ONE cache folder: a complete file is stored at
+The folder has the layout of ONE-api's cache folder. A complete file is stored at
 ``<lab>/Subjects/<subject>/<date>/<nnn>/<collection>/<name>``. Private files of onefs are in
 ``.onefs/``:
 
 ``database.json``  the database that the folder belongs to
 ``files/``         a record for each complete file (see ``records.py``)
 ``partial/``       partial files (see ``blocks/block_map.py``)
-``aside/``         complete files whose normal path (above) has a file that onefs did not download
+``aside/``         complete files whose path above is taken by a file of the user
 ``rejected/``      complete files that contradict the database, until the user accepts them
 ``doubts/``        responses that contradicted the database, and how often (see ``mismatches.py``)
 ``accepted/``      an empty file for each dataset whose wrong bytes the user has accepted

@@ -78,7 +78,7 @@ class UsageCounter:
             try_lock(self._fd, _PRESENCE_LOCK_BYTE, shared=True)
 
     def close(self) -> None:
-        """End the reservations of this process. Nothing can be counted afterwards."""
+        """End this process's reservations of disk space. The counter cannot be used afterwards."""
         with self._lock, suppress(OSError, CacheError):
             if self._fd < 0:
                 return

@@ -23,7 +23,8 @@ def make_login(data: Path | None, state_dir: Path | None) -> Login:
     """Return the login for the servers of the folder ``data``.
 
     - If ``data`` is None: the published login of the synthetic laboratory.
-    - If ``state_dir`` is given: the folder's login in ``state_dir``, which all mounts use.
+    - If ``state_dir`` is given: the login stored there, which all mounts of ``data`` share. A new
+      login is created and stored if there is none.
     - Otherwise: a new login at each call.
 
     Raises UsageError if the login cannot be stored, or if its file belongs to another user.

@@ -48,7 +48,7 @@ class Replicas:
         self._unanswered: dict[str, OnefsError] = {}
         #: URLs of replicas that do not exist, or whose size differs from the size in the database
         self.gone_urls: set[str] = set()
-        #: the last error of any replica
+        #: the most recent error among all replicas
         self.last_error: OnefsError | None = None
         #: by URL: the reason why the replica contradicts the database
         self.mismatches: dict[str, str] = {}
@@ -108,7 +108,8 @@ class Replicas:
     def final_error(self) -> OnefsError:
         """Return the error to raise after a download in which no replica could be fetched.
 
-        This is the last error of any replica. If no replica was requested, the error says why not.
+        This is the most recent error among all replicas. If no replica was requested, the error
+        says why not.
         """
         return self.last_error or self.unanswered_error or no_replica_error(self._dataset)
 

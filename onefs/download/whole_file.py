@@ -212,7 +212,7 @@ class SmallFileDownloader:
     def _check_progress(self, dataset: Dataset, started_at: float) -> None:
         """Raise an error if no bytes have arrived for ``stall`` seconds.
 
-        The error is the last error of any replica, or else a DeadlineExceeded.
+        This is the most recent error among all replicas. If there is none, it is DeadlineExceeded.
         """
         with self._lock:
             transfer = self._transfers.get(_content_key(dataset))

@@ -229,7 +229,7 @@ class _FolderCache:
 
 
 def _with_variant_inode(variant: Variant, node: Node) -> Node:
-    """Return ``node``, a node of the full tree, with its inode number in ``variant``."""
+    """Return ``node``, a node of the full tree, with the inode number for a variant of the tree."""
     # Each variant has other numbers, because two variants may show different bytes at one path, and
     # because ``diff -r`` does not compare folders with the same inode number.
     if variant.day:

@@ -104,7 +104,8 @@ class SessionFolder(Folder):
     def _complete_from_alyx(self) -> bool:
         """Ask Alyx for the session's listing if the present listing is from cache tables.
 
-        Return True if the listing may have changed, and False if Alyx is unreachable.
+        Return True if the listing has changed. Return False if it is unchanged, or if Alyx is
+        unreachable.
         """
         try:
             return self.context.catalogue.fetch_full_listing(self.session)

@@ -55,7 +55,7 @@ class UserFolderLink(TreeEntry):
         return Node(NodeKind.LINK, inode_of_path("own", self.name), 0, self.folders.mtime)
 
     def read_target(self, user: int | None) -> str:
-        """Return the path of the folder that this link leads to for the user id ``user``.
+        """Return the path of the folder for the user id ``user``, the target of this link.
 
         None means the user of this process. The folder is created if possible. Raises the errors of
         :meth:`UserFolders.link_target`.

@@ -17,7 +17,7 @@ _OF_SESSION = ("lab", "project", "task_protocol", "tag", "datasets", "dataset_ty
 
 
 def select_insertions(db: DemoDatabase, args: Mapping[str, str]) -> list[Row]:
-    """Return the insertions that match ``args``, the filters of a request.
+    """Return the probe insertions that match ``args``, the filters of a request.
 
     Insertions of the latest session come first. Insertions of one session are sorted by name.
     """
