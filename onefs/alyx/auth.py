@@ -146,7 +146,7 @@ def save_token(settings: Settings, store: CredentialStore, token: Secret) -> Non
         store.set_token(settings.url, settings.username, token)
     except UsageError as error:
         # no error, because the current command can use the token anyway
-        log.warning("the login is not saved: %s", error)
+        log.warning("the login cannot be saved for later commands: %s", error)
 
 
 def no_login_message(settings: Settings) -> str:

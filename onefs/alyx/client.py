@@ -147,7 +147,7 @@ class AlyxClient:
         record = self._sender.get_object(f"datasets/{dataset_id}", f"dataset {dataset_id}")
         eid = "" if record is None else parsing.session_id_of(record)
         if not eid:
-            raise NotFound(f"Alyx has no dataset {dataset_id} of a session")
+            raise NotFound(f"Alyx has no dataset {dataset_id} that belongs to a session")
         return eid
 
     def datasets(self, eid: str) -> list[DatasetRow]:
@@ -184,11 +184,13 @@ class AlyxClient:
         for row in page.rows:
             eid = parsing.session_id_of(row)
             if eid not in rows_by_eid:
-                raise ServerError(f"{self.url}/datasets sent rows of sessions not asked for")
+                raise ServerError(
+                    f"{self.url}/datasets sent datasets of other sessions than requested"
+                )
             rows_by_eid[eid][parsing.uuid_of(row)] = row
         received = len(page.rows)
         if received < min(page.count, PAGE_ROWS):
-            raise ServerError(f"{self.url}/datasets: {received} of {page.count} rows came")
+            raise ServerError(f"{self.url}/datasets sent only {received} of {page.count} rows")
         # not read from several pages: Alyx's pages have no order, and rows can be lost between two
         # pages
         if received < page.count or sum(map(len, rows_by_eid.values())) < received:

@@ -78,9 +78,14 @@ class ListCost:
         """
         self._pages += 1
         if self._pages > MAX_LIST_PAGES:
-            raise TooLarge(f"{self._name} does not end within {MAX_LIST_PAGES} pages")
+            raise TooLarge(
+                f"the list {self._name} has more than {MAX_LIST_PAGES} pages, too many for onefs"
+            )
         if time.monotonic() > self._end:
-            raise TooLarge(f"{self._name} does not end within {MAX_LIST_SECONDS:g} s")
+            raise TooLarge(
+                f"the list {self._name} takes longer than {MAX_LIST_SECONDS:g} s, too long for "
+                "onefs"
+            )
 
     def add_rows(self, rows: dict[str, parsing.Row], page: ListPage, key: RowKey) -> None:
         """Add the rows of a page to ``rows``, which is a dictionary by row key.
@@ -94,9 +99,14 @@ class ListCost:
         self._size += page.size * new_share
         self._value_count += page.value_count * new_share
         if len(rows) > MAX_LIST_ROWS:
-            raise TooLarge(f"{self._name} has more than {MAX_LIST_ROWS:,} rows")
+            raise TooLarge(
+                f"the list {self._name} has more than {MAX_LIST_ROWS:,} rows, too many for onefs"
+            )
         if self._size > MAX_JSON_BYTES or self._value_count > MAX_JSON_VALUES:
-            raise TooLarge(f"{self._name} is larger than {MAX_JSON_BYTES >> 20} MiB")
+            raise TooLarge(
+                f"the list {self._name} is larger than {MAX_JSON_BYTES >> 20} MiB, too large for "
+                "onefs"
+            )
 
 
 class Paginator:
@@ -146,7 +156,8 @@ class Paginator:
             if len(rows) >= count:
                 return rows
         raise ServerError(
-            f"{self._url}/{endpoint}: {len(rows)} of {count} rows came in {len(PAGE_SIZES)} walks"
+            f"{self._url}/{endpoint} sent only {len(rows)} of {count} rows in {len(PAGE_SIZES)} "
+            "attempts: try again later"
         )
 
     def all_rows_by_uuid(self, endpoint: str, query: Mapping[str, str]) -> dict[str, parsing.Row]:
@@ -220,13 +231,17 @@ class Paginator:
         count = body.get("count") if isinstance(body, dict) else None
         if isinstance(body, dict) and type(count) is int:
             if not 0 <= count <= _MAX_COUNT:
-                raise ServerError(f"{self._url}/{endpoint} counts its rows as {count}")
+                raise ServerError(
+                    f"{self._url}/{endpoint} states an invalid number of rows: {count}"
+                )
             rows = _checked_rows(body.get("results"), endpoint)
             # a full page with a ``next`` has more rows, even if ``count`` is too small
             is_full = len(rows) >= limit and body.get("next") is not None
             has_more = bool(rows) and (is_full or offset + len(rows) < count)
             return ListPage(rows, count, has_more, size, value_count)
-        raise ServerError(f"{self._url}/{endpoint} did not answer with a list: is this an Alyx?")
+        raise ServerError(
+            f"{self._url}/{endpoint} did not answer with a list: is this an Alyx server?"
+        )
 
 
 def _uuid_ranges(parts: int) -> Iterator[str]:
@@ -250,5 +265,5 @@ def _checked_rows(page: object, endpoint: str) -> list[parsing.Row]:
     Invalid rows are left out later, when rows are parsed.
     """
     if not isinstance(page, list):
-        raise ServerError(f"Alyx's answer for {endpoint} holds no rows")
+        raise ServerError(f"Alyx's answer for {endpoint} is not a list of rows")
     return [row if isinstance(row, dict) else {"no row": row} for row in page]

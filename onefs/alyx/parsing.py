@@ -75,7 +75,9 @@ def parse_rows(rows: Iterable[Row], parse: Callable[[Row], T], what: str) -> lis
     if errors and not values:
         raise errors[0]
     if errors:
-        log.warning("%s: %d rows are left out, the first: %s", what, len(errors), errors[0])
+        log.warning(
+            "%s: invalid rows are left out (%d); the first error: %s", what, len(errors), errors[0]
+        )
     return values
 
 
@@ -268,7 +270,7 @@ def _text(row: Row, key: str) -> str:
     if value is None:
         return ""
     if not isinstance(value, str):
-        raise ServerError(f"Alyx sent an invalid {key!r}, which is no text: {_excerpt(row)}")
+        raise ServerError(f"Alyx sent a {key!r} that is not a text: {_excerpt(row)}")
     return alf.valid_text(value)
 
 

@@ -96,7 +96,7 @@ class RateLimiter:
             self._file = open_lock_file(path)
         except OSError as error:
             log.info(
-                "%s cannot be used, requests are counted in this process only: %s",
+                "%s cannot be used, so the request limit holds for this process alone: %s",
                 path,
                 reason_of(error, path),
             )
@@ -179,7 +179,10 @@ class RateLimiter:
                 self._file, _STATE_FORMAT.pack(_MAGIC, state.level, state.at, state.not_before), 0
             )
         except OSError as error:
-            log.warning("the count of requests cannot be written: %s", reason_of(error))
+            log.warning(
+                "the number of recent requests cannot be stored for other processes: %s",
+                reason_of(error),
+            )
 
     @contextmanager
     def _hold_locks(self) -> Iterator[None]:

@@ -85,10 +85,13 @@ class RequestSender:
             detail = _error_detail(answer)
             advice = "; run `onefs login`" if _is_login_error(answer) else ""
             raise AlyxCredentials(
-                f"{self.url} refuses the request: {detail or answer.status}{advice}"
+                f"{self.url} refuses the request: {detail or f'HTTP {answer.status}'}{advice}"
             )
         if answer.status == 429:
-            raise Throttled(f"{self.url} asks to wait: {_error_detail(answer)}")
+            raise Throttled(
+                f"{self.url} has received too many requests, and asks to wait: "
+                f"{_error_detail(answer)}"
+            )
         return answer
 
     def get_object(self, path: str, what: str) -> dict[str, Any] | None:
@@ -120,7 +123,9 @@ class RequestSender:
         detail = _error_detail(answer)
         says = f": {detail}" if detail else ""
         return ServerError(
-            f"{self.url}: {what}: answer {answer.status}{says}", answer.status, detail
+            f"{self.url} answers the request for {what} with HTTP {answer.status}{says}",
+            answer.status,
+            detail,
         )
 
     def _is_database_down(self, path: str, token: str) -> bool:

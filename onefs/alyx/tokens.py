@@ -176,7 +176,7 @@ class OfflineToken:
 
     def current_token(self) -> str:
         """Raise Unreachable, because no request may be sent in offline mode."""
-        raise Unreachable(f"{self._url} is not asked, because of offline mode")
+        raise Unreachable(f"no request is sent to {self._url}, because onefs is in offline mode")
 
     def renew(self, refused: str) -> str | None:
         """Return None, because there is no token."""

@@ -193,7 +193,9 @@ class ReadCursor:
         This is the last error of a running request for these blocks, or else a DeadlineExceeded.
         """
         name = self.partial.dataset.name
-        error: OnefsError = DeadlineExceeded(f"{name}: nothing has come for {self._stall:g} s")
+        error: OnefsError = DeadlineExceeded(
+            f"{name}: no data has arrived for {self._stall:g} s; check the network, and try again"
+        )
         for block in missing:
             request = self.partial.demand.in_flight.get(block)
             if request is not None and request.running:

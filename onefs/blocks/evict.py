@@ -137,8 +137,11 @@ class Evictor:
         unlogged = [failure for failure in failures if failure not in self._logged]
         self._logged.update(unlogged)
         if unlogged:
-            more = f", nor can {len(unlogged) - 1} other files" if len(unlogged) > 1 else ""
-            log.warning("%s%s: their bytes stay counted", unlogged[0], more)
+            others = len(unlogged) - 1
+            more = f" (other files that cannot be removed: {others})" if others else ""
+            log.warning(
+                "%s%s; the files that stay still count towards --cache-size", unlogged[0], more
+            )
 
     def _candidates(self) -> list[EvictionCandidate]:
         """Return the files that may be evicted, with the least recently used file first.
@@ -176,7 +179,9 @@ class Evictor:
         elif not self._store.is_unchanged(entry):
             # another program has changed the file
             if os.path.lexists(path):
-                raise OSError(errno.EEXIST, "it is not what onefs downloaded any more", str(path))
+                raise OSError(
+                    errno.EEXIST, "it was changed after onefs had downloaded it", str(path)
+                )
             return 0
         freed = self._store.remove_file(path)
         if entry.state != "bad":

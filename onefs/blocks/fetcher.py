@@ -86,7 +86,9 @@ class Fetcher:
             except RemoteFileChanged as error:
                 self._drop(request.partial, "has changed on the server")
                 log.warning(
-                    "%s: %s; it is fetched from the start", "/".join(request.partial.place), error
+                    "%s: %s; the file is fetched again from its beginning",
+                    "/".join(request.partial.place),
+                    error,
                 )
                 raise
             finally:

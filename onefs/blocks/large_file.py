@@ -149,7 +149,10 @@ class LargeFileDownloader:
             self._verifier.schedule(partial)
             if self._wait_for_verdict(partial):
                 return
-        raise CacheFull(f"{partial.dataset.name} is larger than what the cache has room for")
+        raise CacheFull(
+            f"{partial.dataset.name} does not fit into the cache: raise --cache-size, or free "
+            "space on the disk of the cache"
+        )
 
     def _fetch_all_blocks(self, cursor: ReadCursor, watch: Callable[[int], None] | None) -> None:
         blocks = cursor.partial.block_file
@@ -177,13 +180,15 @@ class LargeFileDownloader:
             if partial.verify_error is not None:
                 raise copy_error(partial.verify_error)
             if time.monotonic() > end:
-                raise DeadlineExceeded(f"{name} takes too long to verify")
+                raise DeadlineExceeded(
+                    f"{name} could not be verified within {VERIFY_TIMEOUT_SECONDS:g} s: try again"
+                )
             self._verifier.start_pending()
             with partial.demand.condition:
                 partial.demand.condition.wait(0.1)
         if blocks.state() is PartialState.BAD:
             entry = self._store.valid_entry(partial.dataset)
-            raise BadContent("the bytes are wrong" if entry is None else entry.reason)
+            raise BadContent(partial.rejection_reason if entry is None else entry.reason)
         if partial.verify_error is not None:
             raise copy_error(partial.verify_error)
         if blocks.state() is not PartialState.DONE:

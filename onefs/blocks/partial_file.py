@@ -182,8 +182,8 @@ class PartialFile:
                 if time.monotonic() > end:
                     self.unpin(first, block)
                     raise DeadlineExceeded(
-                        f"{self.dataset.name}: another process has been evicting a block of it for "
-                        f"{EVICTION_WAIT_SECONDS:g} s"
+                        f"{self.dataset.name}: another process has been removing a part of this "
+                        f"file from the cache for {EVICTION_WAIT_SECONDS:g} s: try again"
                     )
                 time.sleep(_PIN_RETRY_SECONDS)
 

@@ -176,8 +176,8 @@ class RequestFetch:
         with self._dataset_lock():
             self._partial.mark_mixed_versions()
         log.warning(
-            "%s: its servers name several versions of it: it is fetched whole, and verified before "
-            "more of it is read",
+            "%s: the file servers have different versions of this file, so that the whole file is "
+            "fetched and verified before more of it is read",
             "/".join(self._partial.place),
         )
         with self._partial.demand.condition:
@@ -230,7 +230,9 @@ class RequestFetch:
                 self._hosts.note_progress(replica.url)
                 due = now + stall
             elif now > due:
-                raise DeadlineExceeded(f"{url}: less than a block came in {stall:g} s")
+                raise DeadlineExceeded(
+                    f"{url}: the file server sent too few bytes in {stall:g} s: try again later"
+                )
             if not claims.remaining and (position < end or stream.length is None):
                 return
             request.raise_if_cancelled()
@@ -251,7 +253,7 @@ class RequestFetch:
             alone = not self._dataset.md5
             recorded = self._blocks.record_source(replica.url, validator, alone=alone)
         if recorded is None:
-            why = f"{url}: without an md5 its blocks cannot be mixed with another replica's"
+            why = f"{url} is not used: all blocks of a file without md5 must be from one URL"
             # a reader waits, and the first replica does not have the file any more
             if self._request.urgent and replica in self._usable_replicas():
                 raise RemoteFileChanged(why)

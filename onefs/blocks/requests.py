@@ -92,7 +92,7 @@ class BlockRequest:
     def raise_if_cancelled(self) -> None:
         """Raise Stopping if the request was cancelled."""
         if self.cancel_event.is_set():
-            raise Stopping(f"{self.partial.dataset.name} is not wanted any more")
+            raise Stopping(f"the download of {self.partial.dataset.name} was cancelled")
 
     def cancel(self) -> None:
         """Set ``cancel_event``, and abort the stream if there is a stream, so that the request

@@ -165,7 +165,8 @@ class Verifier:
                 self._set_verify_error(partial, error)
             except Exception as error:
                 log.exception("verifying %s failed", "/".join(partial.place))
-                self._set_verify_error(partial, CacheError(f"verifying failed: {reason_of(error)}"))
+                why = f"{partial.dataset.name} cannot be verified: {reason_of(error)}"
+                self._set_verify_error(partial, CacheError(why))
 
     def _set_verify_error(self, partial: PartialFile, error: OnefsError) -> None:
         """Give an error to the readers that wait for the result of the verification."""
@@ -208,7 +209,9 @@ class Verifier:
         ):
             if not is_needed():
                 return  # another process hashes the file
-            raise DeadlineExceeded("another process has been hashing it for too long")
+            raise DeadlineExceeded(
+                f"another process has been verifying {partial.dataset.name} for too long: try again"
+            )
         try:
             while (
                 len(progress.records) < partial.block_file.block_count and self._registry.is_open()
@@ -290,7 +293,7 @@ class Verifier:
                 partial.dataset, DIGEST_PREFIX + digest, reason, needed
             )
         except UnconfirmedMismatch as error:
-            partial.drop_reason = f"was not what the database describes ({reason})"
+            partial.drop_reason = f"had other bytes than the database describes ({reason})"
             partial.verify_error = error
             self._drop_locked(partial)
         else:

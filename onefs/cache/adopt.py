@@ -136,7 +136,7 @@ class _Adopter:
         if self.store.cached_path(dataset) is not None:
             return Adoption(path, AdoptionOutcome.ALREADY_CACHED)
         if not dataset.md5 and not self.trust:
-            reason = "the database has no md5 for it"
+            reason = "the database has no md5 for this file"
             return Adoption(path, AdoptionOutcome.UNVERIFIABLE, reason)
         status = path.stat()
         verdict = check_file(dataset, path, partial(self.watch, path))
@@ -153,13 +153,15 @@ class _Adopter:
         dataset's lock.
         """
         store = self.store
-        changed = Adoption(path, AdoptionOutcome.DIFFERS, "it was written to meanwhile")
+        changed = Adoption(
+            path, AdoptionOutcome.DIFFERS, "the file was changed while onefs verified it"
+        )
         if store.cached_path(dataset) is not None:  # cached after the check
             return Adoption(path, AdoptionOutcome.ALREADY_CACHED)
         final = store.final_path(place)
         is_new = not final.exists()
         if not is_new and not final.samefile(path):
-            reason = f"another file stands at {final} already"
+            reason = f"there is already another file at {final}"
             return Adoption(path, AdoptionOutcome.DIFFERS, reason)
         if identity_of(path.stat()) != identity_of(verified):
             return changed

@@ -95,8 +95,8 @@ def make_process_folder(shared: Path) -> Path:
     """
     # without locks, processes cannot share partial files
     log.warning(
-        "%s: this file system has no byte-range locks, so that files that are being fetched "
-        "are not shared between processes; complete ones are",
+        "%s: this file system has no byte-range locks, so that processes share only files that are "
+        "completely downloaded",
         shared,
     )
     for old in shared.glob("*-*"):

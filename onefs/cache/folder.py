@@ -68,7 +68,11 @@ class CacheFolder:
         )
         if self.read_only:
             check_owner(root, database)
-            log.warning("%s cannot be written: cached files are read, nothing is fetched", root)
+            log.warning(
+                "the cache folder %s cannot be written: cached files can be read, but no file is "
+                "downloaded",
+                root,
+            )
             self.shared = False
         else:
             self._make_folders()
@@ -153,8 +157,8 @@ class CacheFolder:
     def _check_is_inside(self, folder: Path) -> None:
         if not self._trusted and not is_inside_without_symlinks(self.root, folder):
             raise CacheError(
-                f"{folder} is reached through a symbolic link that leads elsewhere: remove the "
-                "link, or give --trust-cache-dir if that is meant"
+                f"{folder} is reached through a symbolic link in the cache folder: remove the "
+                "link, or give --trust-cache-dir (ONEFS_TRUST_CACHE_DIR=1) if the link is intended"
             )
 
     def close(self) -> None:

@@ -49,12 +49,12 @@ def check_usable_as_cache(root: Path, state_dir: Path | None = None) -> None:
             return
     except OSError as error:
         raise CacheError(
-            f"the cache folder {root} cannot be looked at: {reason_of(error, root)}"
+            f"the cache folder {root} cannot be examined: {reason_of(error, root)}"
         ) from error
     raise UsageError(
-        f"the folder {root} holds other things ({items[0].name!r}, ...) and is no ONE folder: name "
-        f"another or an empty folder for the cache, or give --adopt ({ADOPT_VARIABLE}=1) to "
-        "use it anyway"
+        f"the folder {root} is not empty ({items[0].name!r}, ...) and is not a ONE folder: choose "
+        f"another or an empty folder for the cache, or give --adopt ({ADOPT_VARIABLE}=1) to use "
+        "this folder anyway"
     )
 
 

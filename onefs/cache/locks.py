@@ -66,7 +66,8 @@ class DatasetLocks:
         with self._hold_byte(number) if self._shared else self._hold_stripe(number) as try_once:
             if not wait_for_lock(try_once, deadline, is_wanted):
                 raise DeadlineExceeded(
-                    f"another process has been working on {dataset_id} for too long"
+                    f"another process has been working on dataset {dataset_id} for too long: try "
+                    "again"
                 )
             yield
 

@@ -255,8 +255,8 @@ def _check_ownership(root: Path) -> None:
     for name, current in _tables_in(root).items():
         if not any(each.get(name) == current for each in ours):
             raise UsageError(
-                f"{root / name} was not written by onefs, and is left as it is: to have onefs's, "
-                "move it away"
+                f"{root / name} was not written by onefs, so onefs does not replace this file: to "
+                "get the tables of onefs, move this file away"
             )
 
 

@@ -16,7 +16,7 @@ from onefs.cache.files import scan_folder
 from onefs.config.cache_owner import PRIVATE_FOLDER
 from onefs.errors import CacheError, UsageError, reason_of
 
-_TRUST_HINT = "or give --trust-cache-dir (ONEFS_TRUST_CACHE_DIR=1) if that is meant"
+_TRUST_HINT = "or give --trust-cache-dir (ONEFS_TRUST_CACHE_DIR=1) if this is intended"
 
 
 def check_cache_and_state_folders(cache_dir: Path, state_dir: Path) -> None:
@@ -51,7 +51,7 @@ def check_cache_folder(root: Path) -> None:
                 raise UsageError(_symlink_message(Path(item.path)))
     except OSError as error:
         raise CacheError(
-            f"the cache folder {root} cannot be looked at: {reason_of(error, root)}"
+            f"the cache folder {root} cannot be examined: {reason_of(error, root)}"
         ) from error
 
 
@@ -70,7 +70,7 @@ def check_folder(folder: Path, kind: str) -> None:
         if is_foreign and parent_status is not None and _is_world_writable(parent_status):
             raise UsageError(
                 f"the {kind} folder {real} belongs to another user, in a folder that every user "
-                f"may write to: use another one, {_TRUST_HINT}"
+                f"may write to: use another folder, {_TRUST_HINT}"
             )
     for parent in real.parents:
         status = _stat_or_none(parent)
@@ -112,8 +112,8 @@ def _is_world_writable(status: os.stat_result) -> bool:
 
 def _symlink_message(path: Path) -> str:
     return (
-        f"{path} is a symbolic link, through which files would be written elsewhere: remove it, "
-        f"{_TRUST_HINT}"
+        f"{path} is a symbolic link, through which files would be written elsewhere: remove the "
+        f"link, {_TRUST_HINT}"
     )
 
 

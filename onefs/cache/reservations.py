@@ -139,7 +139,10 @@ class DiskSpace:
                 break
             time.sleep(0.02)
             self._evict(least)
-        raise CacheFull(f"there is no room left in the cache folder {self._root}")
+        raise CacheFull(
+            f"there is no space left in the cache folder {self._root}: raise --cache-size, free "
+            "space on the disk, or run `onefs cache evict`"
+        )
 
     def _try_reserve(self, size: int) -> bool:
         for attempt in range(3):

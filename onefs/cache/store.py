@@ -328,7 +328,11 @@ class Store(CacheFolder):
         try:
             self.remove_file(path)
         except OSError as error:  # the new file is published although the old file stays
-            log.warning("%s cannot be removed, and stays counted: %s", path, reason_of(error, path))
+            log.warning(
+                "%s cannot be removed, and still counts towards --cache-size: %s",
+                path,
+                reason_of(error, path),
+            )
 
     def is_unchanged(self, entry: CacheEntry, *, same_ctime: bool = False) -> bool:
         """Whether the file on disk has the inode, size and mtime in the entry.

@@ -158,13 +158,18 @@ class UsageCounter:
                 self._needs_recount = self._needs_recount or self._read_word(slot) != 0
                 self._write_word(slot, 0)
                 return slot
-        raise CacheError(f"more than {MAX_PROCESSES} processes use one cache folder")
+        raise CacheError(
+            f"more than {MAX_PROCESSES} processes use this cache folder: end some of them"
+        )
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
         with self._lock:
             if not wait_for_lock(lambda: try_lock(self._fd, _GUARD_LOCK_BYTE), _GUARD_WAIT_SECONDS):
-                raise CacheError("another process has kept the cache's usage file for long")
+                raise CacheError(
+                    "another process has kept the usage counter of the cache folder locked for "
+                    f"{_GUARD_WAIT_SECONDS:g} s: try again"
+                )
             try:
                 yield
             finally:

@@ -92,7 +92,7 @@ def build(
         if origin and of_sessions.origin != origin:
             raise UsageError(
                 f"{sessions} is of another database ({of_sessions.origin!r}) than the cache "
-                f"tables that are there ({origin!r}): give another --state-dir"
+                f"tables in the state folder ({origin!r}): give another --state-dir"
             )
         try:
             return _build_file(of_sessions, of_datasets, target, facts, progress, clock())

@@ -258,7 +258,9 @@ class TablesReader(ForkAware):
             try:
                 return self._connection.execute(statement, values).fetchall()
             except sqlite3.OperationalError as error:
-                raise CacheError(f"the cache tables {self._path}: {error}") from error
+                raise CacheError(
+                    f"the cache tables {self._path} cannot be read: {error}"
+                ) from error
             except sqlite3.DatabaseError as error:
                 self._move_aside(str(error), self._open_identity)
                 return []
@@ -280,7 +282,7 @@ class TablesReader(ForkAware):
         try:
             self._connection, self._facts = open_tables(self._path)
         except sqlite3.OperationalError as error:
-            raise CacheError(f"the cache tables {self._path}: {error}") from error
+            raise CacheError(f"the cache tables {self._path} cannot be read: {error}") from error
         except sqlite3.DatabaseError as error:
             self._move_aside(str(error), identity)
             return
@@ -298,6 +300,7 @@ class TablesReader(ForkAware):
         """
         self._close_connection()
         aside = self._path.with_name(f"{self._path.name}.unusable")
+        result = "were moved aside"
         try:
             with hold_replacement_lock(self._path):
                 if _file_identity(os.stat(self._path)) != damaged:
@@ -306,8 +309,13 @@ class TablesReader(ForkAware):
                     return
                 self._path.replace(aside)
         except OSError as error:
-            reason = f"{reason}; and it could not be moved: {reason_of(error, self._path)}"
-        log.warning("the cache tables %s were moved aside, sync again: %s", self._path, reason)
+            result = f"could not be moved aside ({reason_of(error, self._path)})"
+        log.warning(
+            "the cache tables %s cannot be used (%s) and %s: run `onefs sync`",
+            self._path,
+            reason,
+            result,
+        )
 
 
 def _file_identity(status: os.stat_result) -> tuple[int, int]:
@@ -372,7 +380,7 @@ def open_tables(path: Path) -> tuple[sqlite3.Connection, dict[str, str]]:
         version = connection.execute("PRAGMA user_version").fetchone()[0]
         if version != SCHEMA_VERSION:
             raise sqlite3.DatabaseError(
-                f"its schema is {version}, this onefs reads {SCHEMA_VERSION}"
+                f"the file has schema {version}, but this onefs reads schema {SCHEMA_VERSION}"
             )
         facts = dict(connection.execute("SELECT key, value FROM facts"))
     except BaseException:

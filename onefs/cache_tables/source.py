@@ -65,8 +65,8 @@ def find_tables(path: Path, work: Path) -> TablePair:
         return unpack_archive(path, work)
     if path.name not in (SESSIONS_FILE_NAME, DATASETS_FILE_NAME):
         raise UsageError(
-            f"{path} is no cache table of ONE: give a folder with {SESSIONS_FILE_NAME} and "
-            f"{DATASETS_FILE_NAME}, one of them, or {ARCHIVE_FILE_NAME}"
+            f"{path} is no cache table of ONE: give {SESSIONS_FILE_NAME} or {DATASETS_FILE_NAME}, "
+            f"a folder that has both, or {ARCHIVE_FILE_NAME}"
         )
     return _tables_in_folder(path.parent)
 
@@ -86,7 +86,7 @@ def download_archive(alyx: AlyxClient, target: Path, progress: Callable[[int, in
     url = f"{alyx.url}/{ARCHIVE_FILE_NAME}"
     with alyx.cache_zip() as stream, target.open("wb") as file:
         if stream.status != 200:
-            raise ServerError(f"{url}: answer {stream.status}", stream.status)
+            raise ServerError(f"{url} cannot be downloaded (HTTP {stream.status})", stream.status)
         done, began = 0, time.monotonic()
         _check_archive_size(url, stream.length or 0)
         for chunk in stream.iter_chunks():
@@ -94,11 +94,13 @@ def download_archive(alyx: AlyxClient, target: Path, progress: Callable[[int, in
             _check_archive_size(url, done)
             seconds = time.monotonic() - began
             if seconds > RATE_GRACE_SECONDS and done < MIN_BYTES_PER_SECOND * seconds:
-                raise ServerError(f"{url} comes too slowly: {done} bytes in {seconds:.0f} s")
+                raise ServerError(
+                    f"the download of {url} is too slow: {done} bytes in {seconds:.0f} s"
+                )
             file.write(chunk)
             progress(done, stream.length or 0)
     if not _is_archive(target):
-        raise ServerError(f"{url} is no archive")
+        raise ServerError(f"{url} is not a zip archive")
 
 
 def unpack_archive(archive: Path, work: Path) -> TablePair:
@@ -125,7 +127,7 @@ def unpack_archive(archive: Path, work: Path) -> TablePair:
 def _unpack_table(archive: Path, opened: zipfile.ZipFile, name: str, target: Path) -> None:
     members = [member for member in opened.infolist() if member.filename == name]
     if len(members) != 1:
-        raise UsageError(f"{archive} holds {len(members)} files {name}, it must hold one")
+        raise UsageError(f"{archive} must hold one file {name}, but holds {len(members)}")
     most = min(
         MAX_TABLE_BYTES, max(RATIO_EXEMPT_BYTES, archive.stat().st_size * MAX_COMPRESSION_RATIO)
     )
@@ -140,14 +142,18 @@ def _unpack_table(archive: Path, opened: zipfile.ZipFile, name: str, target: Pat
                 return
             done += len(chunk)
             if done > most:
-                raise UsageError(f"{archive}: {name} unpacks to more than {most >> 20} MiB")
+                raise UsageError(
+                    f"{archive}: {name} unpacks to more than {most >> 20} MiB, too large for a "
+                    "table"
+                )
             file.write(chunk)
 
 
 def _check_archive_size(url: str, size: int) -> None:
     if size > MAX_ARCHIVE_BYTES:
         raise ServerError(
-            f"{url} is larger than {MAX_ARCHIVE_BYTES >> 20} MiB: no cache tables are"
+            f"{url} is larger than {MAX_ARCHIVE_BYTES >> 20} MiB, which is too large for cache "
+            "tables"
         )
 
 
@@ -164,7 +170,7 @@ def _check_directory(archive: Path) -> None:
     at = tail.find(b"PK\x05\x06")
     while at >= 0:
         if tail[max(0, at - 20) : at].startswith(b"PK\x06\x07"):
-            raise zipfile.BadZipFile("it is written for more than 4 GiB (ZIP64)")
+            raise zipfile.BadZipFile("its format is the one for more than 4 GiB (ZIP64)")
         if int.from_bytes(tail[at + 12 : at + 16], "little") > _MAX_DIRECTORY_BYTES:
             raise zipfile.BadZipFile("its list of files is too long")
         at = tail.find(b"PK\x05\x06", at + 1)

@@ -137,7 +137,7 @@ def _read_lines(pipe: IO[bytes], input_path: Path) -> Iterator[bytes]:
     while True:
         if not wait_readable(pipe, PROGRESS_TIMEOUT_SECONDS):
             raise CacheError(
-                f"loading {input_path} was given up: no progress for {PROGRESS_TIMEOUT_SECONDS:g} s"
+                f"loading {input_path} was stopped: no progress for {PROGRESS_TIMEOUT_SECONDS:g} s"
             )
         chunk = os.read(pipe.fileno(), 1 << 16)
         if not chunk:

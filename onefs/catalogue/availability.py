@@ -99,8 +99,8 @@ class ServerAvailability:
         ``what`` names the listing that is not in the catalogue.
         """
         if self.always_offline:
-            return Unreachable(f"{what} is not in the catalogue, and the mount is offline")
-        return Unreachable(f"{what} is not in the catalogue, and {self._url} is away")
+            return Unreachable(f"{what} is not in the catalogue, and onefs is in offline mode")
+        return Unreachable(f"{what} is not in the catalogue, and {self._url} is unreachable")
 
     def record_failure(self, error: OnefsError) -> None:
         """Record that a request has failed with ``error``.
@@ -132,12 +132,14 @@ class ServerAvailability:
         with self._lock:
             before, self.refusal = self.refusal, str(error)
         if not before:
-            log.warning("%s (what is known is still served)", error)
+            log.warning("%s (onefs shows what is in the catalogue)", error)
 
     def _mark_offline(self, error: OnefsError) -> None:
         self._failed_at = self._clock()
         if self._circuit.open():
-            log.warning("%s is away, what is known is still served: %s", self._url, error)
+            log.warning(
+                "%s is unreachable (%s); onefs shows what is in the catalogue", self._url, error
+            )
             self.on_change(True)
 
     def _start_probing(self, first_delay: float) -> None:

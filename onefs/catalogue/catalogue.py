@@ -238,7 +238,12 @@ class Catalogue:
         listing = self._listing_cache.get_fresh(request)
         if not self._listing_cache.is_fresh(request):
             when = time.strftime("%Y-%m-%d %H:%M", time.localtime(listing.fetched_at))
-            log.warning("Alyx gives no newer list now: this is what it gave on %s", when)
+            log.warning(
+                "the datasets of session %s cannot be requested from Alyx now: this list was "
+                "fetched on %s",
+                session.ref,
+                when,
+            )
 
     def fetch_full_listing(self, session: Session) -> bool:
         """Request a session's datasets from Alyx if the stored listing is from cache tables.
@@ -269,7 +274,11 @@ class Catalogue:
             is_transient = isinstance(error, (Unreachable, DeadlineExceeded, Throttled))
             if not is_transient and not self._failure_warning_logged:
                 self._failure_warning_logged = True
-                log.warning("the listing of the cache tables is used: %s", error)
+                log.warning(
+                    "a session's datasets cannot be requested from Alyx, so those in the cache "
+                    "tables are shown: %s",
+                    error,
+                )
             return False
 
     def fetch_full_listings(self, sessions: Sequence[Session]) -> dict[str, OnefsError]:
@@ -302,7 +311,10 @@ class Catalogue:
         except Stopping:
             raise
         except OnefsError as error:
-            log.info("sessions are requested one by one: %s", error)
+            log.info(
+                "a request for many sessions failed, so sessions are requested one by one: %s",
+                error,
+            )
 
     def with_types(self, datasets: Sequence[Dataset]) -> list[Dataset]:
         """Return the datasets. Each dataset from cache tables gets a guessed type.

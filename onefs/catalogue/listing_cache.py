@@ -383,7 +383,7 @@ class ListingCache:
             if not isinstance(error, AlyxCredentials | NotFound) and not self._availability.offline:
                 expected = self._closed or isinstance(error, Throttled | Stopping)
                 level = logging.INFO if expected else logging.WARNING
-                refresh_log.log(level, "listing %s failed: %s", request.key, error)
+                refresh_log.log(level, "the listing %s cannot be fetched: %s", request.key, error)
             raise
         self.record_outcome([request.key], None)
         listing = self._store_answer(request, answer, asked)
@@ -422,7 +422,7 @@ class ListingCache:
 
 
 def _description(request: ListingRequest[Any]) -> str:
-    return f"listing {request.key}"
+    return f"the listing {request.key}"
 
 
 def _is_within_ttl(request: ListingRequest[T], listing: Listing[T], now: float) -> bool:

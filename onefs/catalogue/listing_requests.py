@@ -117,7 +117,7 @@ def _invalidated_subjects(
     try:
         return list(filter(is_invalidated, database.subjects(lab)))
     except CacheError as error:
-        log.info("the unlisted subjects of lab %s are not refreshed: %s", lab, error)
+        log.info("subjects that Alyx does not list in lab %s are not refreshed: %s", lab, error)
         return []
 
 
@@ -132,7 +132,7 @@ def _fetch_unlisted(alyx: AlyxClient, lab: str, subjects: list[str]) -> _Session
         else:
             sessions = [each for name in subjects for each in alyx.sessions(lab, name)]
     except (Unreachable, DeadlineExceeded, Throttled, ServerError) as error:
-        log.info("the unlisted subjects of lab %s are not refreshed: %s", lab, error)
+        log.info("subjects that Alyx does not list in lab %s are not refreshed: %s", lab, error)
         return {}
     # a subject that was deleted gets [], so that its stored sessions are removed
     return {name: [each for each in sessions if each[0].subject == name] for name in subjects}

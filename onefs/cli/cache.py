@@ -66,7 +66,7 @@ def info(as_json: bool, **flags: Any) -> None:
         limit += f" (set by the mount at {facts['limited_by']})"
     states = ", ".join(f"{count} {state}" for state, count in sorted(facts["states"].items()))
     min_free = facts["min_free"]
-    reserve = f", {format_size(min_free)} left to others" if min_free else ""
+    reserve = f", {format_size(min_free)} must stay free" if min_free else ""
     disk = f"{format_size(facts['disk_free'])} free of {format_size(facts['disk_bytes'])}"
     say(f"{facts['cache_dir']}  of {facts['database']}")
     say(f"  {format_size(facts['bytes'])} downloaded, {limit}; {states or 'empty'}")
@@ -171,7 +171,10 @@ def verify(paths: tuple[str, ...], as_json: bool, **flags: Any) -> None:
     else:
         unproved = sum(checked.good is None for checked in results)
         note = f", {unproved} without a hash to compare" if unproved else ""
-        say(f"{len(results)} {plural(len(results), 'file')}, {len(wrong)} wrong{note}", err=True)
+        say(
+            f"{len(results)} {plural(len(results), 'file')} verified, {len(wrong)} wrong{note}",
+            err=True,
+        )
     exit_if_failed(wrong)
 
 
@@ -240,8 +243,8 @@ def clear(**flags: Any) -> None:
         left = access.content.total_bytes()
     for failure in failures:
         say(f"onefs: {failure}", err=True)
-    why = "are pinned, being read or cannot be removed" if failures else "are pinned or being read"
-    rest = f"; {format_size(left)} {why}" if left else ""
+    why = "pinned, being read or not removable" if failures else "pinned or being read"
+    rest = f"; {format_size(left)} stay ({why})" if left else ""
     say(f"freed {format_size(freed)}{rest}", err=True)
     exit_if_failed(failures)
 
@@ -261,12 +264,12 @@ def accept(paths: tuple[str, ...], **flags: Any) -> None:
                 say_path(access.content.accept(dataset, place))
                 count += 1
     if not count:
-        raise NotFound(f"nothing at {', '.join(paths)} is known to be bad")
+        raise NotFound(f"no file at {', '.join(paths)} was rejected: there is nothing to accept")
 
 
 @cache.command()
 @click.argument("folder", metavar="DIR", type=click.Path(exists=True, file_okay=False))
-@click.option("--trust", is_flag=True, help="Take files of the right size without an md5, too.")
+@click.option("--trust", is_flag=True, help="Also take files without an md5, if the size is right.")
 @click.option("--link", is_flag=True, help="Link to the files instead of copying them.")
 @json_option
 @offline_database_options
@@ -356,7 +359,9 @@ def _format_row(item: CacheItem, path: str) -> str:
     if item.state == "partial":
         amount = f"{amount} of {format_size(item.size)}"
     marks = ", ".join(
-        name for name, holds in (("pinned", item.pinned), ("not ours", not item.ours)) if holds
+        name
+        for name, holds in (("pinned", item.pinned), ("not from onefs", not item.ours))
+        if holds
     )
     reason = f"  {item.reason}" if item.reason else ""
     return f"{item.state:<10}  {amount:>22}  {used:<16}  {path}{marks and f'  [{marks}]'}{reason}"
@@ -365,8 +370,8 @@ def _format_row(item: CacheItem, path: str) -> str:
 def _reason_kept(item: CacheItem) -> str:
     """Return the reason why a cached file is not evicted."""
     if item.pinned:
-        return "it is pinned: `onefs cache unpin` it first"
-    return "it is being read" if item.ours else "onefs did not download it, so it stays"
+        return "it is pinned: run `onefs cache unpin` first"
+    return "it is being read" if item.ours else "onefs did not download it, so it is not removed"
 
 
 def _list_files(folder: Path, progress: ProgressDisplay) -> list[tuple[str, int | None]]:

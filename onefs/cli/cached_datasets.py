@@ -32,7 +32,7 @@ def cached_files_at(access: Access, patterns: Iterable[str]) -> list[CacheItem]:
         # links and bad files have no path in the tree: they are found by their dataset ids
         ids |= _dataset_ids_at(access, pattern) & all_ids
         if not ids:
-            raise NotFound(f"the cache holds nothing of {pattern}")
+            raise NotFound(f"no file of {pattern} is cached")
         chosen |= ids
     return [item for item in items if item.dataset_id in chosen] if patterns else items
 

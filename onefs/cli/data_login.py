@@ -83,7 +83,7 @@ def find_data_login(
                 raise
             say(str(error), err=True)
             known = None
-    raise AssertionError("the last try returns or raises")
+    raise AssertionError("the last attempt must return a login or raise an error")
 
 
 def prompt_missing_data_login(
@@ -160,11 +160,11 @@ def _data_server(settings: Settings, servers: Sequence[FileServer]) -> FileServe
     names = [server.origin for server in protected]
     if not can_prompt():
         raise UsageError(
-            f"several file servers ask for a login: {', '.join(names)}: name the one that yours is "
-            "for in ONEFS_DATA_HOSTS"
+            f"several file servers ask for a login ({', '.join(names)}): set ONEFS_DATA_HOSTS to "
+            "the file server that your login is for"
         )
     say(f"several file servers ask for a login: {', '.join(names)}", err=True)
-    chosen = _prompt_hosts("Which of them is yours for", "", names)
+    chosen = _prompt_hosts("Which of these servers is your login for", "", names)
     return next((server for server in protected if server.origin in chosen), None)
 
 
@@ -178,7 +178,7 @@ def _prompt_other_hosts(settings: Settings, others: Sequence[str]) -> tuple[str,
         return before
     say(f"other file servers of this database: {', '.join(others)}", err=True)
     default = ",".join(base for base in before if base in others)
-    chosen = _prompt_hosts("Which of them may get the login too", default, others)
+    chosen = _prompt_hosts("Which of these servers may get your login, too", default, others)
     return tuple(dict.fromkeys([*chosen, *(base for base in before if base not in others)]))
 
 
@@ -188,13 +188,13 @@ def _prompt_hosts(question: str, default: str, among: Sequence[str]) -> tuple[st
     ``default`` is the answer if the user types nothing.
     """
     while True:
-        typed = prompt(f"{question} (separated by commas, - for none)", default or "-")
+        typed = prompt(f"{question} (separate several by commas, type - for none)", default or "-")
         words = [] if typed == "-" else [word.strip() for word in typed.split(",")]
         # the scheme of an origin may be left out
         chosen = [base for base in among if base in words or base.partition("://")[2] in words]
         if len(chosen) >= len(set(words)):
             return tuple(chosen)
-        say(f"give some of {', '.join(among)}, or -", err=True)
+        say(f"type one or more of {', '.join(among)}, or -", err=True)
 
 
 def _prompt_credentials(
@@ -211,11 +211,16 @@ def _prompt_credentials(
     while not (
         user := prompt("File server's user name (- for none)", default or "-" * (not is_needed))
     ):
-        say("the file server asks for a user name: give it, or - to go on without one", err=True)
+        say(
+            "the file server asks for a user name: type one, or - to continue without a login",
+            err=True,
+        )
     if user == "-":
         return None
     saved = known if known is not None and known.username == user else None
-    typed = prompt_secret("Its password" + (" (empty: the saved one)" if saved else ""))
+    typed = prompt_secret(
+        "File server's password" + (" (leave empty to use the saved password)" if saved else "")
+    )
     if saved is not None and not typed:
         return saved
     return DataCredentials(user, Secret(typed), "typed")
@@ -229,5 +234,5 @@ def _confirm_untested(error: OnefsError) -> None:
     if not can_prompt():
         raise error
     say(str(error), err=True)
-    if not click.confirm("The file server could not be asked. Keep the password anyway?", err=True):
+    if not click.confirm("The password could not be tested. Save it anyway?", err=True):
         raise error

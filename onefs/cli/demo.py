@@ -26,13 +26,16 @@ def demo() -> None:
     type=click.IntRange(0, 65534),
     default=0,
     metavar="N",
-    help="Alyx's port; the file server takes the next one. 0, the default: any that are free.",
+    help="Port of Alyx; the file server uses the next port. Default 0: any free ports.",
 )
 @click.option(
     "--sessions", type=click.IntRange(min=1), metavar="N", help="Grow the database to N sessions."
 )
 @click.option(
-    "--datasets", type=click.IntRange(min=1), metavar="M", help="M datasets in each grown session."
+    "--datasets",
+    type=click.IntRange(min=1),
+    metavar="M",
+    help="Datasets in each session that --sessions adds.",
 )
 @click.option(
     "--rate",

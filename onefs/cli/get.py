@@ -31,17 +31,25 @@ _ANNOUNCED_SESSIONS = 40
 
 @click.command()
 @click.argument("paths", metavar="PATH|EID|GLOB...", nargs=-1, required=True)
-@click.option("--type", "types", metavar="T", multiple=True, help="Only this type; may be a glob.")
+@click.option(
+    "--type",
+    "types",
+    metavar="T",
+    multiple=True,
+    help="Only datasets of this type, such as spikes.*.",
+)
 @click.option(
     "--jobs",
     type=click.IntRange(1, 64),
     default=4,
     show_default=True,
-    help="Files at once.",
+    help="Number of files to download at the same time.",
 )
 @click.option("--verbose", is_flag=True, help="Name each file that failed, and why.")
-@click.option("--dry-run", is_flag=True, help="Only print what would be fetched.")
-@click.option("--offline", is_flag=True, help="Ask no server: print what is cached.")
+@click.option(
+    "--dry-run", is_flag=True, help="Print the files that would be fetched, and fetch none."
+)
+@click.option("--offline", is_flag=True, help="Ask no server: print only cached files.")
 @database_and_folder_options
 def get(
     paths: tuple[str, ...],
@@ -142,8 +150,8 @@ def _report_incomplete(failed: Mapping[str, OnefsError]) -> None:
     if failed:
         count = f"{len(failed)} {plural(len(failed), 'session')}"
         say(
-            f"onefs: {count} could not be requested from Alyx, so their types and places are those "
-            f"of the cache tables: {next(iter(failed.values()))}",
+            f"onefs: {count} could not be requested from Alyx, so the dataset types and folders "
+            f"are those of the cache tables: {next(iter(failed.values()))}",
             err=True,
         )
 
@@ -235,7 +243,7 @@ def _print_dry_run(access: Access, datasets: Iterable[tuple[Dataset, Place]]) ->
         amount += dataset.size or 0
         say_path(access.content.store.final_path(place))
     say(
-        f"{_format_file_count(count)} to fetch, {format_size(amount)}; {cached} there already",
+        f"{_format_file_count(count)} to fetch, {format_size(amount)}; {cached} already cached",
         err=True,
     )
 
@@ -263,8 +271,8 @@ def _download(access: Access, datasets: DatasetsWithPlaces, jobs: int, *, verbos
         cached = report.already_cached + report.fetched
         say(
             f"stopped: {cached} of {_format_file_count(report.requested)} "
-            f"{'is' if report.requested == 1 else 'are'} here; "
-            "run the same command to go on",
+            f"{'is' if report.requested == 1 else 'are'} cached; "
+            "run the same command again to continue",
             err=True,
         )
         raise
@@ -304,7 +312,7 @@ class _DownloadReport:
         failed = f", {len(self.errors)} failed" if self.errors else ""
         say(
             f"{_format_file_count(self.fetched)} fetched, {format_size(received)}; "
-            f"{self.already_cached} there already{failed}",
+            f"{self.already_cached} already cached{failed}",
             err=True,
         )
 

@@ -25,18 +25,29 @@ _format_option = click.option(
     type=click.Choice(["table", "json"]),
     default="table",
     show_default=True,
-    help="For people, or for programs.",
+    help="Print a table for people, or JSON for programs.",
 )
 
 
 @click.command(name="list")
 @click.argument("session", metavar="[EID|PATH]", required=False)
-@click.option("--details", is_flag=True, help="A line for each dataset, not for each type.")
-@click.option("--all", "everything", is_flag=True, help="Alyx's whole record, as JSON.")
-@click.option("--users", "what", flag_value="users", help="All users.")
-@click.option("--subjects", "what", flag_value="subjects", help="All subjects.")
-@click.option("--labs", "what", flag_value="labs", help="All labs.")
-@click.option("--dataset-types", "what", flag_value="dataset-types", help="All dataset types.")
+@click.option(
+    "--details", is_flag=True, help="Print a line for each dataset, instead of each type."
+)
+@click.option(
+    "--all", "everything", is_flag=True, help="Print Alyx's whole record of the session, as JSON."
+)
+@click.option("--users", "what", flag_value="users", help="Print all users of the database.")
+@click.option(
+    "--subjects", "what", flag_value="subjects", help="Print all subjects of the database."
+)
+@click.option("--labs", "what", flag_value="labs", help="Print all labs of the database.")
+@click.option(
+    "--dataset-types",
+    "what",
+    flag_value="dataset-types",
+    help="Print all dataset types of the database.",
+)
 @_format_option
 @one_options
 def list_(
@@ -95,7 +106,9 @@ def show(database: DatabaseOptions, path: str, form: str) -> None:
 
 @click.command()
 @click.argument("sessions", metavar="EID...", nargs=-1, required=True)
-@click.option("--cache", is_flag=True, help="The folder in the cache, also when it is mounted.")
+@click.option(
+    "--cache", is_flag=True, help="Print the folder in the cache, even if there is a mount."
+)
 @one_options
 def path(database: DatabaseOptions, sessions: tuple[str, ...], cache: bool) -> None:
     """Print the folder of each session.
@@ -105,7 +118,10 @@ def path(database: DatabaseOptions, sessions: tuple[str, ...], cache: bool) -> N
     """
     with database.open(*sessions) as one:
         if cache and one.mountpoint is not None:
-            raise UsageError(f"the cache of {one.mountpoint} is another user's: leave --cache out")
+            raise UsageError(
+                f"{one.mountpoint} is another user's mount, whose cache cannot be read: leave out "
+                "--cache"
+            )
         mount = None if cache else mountpoint_of(one)
         print_lines([str(one.path(path_in_whole_tree(session), mount)) for session in sessions])
 

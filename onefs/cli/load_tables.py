@@ -47,10 +47,13 @@ def load_from_server(
     built = sync_from_server(alyx, access.settings.state_dir, progress, build_in_child)
     error = fetch_labs_and_subjects(alyx, access.database)
     if error is not None:
-        warn(f"labs and subjects are listed when needed: {error}")
+        warn(f"labs and subjects cannot be loaded now, and are requested when needed: {error}")
     error = fetch_dataset_types(alyx, access.database)
     if error is not None:
-        warn(f"offline, dataset types are derived from file names: {error}")
+        warn(
+            "dataset types cannot be loaded now, and are guessed from file names when Alyx is "
+            f"unreachable: {error}"
+        )
     return built
 
 

@@ -59,5 +59,8 @@ def _log_file_of(mountpoint: str) -> Path:
     if mount is None:
         raise UsageError(f"nothing is mounted at {mountpoint}: `onefs status` shows the mounts")
     if mount.log_file is None:
-        raise UsageError(f"the mount at {mountpoint} keeps no log file that is known here")
+        raise UsageError(
+            f"the mount at {mountpoint} has no log file, or its log file is not known: a mount "
+            "with --foreground prints its log in the terminal"
+        )
     return Path(mount.log_file)

@@ -59,19 +59,19 @@ def logout(**flags: str | None) -> None:
     removed = [name for name, removal in removals.items() if removal.removed]
     absent = [name for name, removal in removals.items() if removal == Removal(False)]
     if removed:
-        say(f"forgot {' and '.join(removed)} of {url}")
+        say(f"deleted {' and '.join(removed)} of {url}")
     if any(removal.is_left_in_keyring for removal in removals.values()):
         raise OnefsError(
-            f"what the system keyring has of {url} stays in it, since it cannot be asked "
-            "here: run `onefs logout` where it can, as on the desktop where you logged in"
+            f"the system keyring cannot be used here, so it may still hold a login for {url}: run "
+            "`onefs logout` where the keyring works, such as on the desktop where you logged in"
         )
     if absent:
         say(f"{store.describe_location()} holds no copy of {' or '.join(absent)}")
         if store.is_keyring_unavailable():
             say(
-                "the system keyring could not be asked: where you have logged in with it, as on a "
-                "desktop, run `onefs logout` there"
+                "the system keyring cannot be used here: if you logged in elsewhere with the "
+                "keyring, such as on a desktop, run `onefs logout` there, too"
             )
     for name in _SECRET_VARIABLES:
         if os.environ.get(name):
-            say(f"{name} is still set, and is used")
+            say(f"the environment variable {name} is still set, and onefs still uses it")

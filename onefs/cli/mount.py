@@ -54,8 +54,8 @@ def _check_mountpoint(context: click.Context, parameter: click.Parameter, value:
     require_value(context, parameter, value)
     if value == "help" or (value in COMMANDS and value != "demo"):
         raise UsageError(
-            f"{value} is a word of the command line: write ./{value} if a folder of that name is "
-            f"meant, or run `onefs mount --help`"
+            f"{value} is a word of the command line, not a mount point: write ./{value} to mount "
+            "at a folder of that name, or run `onefs mount --help`"
         )
     return value
 
@@ -82,7 +82,7 @@ _view_options = all_of(
         "--as-of",
         metavar="DATE",
         callback=_check_as_of,
-        help="Show each file as on that day, 2021-07-05: its last revision until then.",
+        help="Show the last revision that each file had on this day, such as 2021-07-05.",
     ),
     click.option(
         "--flat",
@@ -95,13 +95,15 @@ _view_options = all_of(
 
 _daemon_options = all_of(
     click.option("--foreground", is_flag=True, help="Stay in the terminal; Ctrl-C unmounts."),
-    click.option("--allow-other", is_flag=True, help="Let other users of this machine read it."),
+    click.option(
+        "--allow-other", is_flag=True, help="Let other users of this machine read the mount."
+    ),
     click.option(
         "--log-level",
         type=click.Choice(["DEBUG", "INFO", "WARNING", "ERROR"], case_sensitive=False),
         default="INFO",
         show_default=True,
-        help="What the log holds.",
+        help="The lowest level of messages in the log.",
     ),
 )
 
@@ -116,13 +118,17 @@ _daemon_options = all_of(
 @click.option(
     "--max-fetch",
     metavar="SIZE/h",
-    help="Fetch no more than this in any hour; default: no limit. [ONEFS_MAX_FETCH]",
+    help="Download at most this much in any hour; default: no limit. [ONEFS_MAX_FETCH]",
 )
 @click.option(
-    "--offline", is_flag=True, help="Ask no server: show what is known, read what is cached."
+    "--offline",
+    is_flag=True,
+    help="Ask no server: show the names in the catalogue, read only cached files.",
 )
 @click.option(
-    "--sync", is_flag=True, help="First fill the catalogue from the server's cache tables, if any."
+    "--sync",
+    is_flag=True,
+    help="First fill the catalogue from the server's cache tables, if it has any.",
 )
 @_view_options
 @_daemon_options
@@ -244,7 +250,7 @@ def _pop_demo_options(options: dict[str, Any]) -> DemoOptions | None:
             raise UsageError(f"--demo has its own server: leave out --{name}")
     if data is not None:
         if not os.path.isdir(data):
-            raise UsageError(f"there is no folder {data}: name one that holds lab folders")
+            raise UsageError(f"there is no folder {data}: name a folder that holds lab folders")
         check_not_inside_lab(Path(data))
         data = resolved(data)
     return DemoOptions(data=data, rate=rate, latency_ms=latency or 0.0)

@@ -27,7 +27,9 @@ class Decorator(Protocol):
 def refuse_empty(argument: str) -> None:
     """Raise UsageError for an empty argument, such as a shell variable that is not set."""
     if not argument.strip():
-        raise UsageError(f"{argument!r} names nothing: is it a variable that is not set?")
+        raise UsageError(
+            f"an argument is empty ({argument!r}): was it a shell variable that is not set?"
+        )
 
 
 def require_value(
@@ -86,7 +88,9 @@ def _restore_variable(variable: str, before: str | None) -> None:
 _FOLDER = click.Path(file_okay=False)
 
 #: ``--json``, passed to the command as ``as_json``
-json_option: Decorator = click.option("--json", "as_json", is_flag=True, help="For programs.")
+json_option: Decorator = click.option(
+    "--json", "as_json", is_flag=True, help="Print JSON, for programs."
+)
 
 #: ``--cache-dir``
 cache_dir_option = _value_option(
@@ -95,7 +99,7 @@ cache_dir_option = _value_option(
 
 #: ``--offline``
 offline_option: Decorator = click.option(
-    "--offline", is_flag=True, help="Ask no server: use only what is known already."
+    "--offline", is_flag=True, help="Ask no server: use only the catalogue and the cache."
 )
 
 #: ``--url``, ``--username`` and ``--profile``
@@ -104,7 +108,7 @@ database_options = all_of(
     _value_option("--username", "The Alyx user. [ONEFS_USERNAME]", metavar="NAME"),
     _value_option(
         "--profile",
-        "A saved database. [ONEFS_PROFILE]",
+        "The name of a saved database. [ONEFS_PROFILE]",
         metavar="NAME",
         shell_complete=completer_of(profile_names),
     ),
@@ -115,11 +119,9 @@ trust_options = all_of(
     _variable_flag(
         "--trust-cache-dir",
         TRUST_VARIABLE,
-        "Use folders that others may write to, and links in them.",
+        "Accept folders that other users may write to, and links in the cache folder.",
     ),
-    _variable_flag(
-        "--adopt", ADOPT_VARIABLE, "Keep files in a folder that holds other things, too."
-    ),
+    _variable_flag("--adopt", ADOPT_VARIABLE, "Use a cache folder that already holds other files."),
 )
 
 #: ``--cache-dir``, ``--state-dir``, ``--trust-cache-dir`` and ``--adopt``
@@ -139,7 +141,7 @@ storage_options = all_of(
     click.option(
         "--cache-size",
         metavar="SIZE",
-        help="What downloaded files may take, as 20G; default: no limit. [ONEFS_CACHE_SIZE]",
+        help="Most space for downloaded files, such as 20G; default: no limit. [ONEFS_CACHE_SIZE]",
     ),
     click.option(
         "--min-free",
@@ -149,7 +151,7 @@ storage_options = all_of(
     click.option(
         "--small-file",
         metavar="SIZE",
-        help="Fetch files up to this size whole; default 16M. [ONEFS_SMALL_FILE]",
+        help="Download files up to this size whole; default 16M. [ONEFS_SMALL_FILE]",
     ),
     click.option(
         "--strict",
@@ -164,7 +166,7 @@ storage_options = all_of(
 file_attribute_options = all_of(
     _value_option(
         "--umask",
-        "Mode bits to take from files (0644) and folders (0755). [ONEFS_UMASK]",
+        "Permission bits to remove from files (0644) and folders (0755). [ONEFS_UMASK]",
         metavar="OCTAL",
     ),
     _value_option("--uid", "The owner of all files; default: you. [ONEFS_UID]", metavar="NUMBER"),

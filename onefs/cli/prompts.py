@@ -18,7 +18,7 @@ def can_prompt() -> bool:
 
 def no_terminal_error(missing: str) -> NotConfigured:
     """Return the error for a command that must ask for ``missing`` but has no terminal."""
-    return NotConfigured(f"there is no terminal to ask on for {missing}")
+    return NotConfigured(f"there is no terminal on which onefs can ask for {missing}")
 
 
 def prompt(question: str, default: str = "") -> str:

@@ -34,11 +34,11 @@ _REFRESH_TIMEOUT_SECONDS = 5.0
 #: seconds in which PATH must be looked up
 _LOOKUP_TIMEOUT_SECONDS = 2.0
 
-_DEAD_MESSAGE = "{0} is dead: remove it with `onefs umount {0}`"
+_DEAD_MESSAGE = "the mount at {0} is dead: remove it with `onefs umount {0}`"
 #: errno of a failed refresh -> message about the mount
 _FAILURE_MESSAGES = {
-    errno.ENODATA: "{0} runs an older onefs and shows what is new within a minute; mount it again "
-    "to see it at once",
+    errno.ENODATA: "the mount at {0} runs an older onefs, and shows new data within a minute; "
+    "unmount it and mount again to see new data at once",
     errno.ENOTCONN: _DEAD_MESSAGE,
     errno.ECONNABORTED: _DEAD_MESSAGE,
 }
@@ -117,7 +117,7 @@ def _find_target(path: str, mounts: Iterable[MountInfo]) -> _Target:
     ]
     if not inside:
         refuse_other_users_mount(path)
-        raise UsageError(f"{path} lies in no mount of onefs: `onefs status` shows them")
+        raise UsageError(f"{path} is not in a mount of onefs: `onefs status` shows the mounts")
     mount = max(inside, key=lambda each: len(each.mountpoint))
     below = Path(real).relative_to(mount.mountpoint).parts
     variant, inner = split_variant((*mount.variant.folders, *below))
@@ -220,12 +220,13 @@ def _refresh_mounts(mounts: Iterable[MountInfo], folders: set[Path], timeout: fl
     for mountpoint, code in answers.items():
         if code is None:
             say(
-                f"onefs: {mountpoint} did not answer within {_REFRESH_TIMEOUT_SECONDS:g} s: it "
-                "shows what is new within a minute after it does",
+                f"onefs: the mount at {mountpoint} did not answer within "
+                f"{_REFRESH_TIMEOUT_SECONDS:g} s: it shows new data within a minute after it "
+                "answers",
                 err=True,
             )
         elif code:
-            other = f"{{0}} could not be refreshed: {os.strerror(code)}"
+            other = f"the mount at {{0}} could not be refreshed: {os.strerror(code)}"
             message = _FAILURE_MESSAGES.get(code, other).format(mountpoint)
             say(f"onefs: {message}", err=True)
     if any(code not in (0, *_FAILURE_MESSAGES) for code in answers.values()):
@@ -238,4 +239,4 @@ def _check_exists(target: _Target) -> None:
 
     resolved = resolve_path(target.real, _LOOKUP_TIMEOUT_SECONDS)
     if resolved is not None and resolved[1]:
-        raise NotFound(f"there is no {target.real}, neither before the refresh nor after it")
+        raise NotFound(f"{target.real} did not exist before the refresh, and does not exist now")

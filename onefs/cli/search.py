@@ -24,26 +24,38 @@ from onefs.search.vocabulary import QC_OUTCOMES, VOCABULARY, MultipleValues
 
 #: search term -> its flags and its help text
 _TERM_FLAGS: dict[str, tuple[tuple[str, ...], str]] = {
-    "users": (("--user", "--users"), "A user; of several all own the session."),
-    "date_range": (("--date", "--date-range"), "A day, or FIRST,LAST; either may be empty."),
-    "subject": (("--subject",), "A subject; of several any."),
-    "lab": (("--lab",), "A lab; of several any."),
-    "dataset_types": (("--dataset-type",), "A dataset type; of several the session has all."),
+    "users": (
+        ("--user", "--users"),
+        "A user of the session; if repeated, the session has all these users.",
+    ),
+    "date_range": (("--date", "--date-range"), "A day, or FIRST,LAST; FIRST or LAST may be empty."),
+    "subject": (("--subject",), "A subject; if repeated, any of these subjects."),
+    "lab": (("--lab",), "A lab; if repeated, any of these labs."),
+    "dataset_types": (
+        ("--dataset-type",),
+        "A dataset type; if repeated, the session has all these types.",
+    ),
     "location": (("--location",), "A part of the location's name."),
-    "number": (("--number",), "The session's number on its day."),
-    "performance_gte": (("--performance-gte",), "Per cent of correct trials, at least."),
-    "performance_lte": (("--performance-lte",), "Per cent of correct trials, at most."),
+    "number": (("--number",), "The number of the session among those of its day."),
+    "performance_gte": (("--performance-gte",), "Lowest percentage of correct trials."),
+    "performance_lte": (("--performance-lte",), "Highest percentage of correct trials."),
     "task_protocol": (("--task-protocol",), "A part of the task protocol."),
     "project": (("--project",), "A part of a project's name."),
     "tag": (("--tag",), "A part of the tag of a dataset."),
     "qc": (("--qc",), "The session's QC: NOT_SET, PASS, WARNING, FAIL, CRITICAL."),
-    "dataset_names": (("--dataset-name",), "A file name; of several the session has all."),
-    "dataset_qc_lte": (("--dataset-qc-lte",), "A dataset's QC is this or better."),
+    "dataset_names": (
+        ("--dataset-name",),
+        "A file name; if repeated, the session has all these files.",
+    ),
+    "dataset_qc_lte": (("--dataset-qc-lte",), "The session has a dataset with this QC or better."),
     "probe": (("--probe",), "The name of a probe insertion."),
-    "atlas_acronym": (("--atlas-acronym",), "A brain region by acronym, with those in it."),
+    "atlas_acronym": (
+        ("--atlas-acronym",),
+        "The acronym of a brain region; finds its subregions, too.",
+    ),
     "atlas_name": (("--atlas-name",), "A part of a brain region's name."),
-    "atlas_id": (("--atlas-id",), "A brain region by its number in the atlas."),
-    "django": (("--django",), "Alyx's own look-ups: field,value[,field,value...]."),
+    "atlas_id": (("--atlas-id",), "The number of a brain region in the atlas."),
+    "django": (("--django",), "A filter in Alyx's own form: field,value[,field,value...]."),
 }
 
 
@@ -77,17 +89,17 @@ def _term_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 @click.command()
 @_term_options
-@click.option("--limit", metavar="N", help="At most N sessions, the latest.")
-@click.option("--details", is_flag=True, help="More of each session.")
+@click.option("--limit", metavar="N", help="Print only the N latest sessions.")
+@click.option("--details", is_flag=True, help="Print more about each session.")
 @click.option(
     "--format",
     "form",
     type=click.Choice(["table", "json", "eids", "paths"]),
     default="table",
     show_default=True,
-    help="What is printed of each session.",
+    help="What to print about each session.",
 )
-@click.option("--save", metavar="NAME", help="Save the search: it becomes .search/NAME in mounts.")
+@click.option("--save", metavar="NAME", help="Save the search; mounts show it as .search/NAME.")
 @click.option("--forget", metavar="NAME", help="Delete a saved search, and search nothing.")
 @click.option(
     "--terms", "list_terms", is_flag=True, help="Print the search terms, and search nothing."
@@ -124,7 +136,7 @@ def search(
         if form in ("json", "paths"):  # a path depends on the other sessions of the subject
             paths = one.folders(result, mountpoint_of(one))
     if not result.eids and not result.hint:
-        say("onefs: no session fulfils all of the terms", err=True)
+        say("onefs: no session matches all search terms", err=True)
     print_lines(_format_sessions(form, details, rows, sessions, paths))
 
 

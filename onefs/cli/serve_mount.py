@@ -174,15 +174,20 @@ def _check_server(access: Access, offline: bool) -> None:
     """
     if offline:
         if access.catalogue.is_empty():
-            raise UsageError("the catalogue is empty: mount it once without --offline")
+            raise UsageError(
+                "the catalogue is empty, so there is nothing to show offline: mount the database "
+                "once without --offline"
+            )
         log.info("mounted offline: no server is asked")
         return
     try:
         access.catalogue.check_server()
     except (Unreachable, DeadlineExceeded, Throttled) as error:
         if access.catalogue.is_empty():
-            raise Unreachable(f"{error}; nothing of it is cached") from error
-        log.warning("mounting with the catalogue only: %s", error)
+            raise Unreachable(
+                f"{error}; the catalogue is empty, so there is nothing to show"
+            ) from error
+        log.warning("the mount shows what is in the catalogue, because of an error: %s", error)
 
 
 def _load_tables(access: Access, database: str) -> None:
@@ -193,7 +198,7 @@ def _load_tables(access: Access, database: str) -> None:
     try:
         built = load_tables.load_from_server(access, lambda text: log.warning("%s", text))
     except OnefsError as error:
-        log.warning("mounting without new cache tables: %s", error)
+        log.warning("the mount starts without new cache tables, because of an error: %s", error)
         return
     if built is not None:
         log.info("%d sessions and %d datasets loaded", built.sessions, built.datasets)
@@ -201,7 +206,7 @@ def _load_tables(access: Access, database: str) -> None:
     try:
         load_tables.publish(settings.state_dir, settings.cache_dir, database, export_in_child)
     except OnefsError as error:
-        log.warning("no new tables for ONE-api: %s", error)
+        log.warning("the tables for ONE-api cannot be written: %s", error)
 
 
 def _status(access: Access) -> MountStatus:

@@ -61,7 +61,12 @@ class _SetupArguments:
 @click.option("--cache-dir", type=click.Path(file_okay=False), help="Where files are kept.")
 @trust_options
 @click.option("--data-username", metavar="NAME", help="The file server's user.")
-@click.option("--default/--no-default", "default", default=None, help="Use it when none is named.")
+@click.option(
+    "--default/--no-default",
+    "default",
+    default=None,
+    help="Use this database when no other is named.",
+)
 def setup(default: bool | None, **options: str | None) -> None:
     """Save a database's URL, user and credentials, after testing them.
 
@@ -163,7 +168,7 @@ def _check_server(url: str) -> None:
         try:
             transport.get_json(f"{url}/labs", params={"limit": "1"})
         except (Unreachable, DeadlineExceeded) as error:
-            raise Unreachable(f"{url} was tried: {error}") from error
+            raise Unreachable(f"{url} cannot be used: {error}") from error
         except OnefsError:  # the server answers: the first log-in will report any other error
             return
 
@@ -204,7 +209,7 @@ def _prompt_folder(default: str) -> str:
         # other answers are probably meant for another question, such as a user name
         if typed == default or typed.startswith(("/", "~", "./", "../")):
             return typed
-        say("a cache folder begins with /, ~ or ./", err=True)
+        say("the path of a cache folder begins with /, ~ or ./", err=True)
 
 
 def _profile_name(saved: SettingsFile, url: str) -> str:

@@ -67,7 +67,7 @@ def path_in_tree(path: str, settings: Settings) -> str:
             return "/".join(below)
     if may_be_in_tree:
         return path.strip("/")
-    raise UsageError(f"{path} is in no mount of {settings.url}: give lab/subject/...")
+    raise UsageError(f"{path} is not in a mount of {settings.url}: give a path like lab/subject")
 
 
 def fetch_sizes(

@@ -56,7 +56,7 @@ def _detail_lines(mount: MountInfo, *, is_other: bool) -> Iterator[str]:
 
     status = mount.status
     if status.state == FOREIGN:
-        yield "another user mounted it, or another state folder has its record"
+        yield "mounted by another user, or recorded in another state folder"
     if is_other:
         yield f"mounted by {other_owner_of(mount.mountpoint)}"
     if not mount.since:  # nothing else is known about the mount
@@ -68,16 +68,16 @@ def _detail_lines(mount: MountInfo, *, is_other: bool) -> Iterator[str]:
         yield f"log {mount.log_file}"
     if mount.pid is not None and mount.version != __version__:
         yield (
-            f"served by onefs {mount.version or 'of an older version'}, this command is "
-            f"{__version__}: unmount and mount again to have the same"
+            f"served by onefs {mount.version or '(older version)'}, but this command is onefs "
+            f"{__version__}: unmount and mount again to use the same version"
         )
     yield from (*status.folders, *status.troubles)
     if disk := _network_disk_of_state(mount):
-        yield f"state {mount.state_dir}: on a network file system ({disk}), slower"
+        yield f"state {mount.state_dir}: slow, because it is on a network file system ({disk})"
     if status.fetch_limit is not None:
         fetched = _format_part(status.fetched, status.fetch_limit)
         is_used_up = status.fetched >= status.fetch_limit
-        note = ": no more is fetched for now" if is_used_up else ""
+        note = ": the limit is reached, and no file is fetched for now" if is_used_up else ""
         yield f"fetched {fetched} within the hour{note}"
     for each in status.downloads:
         done = _format_part(each.done, each.size or None)

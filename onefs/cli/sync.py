@@ -34,8 +34,8 @@ _ALL_PATHS = "*"
 @click.option(
     "--tables",
     type=click.Path(path_type=Path),
-    help="Take these tables: a folder with sessions.pqt and datasets.pqt, one of them, or "
-    "cache.zip. Without it the server's are taken.",
+    help="Load these tables: sessions.pqt or datasets.pqt, a folder that has both, or cache.zip. "
+    "Without this option the server's tables are loaded.",
 )
 @click.option(
     "--sizes",
@@ -134,10 +134,10 @@ def _publish_tables(database: ResolvedDatabase, *, overwrite: bool) -> None:
             settings.state_dir, settings.cache_dir, database.database, overwrite=overwrite
         )
     except UsageError as error:
-        say(f"onefs: no tables for ONE-api: {error}", err=True)
+        say(f"onefs: the tables for ONE-api cannot be written: {error}", err=True)
         return
     if done is not None:
-        say(f"ONE-api finds them in {settings.cache_dir}, and in a mount.")
+        say(f"ONE-api finds the tables in {settings.cache_dir}, and in a mount.")
 
 
 def _fetch_sizes(access: Access, database: ResolvedDatabase, path: str, *, built: bool) -> None:
@@ -157,10 +157,7 @@ def _fetch_sizes(access: Access, database: ResolvedDatabase, path: str, *, built
         raise
     _publish_tables(database, overwrite=built or outcome.known > 0)
     known = f"{outcome.known:,} {plural(outcome.known, 'size')}"
-    say(
-        f"{known} {'was' if outcome.known == 1 else 'were'} asked for and "
-        f"{'is' if outcome.known == 1 else 'are'} known now."
-    )
+    say(f"{known} {'was' if outcome.known == 1 else 'were'} fetched from the file servers.")
     if outcome.failures:
         failed = f"{outcome.failed:,} {plural(outcome.failed, 'size')}"
         raise OnefsError(f"{failed} could not be fetched, the first error: {outcome.failures[0]}")

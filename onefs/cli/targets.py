@@ -75,7 +75,10 @@ def resolve_arguments(arguments: Sequence[str], flags: Flags) -> tuple[ResolvedD
         if database is not None:
             implied.setdefault(database.settings.cache_dir, database)
     if len(implied) > 1:
-        raise UsageError(f"the arguments lie in several caches: {', '.join(map(str, implied))}")
+        raise UsageError(
+            f"the arguments are in several cache folders ({', '.join(map(str, implied))}): give "
+            "only arguments in one of these folders"
+        )
     return next(iter(implied.values()), None) or _default_database(flags, known), patterns
 
 
@@ -208,7 +211,8 @@ def _resolve_argument(
     if is_path:
         refuse_other_users_mount(argument)
         raise UsageError(
-            f"{argument} lies in no mount of onefs and no cache folder: `onefs status` shows them"
+            f"{argument} is not in a mount or cache folder of onefs: `onefs status` shows the "
+            "mounts and their cache folders"
         )
     parts = Path(argument).parts
     if alf.parse_ref(parts[0]) is not None:
@@ -232,7 +236,7 @@ def _pattern_of_url(url: str) -> str:
     lab = day - 3 if parts[day - 2 : day - 1] == [alf.SUBJECTS] else day - 2
     if day < 2 or lab < 0:
         raise UsageError(
-            f"{safe_url(url)} is not the URL of a session, a dataset or a file of one: give a "
+            f"{safe_url(url)} is not the URL of a session, a dataset or a dataset's file: give a "
             "path (lab/subject/date/number/...) or an eid"
         )
     return "/".join((parts[lab], *parts[day - 1 :]))

@@ -121,7 +121,7 @@ def parse_boolean(text: str) -> bool:
     Raises UsageError for other texts.
     """
     if text.lower() not in _BOOLEANS:
-        raise UsageError(f"{text!r} is neither yes nor no")
+        raise UsageError(f"{text!r} is neither yes nor no: write yes or no")
     return _BOOLEANS[text.lower()]
 
 
@@ -207,7 +207,7 @@ def _parse_folder_names(text: str) -> tuple[str, ...]:
         if not _FOLDER_NAME_PATTERN.fullmatch(name.strip()):
             raise UsageError(
                 f"{name.strip()!r} cannot be the name of a folder to write to: use letters, "
-                "digits, spaces, - and _, at most 100 of them, with commas between names"
+                "digits, spaces, - and _, at most 100 characters, and commas between names"
             )
     return _parse_names(text)
 

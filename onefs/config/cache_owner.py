@@ -29,7 +29,7 @@ def read_owner(root: Path) -> str | None:
         raise CacheError(f"{label} cannot be read: {reason_of(error, label)}") from error
     except (ValueError, KeyError, TypeError) as error:
         raise CacheError(
-            f"{label} is damaged: remove it if the folder belongs to this database"
+            f"{label} is damaged: remove this file if the cache folder belongs to this database"
         ) from error
 
 
@@ -43,7 +43,7 @@ def check_owner(root: Path, database: str) -> bool:
     if owner not in (None, database):
         raise UsageError(
             f"the cache folder {root} belongs to {owner}, not to {database}: "
-            "give another one with --cache-dir"
+            "give another folder with --cache-dir"
         )
     return owner is not None
 

@@ -188,7 +188,10 @@ def load_settings_file(path: Path | None = None) -> SettingsFile:
     if not isinstance(default, str) or not isinstance(profiles, dict):
         raise UsageError(f"{path} is broken: mend it, or move it away and run `onefs setup`")
     if default and default not in profiles:
-        raise UsageError(f"{path}: the default profile {default!r} is not among its profiles")
+        raise UsageError(
+            f"{path}: the default profile {default!r} is not among its profiles: mend the file, or "
+            "move it away and run `onefs setup`"
+        )
     return SettingsFile(
         {name: _parse_profile(name, row, path) for name, row in profiles.items()}, default
     )
@@ -327,7 +330,9 @@ def parse_data_hosts(text: str, source: str) -> tuple[str, ...]:
         if word.lower() == "none":
             continue
         if "*" in word:
-            raise UsageError(f"{source}: {word!r} is a pattern: name each host that may be trusted")
+            raise UsageError(
+                f"{source}: {word!r} is a pattern, which is not allowed: name each host"
+            )
         try:
             base = origin(normalise(word))
         except UsageError as error:
@@ -396,7 +401,7 @@ def _choose_url(
 
 def _several_profiles_message(settings_file: SettingsFile) -> str:
     names = ", ".join(settings_file.profiles)
-    return f"several profiles and no default: add --profile with one of {names}"
+    return f"several profiles are saved and none is the default: add --profile with one of {names}"
 
 
 def _parse_profile(name: str, row: Any, path: Path) -> Profile:

@@ -45,7 +45,9 @@ def normalise(text: str) -> str:
     if parts.username is not None or parts.password is not None:
         raise UsageError(f"{safe_url(url)}: give the user name separately, not in the URL")
     if parts.query or parts.fragment or _WHITESPACE.search(text):
-        raise UsageError(f"{safe_url(url)} is not a server's address: it has a query or a blank")
+        raise UsageError(
+            f"{safe_url(url)} is not the address of a server: it must not contain ?, # or a space"
+        )
     return base + parts.path.rstrip("/")
 
 
@@ -146,7 +148,7 @@ def split_url(url: str) -> SplitResult:
 def _split_checked(url: str) -> SplitResult:
     """Return the parts of a URL. Raises UsageError if the URL or its port is invalid."""
     if _AMBIGUOUS_AUTHORITY.match(url):
-        raise UsageError(f"{safe_url(url)} is not a URL: its host holds a backslash or a blank")
+        raise UsageError(f"{safe_url(url)} is not a URL: its host contains a backslash or a space")
     try:
         parts = split_url(url)
         _ = parts.port

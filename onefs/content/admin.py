@@ -192,7 +192,7 @@ class CacheAdmin:
         with disk_errors(self._store.root), self._store.locks.hold(dataset.id, 60.0):
             entry = self._store.valid_entry(dataset)
         if entry is None or entry.state != "bad":
-            raise NotFound(f"{dataset.name} is not known to be bad: there is nothing to accept")
+            raise NotFound(f"{dataset.name} was not rejected: there is nothing to accept")
         rejected = self._store.rejected_path(dataset)
         return entry, rejected if entry.digest and rejected.is_file() else None
 
@@ -209,7 +209,8 @@ class CacheAdmin:
                 sync_file(rejected)  # accepted bytes must survive a power loss
             except FileNotFoundError as error:
                 raise NotFound(
-                    f"another process has just removed the bytes of {dataset.name}: accept it again"
+                    f"another process has just removed the bytes of {dataset.name}: try to accept "
+                    "it again"
                 ) from error
             if digest not in ("", actual):
                 raise BadContent(f"{rejected} has changed since it was rejected")
@@ -271,7 +272,7 @@ class CacheAdmin:
             status = path.stat()
             if not self._store.is_unchanged(entry):
                 self._store.forget(dataset_id)
-                return VerifyResult(entry.path, False, "it was changed")
+                return VerifyResult(entry.path, False, "the file was changed in the cache folder")
             if not entry.expected_digest:
                 return VerifyResult(entry.path, None)
             dataset = Dataset(dataset_id, "", path.name, size=entry.size, md5=entry.expected_digest)
@@ -281,7 +282,7 @@ class CacheAdmin:
         if digest == entry.expected_digest:
             self._store.update_ctime(entry, status)
             return VerifyResult(entry.path, True)
-        reason = f"its bytes have {digest} instead of {entry.expected_digest}"
+        reason = f"its hash is {digest} instead of {entry.expected_digest}"
         return VerifyResult(entry.path, False, reason + self._remove_wrong_file(entry, path))
 
     def _remove_wrong_file(self, entry: CacheEntry, path: Path) -> str:
@@ -290,7 +291,7 @@ class CacheAdmin:
         try:
             self._store.remove_wrong_file(entry)
         except OSError as error:
-            return f", and it cannot be removed: {path}: {reason_of(error, path)}"
+            return f", and {path} cannot be removed: {reason_of(error, path)}"
         return ""
 
     def _verify_blocks(self, dataset_id: str, watch: PathProgressCallback) -> VerifyResult | None:
@@ -302,7 +303,7 @@ class CacheAdmin:
         path = str(self._store.final_path(header.place).relative_to(self._store.root))
         blocks = open_block_file(self._store.partial_folder, dataset)
         if blocks is None:
-            return VerifyResult(path, False, "its block map cannot be used")
+            return VerifyResult(path, False, "the record of its cached blocks cannot be used")
         try:
             wrong = [
                 block
@@ -311,7 +312,7 @@ class CacheAdmin:
             ]
         finally:
             blocks.close()
-        reason = f"checksums contradict {len(wrong)} {plural(len(wrong), 'block')}" if wrong else ""
+        reason = f"wrong checksum of {len(wrong)} {plural(len(wrong), 'block')}" if wrong else ""
         return VerifyResult(path, not wrong, reason)
 
     def _clear_if_invalid(self, blocks: BlockFile, block: int) -> bool:

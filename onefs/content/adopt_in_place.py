@@ -75,7 +75,8 @@ class InPlaceAdopter:
         while not wait([future], timeout=min(_STALL_CHECK_SECONDS, self._stall)).done:
             if time.monotonic() - max(self._last_progress_at, started_at) > self._stall:
                 raise DeadlineExceeded(
-                    f"{'/'.join(place)}: the disk has given nothing for {self._stall:g} s"
+                    f"{'/'.join(place)}: the disk of the cache has returned no data for "
+                    f"{self._stall:g} s: try again later"
                 )
         return result_of(future)
 

@@ -252,7 +252,7 @@ class DatasetHandle:
             return False
         except OSError as error:
             raise CacheError(
-                f"{path} was verified and cannot be opened: {reason_of(error, path)}"
+                f"the cached file {path} cannot be opened: {reason_of(error, path)}"
             ) from error
         status = os.fstat(descriptor)
         with self._lock:

@@ -62,7 +62,7 @@ class FolderLaboratory(Source):
         session.
         """
         if not path.is_dir():
-            raise UsageError(f"there is no folder {path}: name one that holds lab folders")
+            raise UsageError(f"there is no folder {path}: name a folder that holds lab folders")
         check_not_inside_lab(path)
         self._root = os.path.realpath(path)
         database = state_dir / f"{demo_identity(path)}-md5.sqlite" if state_dir else None

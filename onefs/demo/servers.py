@@ -140,7 +140,8 @@ def make_source(options: ServeOptions) -> Source:
     if options.data is not None:
         if grown:
             raise UsageError(
-                "a folder cannot be grown: leave out --data, or --sessions and --datasets"
+                "--sessions and --datasets do not work with --data: leave out --data, or these two "
+                "options"
             )
         from onefs.demo.folder_laboratory import FolderLaboratory
 

@@ -33,7 +33,7 @@ def _fetch(url: str, length: int, transport: Transport, auth: HostAuth) -> bytes
         is_page = stream.headers.get("Content-Type", "").startswith("text/html")
         if stream.status not in (200, 206) or (is_page and not url.endswith((".html", ".htm"))):
             raise ServerError(
-                f"{safe_url(url)}: the file server answers {stream.status}, and not with the file",
+                f"{safe_url(url)}: the file server does not send the file (HTTP {stream.status})",
                 stream.status,
             )
         for chunk in stream.iter_chunks(lambda: length):

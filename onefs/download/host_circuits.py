@@ -79,10 +79,15 @@ class HostCircuits:
             progress = self._progress_by_host.get(host, {})
             others = [at for each, at in progress.items() if each != url]
             if max(others, default=float("-inf")) > time.monotonic() - self._recent_seconds:
-                log.info("%s does not come, though %s answers", url.rpartition("/")[2], host)
+                name = url.rpartition("/")[2]
+                log.info("%s does not arrive, although %s sends other files", name, host)
             elif host not in self._hosts:
                 self._hosts[host] = CircuitBreaker(self._changed, is_open=True)
-                log.warning("%s does not answer: reads from it wait until it does, or fail", host)
+                log.warning(
+                    "the file server %s does not answer: reads of its files wait for an answer, or "
+                    "fail",
+                    host,
+                )
 
     def can_request(self, url: str) -> bool:
         """Whether the circuits of the file at ``url`` and of its host are closed.

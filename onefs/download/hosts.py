@@ -65,7 +65,8 @@ def no_replica_error(dataset: Dataset) -> OnefsError:
     """Return the error for a read of a dataset that has no replicas."""
     if dataset.from_tables:
         return Unreachable(
-            f"{dataset.name} is known from cache tables only, and Alyx has not sent its address"
+            f"{dataset.name} is known only from the cache tables, and Alyx has not sent its URL: "
+            "try again when Alyx can be reached"
         )
     return ServerError(f"no file server has {dataset.name}")
 
@@ -83,7 +84,7 @@ def _check_url(url: str) -> None:
     except (UsageError, UnicodeError) as error:
         reason = str(error)
     # status 400, as from a server that rejects a request, so that there is no retry
-    raise ServerError(f"the database has no usable address: {reason}"[:300], 400)
+    raise ServerError(f"the URL of this file in the database is invalid: {reason}"[:300], 400)
 
 
 class Hosts:
@@ -230,6 +231,6 @@ class Hosts:
 
 def _circuit_open_error(replicas: Sequence[Replica]) -> CircuitOpen:
     return CircuitOpen(
-        f"{host_of(replicas[0].url)} has not answered in time; it is tried again in a moment, and "
-        "files are fetched as soon as it answers"
+        f"the file server {host_of(replicas[0].url)} has not answered in time: try again in a "
+        "moment"
     )

@@ -70,10 +70,10 @@ class FetchQuota:
         )
         left = self._seconds_until(size)
         if left is None:
-            return FetchLimit(f"{message}, fewer than the {size} that are needed at once")
+            return FetchLimit(f"{message}, but {size} bytes are needed at once: raise --max-fetch")
         until = time.time() + left
         at = time.strftime("%H:%M", time.localtime(until))
-        return FetchLimit(f"{message}; it is refused until {at}", until)
+        return FetchLimit(f"{message}; try again after {at}", until)
 
     def _seconds_until(self, size: int) -> float | None:
         """Return after how many seconds ``size`` bytes can be fetched within the limit.

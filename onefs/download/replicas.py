@@ -63,7 +63,7 @@ class Replicas:
         usable = self._hosts.order_replicas(untried)
         for replica in untried:
             if replica not in usable:
-                reason = f"{self._dataset.name}: not all its replicas can be requested now"
+                reason = f"{self._dataset.name}: some file servers of this file cannot be asked now"
                 # a replica that cannot be requested now may still be right
                 self._unanswered[replica.url] = ServerError(reason)
         self._tried.update(replica.url for replica in usable)

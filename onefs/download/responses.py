@@ -63,11 +63,13 @@ def check_status(stream: Stream, *statuses: int) -> None:
         seconds = retry_after_seconds(stream.headers.get("Retry-After")) or 0.0
         raise Throttled(f"{url}: the file server asks to wait: too many requests", seconds)
     if stream.status not in statuses:
-        raise ServerError(f"{url}: the file server answers {stream.status}", stream.status)
+        raise ServerError(
+            f"{url}: the file server answers with HTTP {stream.status}", stream.status
+        )
     content_type = stream.headers.get("Content-Type", "")
     is_page = content_type.startswith(("text/html", "application/xhtml"))
     if is_page and not stream.url.endswith((".html", ".htm")):
-        raise ServerError(f"{url}: the file server sends a page instead of a file", 200)
+        raise ServerError(f"{url}: the file server sends an HTML page instead of the file", 200)
 
 
 def parse_range_response(
@@ -105,7 +107,8 @@ def _parse_206(stream: Stream, size: int, start: int, end: int) -> ResponseRange
     first, last = int(match[1]), int(match[2]) + 1
     if not first <= start < end <= last <= size:
         raise ServerError(
-            f"{url}: asked for bytes {start}-{end - 1}, the file server sends {first}-{last - 1}",
+            f"{url}: onefs asked for the bytes {start}-{end - 1}, but the file server sends the "
+            f"bytes {first}-{last - 1}",
             206,
         )
     surplus = stream.length is not None and stream.length > last - first
@@ -114,7 +117,9 @@ def _parse_206(stream: Stream, size: int, start: int, end: int) -> ResponseRange
         return ResponseRange(0, size, is_partial=False)
     if surplus and first > 0:
         raise ServerError(
-            f"{url}: the file server calls {stream.length} bytes the range {first}-{last - 1}", 206
+            f"{url}: the file server announces the bytes {first}-{last - 1}, but sends "
+            f"{stream.length} bytes",
+            206,
         )
     return ResponseRange(first, last, is_partial=(first, last) != (0, size))
 
@@ -128,7 +133,9 @@ def total_size(stream: Stream) -> int:
     check_status(stream, 200, 206, 416)  # servers answer 416 if the file is empty
     total = stream.length if stream.status == 200 else _total_from_content_range(stream)
     if total is None:
-        raise ServerError(f"{safe_url(stream.url)}: the file server does not say how large it is")
+        raise ServerError(
+            f"{safe_url(stream.url)}: the file server does not say how large the file is"
+        )
     return total
 
 

@@ -222,7 +222,10 @@ class SmallFileDownloader:
                 self._hosts.note_timeout(transfer.url)
                 if transfer.last_error is not None:
                     raise copy_error(transfer.last_error)
-            raise DeadlineExceeded(f"{dataset.name}: nothing has come for {self._stall:g} s")
+            raise DeadlineExceeded(
+                f"{dataset.name}: no data has arrived for {self._stall:g} s; check the network, "
+                "and try again"
+            )
 
     def _run_download(self, dataset: Dataset, place: Place) -> Path:
         try:
@@ -395,7 +398,9 @@ class SmallFileDownloader:
                     digest.update(chunk)
             if stream.length is None and transfer.done_bytes < (dataset.size or 0):
                 url = safe_url(replica.url)
-                raise ServerError(f"{url}: the answer broke off after {transfer.done_bytes} bytes")
+                raise ServerError(
+                    f"{url}: the answer ended early, after {transfer.done_bytes} bytes"
+                )
         self._note_progress(transfer)
         download.digest = digest.hexdigest()
         return check_content(dataset, transfer.done_bytes, download.digest)
@@ -419,7 +424,9 @@ class SmallFileDownloader:
                 self._note_progress(transfer)
             elif time.monotonic() > due:
                 url = safe_url(transfer.url)
-                raise DeadlineExceeded(f"{url}: too few bytes came in {stall:g} s")
+                raise DeadlineExceeded(
+                    f"{url}: the file server sent too few bytes in {stall:g} s: try again later"
+                )
             if size is not None and transfer.done_bytes > size:
                 reason = f"the database says {size} bytes, the file has more"
                 raise WrongSize(reason, transfer.done_bytes)

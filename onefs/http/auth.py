@@ -106,22 +106,23 @@ class HostAuth:
         host = host_of(url)
         if sent is not None:
             return DataServerCredentials(
-                f"the file server {host} refuses its user and password: run `onefs setup`, or "
+                f"the file server {host} refuses the user and password: run `onefs setup`, or "
                 "check ONEFS_DATA_USERNAME and ONEFS_DATA_PASSWORD"
             )
         if self._credentials is None:
             return DataServerCredentials(
-                f"the file server {host} asks for a user and password, and none are known for it: "
-                "run `onefs setup`, or set ONEFS_DATA_USERNAME and ONEFS_DATA_PASSWORD"
+                f"the file server {host} asks for a user and password, and onefs has none: run "
+                "`onefs setup`, or set ONEFS_DATA_USERNAME and ONEFS_DATA_PASSWORD"
             )
         base = origin(url)
         if self._is_trusted(base):
             return DataServerCredentials(
-                f"the file server {host} asks for a login of another kind than user and password"
+                f"the file server {host} asks for a kind of login that onefs does not have: onefs "
+                "can only send a user and password"
             )
         return DataServerCredentials(
-            f"the file server {host} asks for a user and password, and is not confirmed to get "
-            f"them: run `onefs setup`, or add {base} to ONEFS_DATA_HOSTS"
+            f"the file server {host} asks for a user and password, but onefs may not send yours to "
+            f"this server: run `onefs setup`, or add {base} to ONEFS_DATA_HOSTS"
         )
 
     def _is_trusted(self, base: str) -> bool:
@@ -144,5 +145,5 @@ class _WithheldAuth(HostAuth):
     def refusal_error(self, url: str, sent: str | None) -> DataServerCredentials:
         return DataServerCredentials(
             f"{host_of(url)} asks for a user and password after a redirect from https to http: "
-            "they are not sent in clear; tell the administrator of the file server"
+            "onefs does not send them unencrypted; tell the administrator of the file server"
         )

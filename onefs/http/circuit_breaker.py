@@ -107,7 +107,7 @@ class CircuitBreaker:
         try:
             has_answered = any(self._attempt(probe, delay) for delay in probe.delays)
         except Stopping as error:
-            log.debug("no more probes: %s", error)
+            log.debug("no more test requests to the server: %s", error)
         finally:
             # under one lock, so that a waiting thread sees both the end of the probe and its result
             with self._changed:
@@ -125,15 +125,15 @@ class CircuitBreaker:
                 self._probe_expires_at = time.monotonic() + delay + MAX_PROBE_SECONDS
             self._changed.wait_for(lambda: self._is_stopped, delay)
             if self._is_stopped or probe is not self._probe:
-                raise Stopping("onefs is being stopped, or another probe has been started")
+                raise Stopping("onefs is being stopped, or another test request has been started")
         try:
             probe.send()
         except Stopping:
             raise
         except OnefsError as error:
-            log.debug("a probe failed: %s", error)
+            log.debug("a test request to the server failed: %s", error)
         except Exception:  # an unexpected error must not end the attempts
-            log.exception("a probe failed")
+            log.exception("a test request to the server failed")
         else:
             return True
         return False

@@ -50,7 +50,7 @@ def to_onefs_error(error: BaseException, host: str) -> OnefsError:
         for cause in causes:
             if isinstance(cause, kinds):
                 return to_error(cause, host)
-    return ServerError(f"talking to {host} failed ({type(error).__name__})")
+    return ServerError(f"the request to {host} failed ({type(error).__name__})")
 
 
 def is_permanent(error: OnefsError) -> bool:
@@ -87,12 +87,15 @@ def _certificate_error(error: BaseException, host: str) -> OnefsError:
 def _tls_error(error: BaseException, host: str) -> OnefsError:
     why = str(getattr(error, "reason", "") or "") if isinstance(error, ssl.SSLError) else ""
     if why in _NOT_TLS_REASONS:
-        return WrongScheme(f"no TLS connection with {host}: does it speak http?")
-    return Unreachable(f"no TLS connection with {host}" + (f": {why}" if why else ""))
+        return WrongScheme(
+            f"{host} does not answer in https: if the server uses http, write http:// in the URL"
+        )
+    return Unreachable(f"no https connection to {host} can be made" + (f": {why}" if why else ""))
 
 
 def _malformed_response_error(error: BaseException, host: str) -> OnefsError:
-    advice = ": does it speak https?" if isinstance(error, http.client.BadStatusLine) else ""
+    is_other_protocol = isinstance(error, http.client.BadStatusLine)
+    advice = ": if the server uses https, write https:// in the URL" if is_other_protocol else ""
     return ServerError(f"{host} did not answer in HTTP ({type(error).__name__}){advice}")
 
 
@@ -118,10 +121,10 @@ _name_lookup_error = _fixed(
     Unreachable, "the name of {host} cannot be looked up: check the URL and the network"
 )
 _connect_timeout_error = _fixed(
-    Unreachable, "{host} does not answer a connection: check the URL and the network"
+    Unreachable, "{host} does not answer: check the URL and the network"
 )
 _read_timeout_error = _fixed(DeadlineExceeded, "{host} sent nothing for too long")
-_truncated_response_error = _fixed(ServerError, "{host} broke off in the middle of its answer")
+_truncated_response_error = _fixed(ServerError, "{host} stopped in the middle of its answer")
 _connection_closed_error = _fixed(Unreachable, "the connection to {host} failed: it was closed")
 _invalid_request_error = _fixed(
     UsageError, "no request can be made for {host}: the address or a header is not valid"

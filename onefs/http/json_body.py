@@ -119,9 +119,11 @@ def _gunzipped_pieces(response: BaseHTTPResponse, url: str) -> Iterator[bytes]:
         while more := unpacker.decompress(b"", _READ_BYTES):
             yield more
     except zlib.error:
-        raise ServerError(f"{host_of(url)} sent a body that is no gzip", response.status) from None
+        raise ServerError(
+            f"{host_of(url)} sent an answer that is not valid gzip", response.status
+        ) from None
     if not unpacker.eof:
-        raise ServerError(f"{host_of(url)} broke off in the middle of its answer")
+        raise ServerError(f"{host_of(url)} stopped in the middle of its answer")
 
 
 def _parse(raw: bytearray, response: BaseHTTPResponse, url: str) -> Any:
@@ -159,4 +161,4 @@ def _is_too_deep(value: Any) -> bool:
 
 
 def _too_large_error(url: str, response: BaseHTTPResponse, bound: str) -> TooLarge:
-    return TooLarge(f"{safe_url(url)} sent more than {bound}", response.status)
+    return TooLarge(f"{safe_url(url)} sent more than {bound}, too much for onefs", response.status)

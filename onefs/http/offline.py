@@ -23,4 +23,4 @@ class OfflineTransport(Transport):
 
 
 def _offline_error(url: str) -> Offline:
-    return Offline(f"{host_of(url)} is not asked, because of offline mode")
+    return Offline(f"no request is sent to {host_of(url)}, because onefs is in offline mode")

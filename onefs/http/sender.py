@@ -76,7 +76,7 @@ class Sender:
                 if len(seen) == 1:
                     raise
                 # the server sent the invalid address, so that this is not a mistake of the user
-                raise ServerError(f"a redirect has an invalid address: {error}") from error
+                raise ServerError(f"the server redirects to an invalid address: {error}") from error
             target = _redirect_of(response, call)
             if target is None:
                 return response, call.url
@@ -183,12 +183,15 @@ def redirect_target(url: str, location: str, status: int) -> str:
             raise ValueError
         target = urljoin(url, location)
         if "@" in urlsplit(target).netloc:
-            raise ServerError(f"{host_of(url)} redirects to an address with a user in it", status)
+            raise ServerError(
+                f"{host_of(url)} redirects to an address that contains a user name", status
+            )
         origin(target)
     except ValueError:  # includes UsageError
         shown = excerpt(location)
         raise ServerError(
-            f"{host_of(url)} redirects to {shown!r}, which is not HTTP or no address", status
+            f"{host_of(url)} redirects to {shown!r}, which is not an http:// or https:// address",
+            status,
         ) from None
     return target
 

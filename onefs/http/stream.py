@@ -153,8 +153,8 @@ class Stream:
         encoding = self.headers.get("Content-Encoding", "identity").strip().lower()
         if self.status in (200, 206) and encoding not in ("", "identity"):
             raise ServerError(
-                f"{host_of(self.url)} sends {safe_url(self.url)} in {excerpt(encoding)} though "
-                "the file was requested without encoding",
+                f"{host_of(self.url)} sends {safe_url(self.url)} compressed ({excerpt(encoding)}), "
+                "although onefs asked for the plain file",
                 self.status,
             )
 

@@ -156,7 +156,7 @@ class Transport:
             # the payload is for this server only
             target = redirect_target(url, answer.headers.get("Location", ""), answer.status)
             raise ServerError(
-                f"{safe_url(url)} leads to {safe_url(target)}: use that server's URL",
+                f"{safe_url(url)} redirects to {safe_url(target)}: use the URL of that server",
                 answer.status,
             )
         return answer

@@ -62,8 +62,8 @@ class FolderGuard:
         # NFS, btrfs and some other file systems get a new device number at each mount
         if status.st_dev != device and (at != self._folder or status.st_ino != inode):
             self._report(
-                f"the disk of {self._description} {self._folder} is not mounted: the folder is "
-                "used again as soon as it is"
+                f"the disk of {self._description} {self._folder} is not mounted: onefs uses the "
+                "folder again as soon as the disk is mounted"
             )
             self._is_disk_missing = True
             raise CacheError(self.status_message)

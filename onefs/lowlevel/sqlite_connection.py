@@ -79,7 +79,7 @@ def _check_columns(connection: sqlite3.Connection, schema: str) -> None:
         model.close()
     for table, columns in _columns_by_table(connection).items():
         if table in expected and columns != expected[table]:
-            raise sqlite3.DatabaseError(f"its table {table} has other columns than ours")
+            raise sqlite3.DatabaseError(f"its table {table} has other columns than in this onefs")
 
 
 def _columns_by_table(connection: sqlite3.Connection) -> dict[str, list[tuple[Any, ...]]]:

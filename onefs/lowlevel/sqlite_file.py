@@ -331,7 +331,10 @@ class SqliteFile(ForkAware):
 
     def _open(self) -> sqlite3.Connection:
         if self._path in _in_use_at_fork:
-            log.warning("%s was in use during a fork: this process works without it", self._path)
+            log.warning(
+                "%s was in use when this process was forked: this process works without the file",
+                self._path,
+            )
             self._inode = -1
             return connect(":memory:", "MEMORY", self._schema, self._version, {})
         try:

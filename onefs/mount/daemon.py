@@ -66,7 +66,7 @@ def start(config: DaemonConfig, *, module: str, timeout: float) -> int:
         with open(outcome, "rb") as pipe:
             _send_config(process, config)
             _wait_ready(pipe.fileno(), process, config, deadline)
-        _check_responds(config.mountpoint, deadline)
+        _check_responds(config, deadline)
     except BaseException:
         _terminate(process, config.mountpoint)
         raise
@@ -129,7 +129,7 @@ def stop(mountpoint: str | os.PathLike[str], timeout: float = 30.0) -> None:
     if mounted is not None and (others := kernel_mounts.remaining_mountpoints(mounted)):
         raise MountError(
             f"{path} is unmounted here, but its daemon ({record.pid}) still serves "
-            f"{', '.join(others)}: unmount that, too, and it ends."
+            f"{', '.join(others)}: unmount these mounts, too, so that the daemon ends."
         )
     if not wait_for_exit(record.pid, deadline - time.monotonic()):
         raise MountError(
@@ -178,22 +178,23 @@ def _wait_ready(
     message = b""
     while not message.endswith(b"\n"):
         if not wait_readable(pipe, deadline - time.monotonic()):
-            raise MountError(f"The mount is not ready in time; its log is {config.log_file}.")
+            raise MountError(f"The mount is not ready in time: see its log {config.log_file}.")
         chunk = os.read(pipe, 65536)
         if not chunk:
             code = process.wait(_TERMINATE_SECONDS)
-            raise MountError(f"The daemon died (code {code}); its log is {config.log_file}.")
+            raise MountError(f"The daemon died (code {code}): see its log {config.log_file}.")
         message += chunk
     report = json.loads(message)
     if "error" in report:
         raise getattr(errors, report["error"], MountError)(report["message"])
 
 
-def _check_responds(mountpoint: str, deadline: float) -> None:
+def _check_responds(config: DaemonConfig, deadline: float) -> None:
+    mountpoint = config.mountpoint
     mounted = kernel_mounts.find_mount(mountpoint)
     code = mount_probes.probe_mount(mountpoint, max(1.0, deadline - time.monotonic()))
     if mounted is None or not mounted.is_onefs or code != 0:
-        raise MountError(f"{mountpoint} was mounted but does not answer.")
+        raise MountError(f"{mountpoint} was mounted but does not answer: see {config.log_file}.")
 
 
 def _terminate(process: subprocess.Popen[bytes], mountpoint: str) -> None:

@@ -60,8 +60,13 @@ class DaemonConfig:
         try:
             raw = json.loads(text)
         except ValueError as error:
-            raise UsageError("The daemon got no configuration on standard input.") from error
+            raise UsageError(
+                "The daemon got no configuration on standard input: use `onefs mount` to start it."
+            ) from error
         known = {each.name for each in fields(cls)}
         if not isinstance(raw, dict) or not {"mountpoint", "fsname"} <= raw.keys() <= known:
-            raise UsageError("The daemon got a configuration that is not one of onefs.")
+            raise UsageError(
+                "The daemon got a configuration with missing or unknown fields: use `onefs mount` "
+                "to start it."
+            )
         return cls(**raw)

@@ -40,8 +40,8 @@ class IndexerFilter:
         if name is None:
             return
         refusal = IndexerBlocked(
-            f"{path} is not fetched for {name}: programs of its kind read cached files only "
-            "(ONEFS_INDEXERS)"
+            f"{path} is not fetched for the program {name}: programs that index files can read "
+            "only cached files (ONEFS_INDEXERS changes the list of these programs)"
         )
         with self._lock:
             if name not in self._logged_programs:

@@ -98,7 +98,7 @@ class MountLoop:
             raise MountError(f"{mountpoint}: libfuse did not mount within {timeout:g} s.")
         reason = str(self._failure or "it was unmounted at once")
         if isinstance(self._failure, RuntimeError):
-            reason = f"libfuse gave up with code {reason}"
+            reason = f"libfuse failed with code {reason}"
         raise MountError(f"{mountpoint} could not be mounted: {reason}.")
 
     def stop(self, grace: float) -> bool:

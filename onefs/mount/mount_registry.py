@@ -359,7 +359,10 @@ def claim_mountpoint(
     lock = opened[0]
     try:
         if not lock_or_go_on(lambda: try_lock(lock, int(path.stem[:15], 16))):
-            raise MountError(f"Another process is mounting at {mountpoint} at the same time.")
+            raise MountError(
+                f"Another process is mounting at {mountpoint} at the same time: try again later, "
+                "or choose another folder."
+            )
         yield
     finally:
         close_lock_file(lock)

@@ -77,9 +77,15 @@ def check_outside_mountpoint(
     for place in places:
         real = Path(paths.resolved(place))
         if real.is_relative_to(mount):
-            raise UsageError(f"{real} is inside the mount point {mount}: choose another place.")
+            raise UsageError(
+                f"{real}, which onefs needs, is inside the mount point {mount}: choose another "
+                "mount point."
+            )
         if mount.is_relative_to(real):
-            raise UsageError(f"The mount point {mount} is inside {real}: choose another place.")
+            raise UsageError(
+                f"The mount point {mount} is inside {real}, which onefs needs: choose another "
+                "mount point."
+            )
 
 
 def check_allow_other(conf: Path = _FUSE_CONF) -> None:

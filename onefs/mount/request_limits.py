@@ -69,8 +69,8 @@ class WaitingReads:
     def _busy_error(self) -> Busy:
         """Return the error for a read that is refused because ``limit`` reads are waiting."""
         refusal = Busy(
-            f"{self._limit} reads are waiting for the server: more are refused, so that cached "
-            "files can still be read. Try again when it answers."
+            f"{self._limit} reads are waiting for the server, and no more reads can wait, so that "
+            "cached files can still be read: try again when the server answers."
         )
         # log only the first refusal, and again after a time at which no read waits
         if not self._is_refusal_logged:

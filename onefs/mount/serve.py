@@ -208,7 +208,9 @@ def _exit_at_once(mountpoint: str) -> None:
 
     These operations are blocked in code that ``Service.stop`` cannot interrupt.
     """
-    log.error("operations still run %g s after the end: the process exits", _STOP_GRACE_SECONDS)
+    log.error(
+        "file operations still run %g s after the unmount: the process exits", _STOP_GRACE_SECONDS
+    )
     try:
         remove_stale_mount(mountpoint)
     except MountError as error:

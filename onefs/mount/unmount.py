@@ -42,7 +42,7 @@ def unmount(mountpoint: str, *, timeout: float = 30.0) -> None:
         )
     _unmount_with_retries(mountpoint)
     if not _wait_until_unmounted(mountpoint, timeout):
-        raise MountError(f"{mountpoint} is not gone after {timeout:g} s.")
+        raise MountError(f"{mountpoint} is still mounted after {timeout:g} s: try again later.")
 
 
 def remove_stale_mount(mountpoint: str, timeout: float = 10.0) -> None:
@@ -75,7 +75,10 @@ def _unmount_with_retries(mountpoint: str) -> None:
         users = _find_users(mountpoint)
         if users or time.monotonic() >= deadline:
             names = ", ".join(users) or "a process of another user"
-            raise Busy(f"{mountpoint} is in use by {names}: end or leave it, then try again.")
+            raise Busy(
+                f"{mountpoint} is in use by {names}: close its files and leave its folders, then "
+                "try again."
+            )
         time.sleep(_POLL_SECONDS)
 
 

@@ -24,9 +24,11 @@ def parse_names(names: object) -> tuple[list[object], bool]:
     try:
         listed = list(islice(names, MAX_NAMES + 1))
     except Exception as error:  # an iterator of the caller may raise anything
-        raise UsageError("the eids cannot be read as a list") from error
+        raise UsageError(
+            "the eids cannot be read as a list: give an eid or a list of eids"
+        ) from error
     if len(listed) > MAX_NAMES:
-        raise UsageError(f"more than {MAX_NAMES} eids are given at once")
+        raise UsageError(f"more than {MAX_NAMES} eids are given at once: give fewer")
     if not listed:
         raise UsageError("the list of eids is empty: the search found no session")
     # a list with one name counts as one session, because the tutorial passes the list from

@@ -179,9 +179,9 @@ class ONE(LaboratoryClient):
                 object reads another user's mount.
         """
         if not isinstance(name, str):
-            raise UsageError(f"{type(name).__name__} is not a name for a search")
+            raise UsageError(f"the name of a search is {type(name).__name__}: give a text")
         if not terms:
-            raise UsageError("a search without any term cannot be saved")
+            raise UsageError("a search without any term cannot be saved: give a search term")
         self._laboratory.queries.save_search(name, vocabulary.parse_terms(terms))
 
     def forget_search(self, name: str) -> None:
@@ -235,7 +235,7 @@ class ONE(LaboratoryClient):
 
         if not isinstance(keyword, str) or not isinstance(details, bool):
             raise UsageError(
-                "list(eid, keyword, details): keyword is a text, details True or False"
+                "list(eid, keyword, details): keyword must be a text, details must be True or False"
             )
         keyword = keyword.strip().lower()
         if eid is None:
@@ -472,5 +472,5 @@ class ONE(LaboratoryClient):
 def _single_name(eid: Any) -> Any:
     names, single = parse_names(eid)
     if not single:
-        raise UsageError(f"{len(names)} sessions are given instead of one")
+        raise UsageError(f"{len(names)} sessions are given instead of one: give one eid")
     return names[0]

@@ -36,7 +36,9 @@ def parse_types(argument: object) -> list[str]:
     try:
         types = list(islice(argument, MAX_TYPES + 1))
     except Exception as error:  # an iterator of the caller may raise anything
-        raise UsageError("dataset_types cannot be read as a list") from error
+        raise UsageError(
+            "dataset_types cannot be read as a list: give a name or a list of names"
+        ) from error
     if len(types) > MAX_TYPES:
         raise UsageError(f"dataset_types has more than {MAX_TYPES} names")
     for name in types:
@@ -117,7 +119,7 @@ def refuse_several(wanted: str, datasets: Sequence[PlacedDataset], session: Sess
         return
     paths = ", ".join("/".join(place) for place, _ in datasets)
     raise SeveralDatasets(
-        f"{wanted} is {len(datasets)} datasets of session {session.ref}: {paths}; "
+        f"{wanted} matches {len(datasets)} datasets of session {session.ref}: {paths}; "
         f"{_disambiguating_arguments(datasets)}"
         "dclass_output=True gives all of them"
     )

@@ -54,7 +54,9 @@ def _download(
     if cached is not None:
         return cached
     if offline:
-        raise Unreachable(f"{'/'.join(place)} is not in the cache; offline, nothing is downloaded")
+        raise Unreachable(
+            f"{'/'.join(place)} is not cached, and nothing is downloaded in offline mode"
+        )
     try:
         return content.fetch_file(dataset, place)
     except DataServerCredentials as error:

@@ -85,8 +85,8 @@ def _explain_pickled(path: Path) -> Iterator[None]:
 
 def _pickled_message(path: Path) -> str:
     return (
-        "it holds Python objects, and to read these may run any code: if you trust the file, "
-        f"numpy.load({path.name!r}, allow_pickle=True) reads it"
+        "it holds Python objects, and reading Python objects may run any code: if you trust the "
+        f"file, read it with numpy.load({path.name!r}, allow_pickle=True)"
     )
 
 

@@ -44,12 +44,12 @@ class FileReader:
         try:
             return self._load_file(file)
         except file_formats.UnreadableFile as error:
-            warn(f"{file} cannot be read, so its path is given: {error}")
+            warn(f"{file} cannot be read, so its path is returned: {error}")
         except MissingLibrary as error:
             if self._needs_libraries:
                 raise
             if not self._library_warned:
-                warn(f"tables are given as paths: {error}")
+                warn(f"the paths of tables are returned instead of their content: {error}")
             self._library_warned = True
         return file
 
@@ -71,7 +71,7 @@ class FileReader:
         """Warn, once for each table, which columns were read from the table."""
         # the user asked for dataset types, and may not know that a table has them
         for file, column_types in self._columns_read.items():
-            warn(f"taken from the table {file}: {', '.join(column_types)}")
+            warn(f"these columns were read from the table {file}: {', '.join(column_types)}")
 
     def _load_file(self, file: Path) -> Any:
         return file if self._download_only else file_formats.read_file(file, mmap=self._mmap)

@@ -33,7 +33,8 @@ def list_names(laboratory: Laboratory, keyword: str, details: bool) -> Any:
     table = _table_of_keyword(keyword)
     if table is None:
         raise UsageError(
-            f"list(None, {keyword!r}): there are {', '.join(map(repr, NAME_TABLES))}"
+            f"list(None, {keyword!r}): the keyword must be one of "
+            f"{', '.join(map(repr, NAME_TABLES))}"
             f"{nearest_name_hint(keyword, NAME_TABLES)}"
         )
     rows = laboratory.queries.list_table(table)

@@ -26,9 +26,9 @@ from onefs.search.vocabulary import nearest_name_hint
 #: arguments that ``load`` no longer has, with advice that replaces each argument
 _REMOVED_ARGUMENTS = {
     "cache_dir": "give it to ONE(cache_dir=...)",
-    "clobber": "it is not needed: a file that is not what the database describes is fetched anew",
-    "dry_run": "list(eid, details=True) shows what there is",
-    "keep_uuid": "names have none; dataset_id is in list(eid, details=True)",
+    "clobber": "it is not needed, because a file with wrong content is downloaded again",
+    "dry_run": "list(eid, details=True) lists the datasets without downloading them",
+    "keep_uuid": "file names never have a UUID; list(eid, details=True) has each dataset_id",
     "offline": "give it to ONE(offline=True)",
 }
 
@@ -87,7 +87,7 @@ def reject_removed_arguments(arguments: Mapping[str, Any]) -> None:
             hint = nearest_name_hint(name, [*_LOAD_ARGUMENTS, *_REMOVED_ARGUMENTS])
             raise UsageError(f"load has no argument {name!r}{hint}")
         if value:
-            raise UsageError(f"load has no {name} any more: {_REMOVED_ARGUMENTS[name]}")
+            raise UsageError(f"load no longer has the argument {name}: {_REMOVED_ARGUMENTS[name]}")
 
 
 def has_datasets(session: Session) -> bool:
@@ -201,7 +201,7 @@ class Loader:
     def describe(self, path: str | PurePath) -> dict[str, Any]:
         """Return the metadata of the dataset at a path (see ``ONE.describe``)."""
         if not isinstance(path, (str, PurePath)):
-            raise UsageError(f"{type(path).__name__} is not a path")
+            raise UsageError(f"the path is {type(path).__name__}: give a text or a pathlib.Path")
         session, place, dataset = self.resolver.dataset(path)
         content = self._laboratory.content
         local = content.cached_path(dataset)

@@ -78,8 +78,8 @@ class MountCatalogue:
         """
         if len(eids) > MAX_RECORDS:
             raise UsageError(
-                f"details of {len(eids)} sessions are too many to be read through the mount at "
-                f"{self._files.root}: ask for the latest {MAX_RECORDS} at most (limit), or run "
+                f"the details of {len(eids)} sessions are too many to read through the mount at "
+                f"{self._files.root}: ask for at most {MAX_RECORDS} sessions (limit), or run "
                 "`onefs setup` to ask the database yourself"
             )
         return [self._record_row(self.place(eid)) for eid in eids]

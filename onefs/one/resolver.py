@@ -156,7 +156,9 @@ class SessionResolver:
             raise NotFound(f"Alyx has no session {text}")
         if len(sessions) > 1:
             labs = ", ".join(f"{session.eid} in {session.lab}" for session in sessions)
-            raise Ambiguous(f"{text} is {len(sessions)} sessions: {labs}")
+            raise Ambiguous(
+                f"{text} matches {len(sessions)} sessions: {labs}; give one of these eids"
+            )
         return sessions[0].eid
 
     def _by_path(self, text: str) -> str | Session:

@@ -169,7 +169,7 @@ def _explain_error(error: ServerError, query: Query) -> ServerError:
         message = (
             f"Alyx cannot answer {' and '.join(performance)}: some session in its database has 0 "
             "trials, over which it divides. Leave the term out, and look at n_trials and "
-            "n_correct_trials of what is found"
+            "n_correct_trials of the sessions that are found"
         )
     elif error.status in (400, 500) and "django" in query:
         message = f"Alyx cannot answer django={query.get('django')[0]!r}: {error.detail or error}"

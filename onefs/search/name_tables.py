@@ -73,7 +73,7 @@ class NameTables:
             names = self._names_in_catalogue(what)
             if not names:
                 raise
-            log.warning("%s; this is what the catalogue knows, which may not be all", error)
+            log.warning("%s; the names are from the catalogue, and may be incomplete", error)
             return [{column: name} for name in names]
 
     def _fetch_table(self, endpoint: str, column: str) -> list[Row]:
@@ -92,7 +92,7 @@ class NameTables:
         except UNAVAILABLE_ERRORS as error:
             if stored is None:
                 raise
-            log.warning("%s; the stored names are used", error)
+            log.warning("%s; the names that were stored before are used", error)
             return stored[0]
         with self._ignore_cache_errors():
             self._database().store_answer(key, json.dumps(rows), self._clock())
@@ -151,7 +151,7 @@ class NameTables:
         try:
             yield
         except CacheError as error:
-            log.warning("the answer is not stored for when Alyx is unreachable: %s", error)
+            log.warning("the answer cannot be stored for use while Alyx is unreachable: %s", error)
 
 
 def names_in_table(what: str, rows: Sequence[Mapping[str, Any]]) -> list[str]:

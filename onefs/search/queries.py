@@ -79,8 +79,8 @@ class SessionQueries(NameTables):
         """
         if not query.values and limit is None:
             raise UsageError(
-                "a search without any term is the whole table: give a term, or a limit to have "
-                "the latest sessions"
+                "a search without any term would find every session: give a term, or a limit to "
+                "get the latest sessions"
             )
         key = f"search/{query}" + (f" limit {limit}" if limit else "")
         self._database.start()  # open the file during the request
@@ -115,8 +115,9 @@ class SessionQueries(NameTables):
         """
         if not name or name != alf.path_component(name) or name.startswith(".") or "=" in name:
             raise UsageError(
-                f"{name!a} is no name for a search: it would be a folder, and must not begin "
-                "with a dot or hold a slash, an equals sign or a control character"
+                f"{name!a} cannot be the name of a search, which is the name of a folder: it must "
+                "not be empty, begin with a dot, or hold a slash, an equals sign or a control "
+                "character"
             )
         self._database().set_fact(f"search/{name}", str(query))
 
@@ -150,20 +151,22 @@ class SessionQueries(NameTables):
         stored = self._stored_rows(key)
         if stored is not None:
             when = time.strftime("%Y-%m-%d %H:%M", time.localtime(stored[1]))
-            log.warning("%s; this is what the search found on %s", trouble, when)
+            log.warning("%s; these sessions are from the same search on %s", trouble, when)
             hits = parsing.parse_rows(stored[0], SearchHit.from_row, "a stored search")
             return FoundSessions([hit.session.eid for hit in hits], lambda: hits)
         unknown = [name for name, _ in query.values if name not in offline.OFFLINE_TERMS]
         if unknown:
             raise _unanswered_error(
                 trouble,
-                f"the catalogue cannot answer {', '.join(unknown)} by itself, only "
-                f"{', '.join(offline.OFFLINE_TERMS)}, and searches made before",
+                f"without Alyx, onefs cannot search by {', '.join(unknown)}: it can search by "
+                f"{', '.join(offline.OFFLINE_TERMS)}, or repeat an earlier search",
             ) from trouble
         eids = offline.search_catalogue(self._database(), query, limit)
         if not eids:  # an error, since Alyx may have such sessions
-            raise _unanswered_error(trouble, "the catalogue knows no such session") from trouble
-        log.warning("%s; this is what the catalogue knows, which may not be all", trouble)
+            raise _unanswered_error(
+                trouble, "no session in the catalogue matches the search"
+            ) from trouble
+        log.warning("%s; the answer is from the catalogue, and may be incomplete", trouble)
         if "dataset_types" in query and self._database().tables_version() is not None:
             log.warning("the cache tables have no dataset types: they were guessed from file names")
         return FoundSessions(eids, lambda: self._hits_in_catalogue(eids))

@@ -116,7 +116,7 @@ def parse_text(text: str) -> Query:
     for part in text.split("&"):
         name, equals, value = part.partition("=")
         if not equals or not name:
-            raise UsageError(f"{part!r} is not term=value; separate several with &")
+            raise UsageError(f"{part!r} is not term=value; separate several terms with &")
         if name in terms or (name == _LIMIT_TERM and limits):
             raise UsageError(f"the term {name} is given twice")
         if name == _LIMIT_TERM:
@@ -196,7 +196,9 @@ def _read_date_range(name: str, value: object) -> tuple[str, ...]:
     if len(ends) == 1:
         ends = ends * 2
     if len(ends) != 2 or ends == [None, None]:
-        raise UsageError(f"{name} is one date, or two of which one may be None")
+        raise UsageError(
+            f"{name} must be one date, or a list of two dates, of which one may be None"
+        )
     first = FIRST_DAY if ends[0] is None else _read_day(name, ends[0])
     last = LAST_DAY if ends[1] is None else _read_day(name, ends[1])
     if first > last:

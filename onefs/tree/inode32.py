@@ -154,8 +154,9 @@ class InodeNumbers:
         self._cached.update(self._read_assigned(wide))
         if len(assigned) < len(wide):
             self._log_once(
-                f"all inode numbers below {self._limit} are assigned: new files keep their long "
-                f"ones. To start anew, unmount, and remove {INODES_FILENAME} in the state folder"
+                f"all inode numbers below {self._limit} are assigned: new files have longer "
+                "numbers, which 32-bit programs cannot hold. To assign all numbers again, unmount, "
+                f"and remove {INODES_FILENAME} in the state folder"
             )
 
     def _assign_from_reserve(self, wide: Sequence[int]) -> None:

@@ -105,7 +105,9 @@ class SizeLookup:
             )
         except DeadlineExceeded as error:
             if self._catalogue.offline:
-                raise Unreachable(f"{label} is unknown, and its server is unreachable") from error
+                raise Unreachable(
+                    f"{label} is unknown, and the server that has the file is unreachable"
+                ) from error
             raise
         return replace(dataset, size=size)
 
@@ -120,7 +122,7 @@ class SizeLookup:
             self._failures.add(None, error)
             raise
         except OnefsError as error:
-            log.info("no size of %s: %s", dataset.name, error)
+            log.info("the size of %s cannot be fetched: %s", dataset.name, error)
             self._failures.add(dataset, error)
             raise
         self._catalogue.remember_size(dataset, size)

@@ -76,7 +76,9 @@ class ByRefFolder(Folder):
                 raise NotFound(f"Alyx has no session {name}")
             if len(sessions) > 1:
                 labs = ", ".join(f"{session.eid} in {session.lab}" for session in sessions)
-                raise Ambiguous(f"{name} is {len(sessions)} sessions: {labs}")
+                raise Ambiguous(
+                    f"{name} matches {len(sessions)} sessions: {labs}; use one of these eids"
+                )
             return sessions[0]
 
         return _session_link(self.context, inode_of_path(BY_REF, name), find_session)

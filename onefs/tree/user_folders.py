@@ -105,7 +105,9 @@ class UserFolders:
         try:
             entry = pwd.getpwuid(user)
         except KeyError as error:
-            raise NotFound(f"user {user} has no home folder for {name}") from error
+            raise NotFound(
+                f"user {user} has no home folder, so that {name} leads to no folder"
+            ) from error
         folder = Path(entry.pw_dir, ".local", "share", "onefs", self._database, name)
         if os.geteuid() == 0:
             _make_folder_as(entry, folder)

@@ -141,7 +141,7 @@ def test_what_took_the_place_of_a_file_is_named_and_left_alone(
         path.mkdir()
     else:
         path.write_bytes(b"mine")
-    with pytest.raises(CacheError, match="not what onefs downloaded"):
+    with pytest.raises(CacheError, match="was changed after onefs had downloaded it"):
         content.admin.evict(dataset.id)
     assert os.path.lexists(path)
 

@@ -64,10 +64,10 @@ def test_blocks_without_any_replica_are_an_onefs_error(open_content: Open) -> No
     content = open_content(small_file=0)
     with (
         HandleReader(content, dataset) as reader,
-        pytest.raises(Unreachable, match="has not sent its address"),
+        pytest.raises(Unreachable, match="has not sent its URL"),
     ):
         reader.read(0, 100)
-    with pytest.raises(Unreachable, match="has not sent its address"):
+    with pytest.raises(Unreachable, match="has not sent its URL"):
         open_content().fetch_file(dataset, place_of(dataset))
 
 
@@ -222,7 +222,7 @@ def test_bytes_that_contradict_the_md5_are_quarantined(
             assert reader.read_to_end() == DATA  # not verified yet
             wait_until(lambda: invalidated == [dataset])  # the dataset's cached pages are dropped
             for _ in range(3):
-                with pytest.raises(BadContent, match="not what the database describes"):
+                with pytest.raises(BadContent, match="had other bytes than the database describes"):
                     reader.read(0, 10)
             assert content.state(dataset)[0] == "remote"
             assert content.total_bytes() == 0

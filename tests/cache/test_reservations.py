@@ -120,7 +120,7 @@ def test_a_file_that_must_be_complete_and_does_not_fit_is_an_error_at_once(
         whole: partial[object] = partial(read_all, content, dataset)
         if not strict:
             whole = partial(content.fetch_file, dataset, place_of(dataset))
-        with pytest.raises(CacheFull, match="room"):
+        with pytest.raises(CacheFull, match="does not fit into the cache"):
             whole()
         assert server.requests == []
 
@@ -134,7 +134,7 @@ def test_a_file_that_does_not_fit_beside_pinned_ones_is_an_error_and_readable(
         first, second = dataset_of(server, one), dataset_of(server, two, "/c.d.npy")
         content.fetch_file(first, place_of(first))
         content.admin.pin(first.id)
-        with pytest.raises(CacheFull, match="room"):
+        with pytest.raises(CacheFull, match="does not fit into the cache"):
             content.fetch_file(second, place_of(second))
         assert read_all(content, second) == two
         assert content.cached_path(first) is not None
@@ -272,7 +272,7 @@ def test_free_space_is_left_to_others(open_content: Open, disk: Path) -> None:
         with HandleReader(content, dataset_of(server, LARGE)) as reader:
             reader.read(0, 10)
             disk.joinpath("more").write_bytes(bytes(1 << 20))
-            with pytest.raises(CacheFull, match="no room"):
+            with pytest.raises(CacheFull, match="no space left"):
                 reader.read(20 * BLOCK, 5 * BLOCK)
 
 

@@ -232,7 +232,7 @@ def endless(talk: ScriptedConnection) -> None:
         (
             trickle(b"HTTP/1.1 200 OK\r\nContent-Length: 10000\r\n\r\n" + bytes(5000), 0.01),
             {"RATE_GRACE_SECONDS": 0.5, "MIN_BYTES_PER_SECOND": 100_000},
-            "comes too slowly",
+            "is too slow",
         ),
     ],
     ids=["endless", "said to be huge", "trickling"],

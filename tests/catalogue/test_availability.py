@@ -65,7 +65,7 @@ def test_an_outage_and_its_end_are_reported_once(
         wait_until(lambda: changes == [True, False])
     assert not found.offline
     said = [record.getMessage() for record in caplog.records]
-    assert [text for text in said if "is away" in text] == [said[0]]
+    assert [text for text in said if "is unreachable" in text] == [said[0]]
     assert [text for text in said if "answers again" in text] == [said[-1]]
     found.close()
 
@@ -90,7 +90,7 @@ def test_during_an_outage_one_probe_is_sent_every_two_seconds(clock: Clock) -> N
     found = make_breaker(clock, failed_probe)
     assert found.wait_seconds(10.0, "it") == 10.0
     found.record_failure(Unreachable("gone"))
-    with pytest.raises(Unreachable, match="is away"):
+    with pytest.raises(Unreachable, match="is unreachable"):
         found.wait_seconds(10.0, "it")
     clock.now += FAILURE_PAUSE_SECONDS + 1
     assert found.wait_seconds(10.0, "it") == AWAY_WAIT_SECONDS < 1
@@ -103,7 +103,7 @@ def test_a_forced_offline_mode_stays(clock: Clock) -> None:
     clock.now += 100
     assert found.offline
     assert not found.can_ask()
-    with pytest.raises(Unreachable, match="the mount is offline"):
+    with pytest.raises(Unreachable, match="onefs is in offline mode"):
         found.wait_seconds(10.0, "it")
 
 

@@ -17,7 +17,10 @@ from tests.running import Home
 
 SESSION = SMALL[0].rpartition("/alf/")[0]
 FORMS = ([SESSION], [SESSION, "--details"], [SESSION, "--all"], ["2021-03-05_10_mouse.2"])
-STALE_LISTING_NOTICE = r"onefs: Alyx gives no newer list now: this is what it gave on 20\S+ \S+\n"
+STALE_LISTING_NOTICE = (
+    r"onefs: the datasets of session \S+ cannot be requested from Alyx now: "
+    r"this list was fetched on 20\S+ \S+\n"
+)
 
 
 @pytest.mark.long

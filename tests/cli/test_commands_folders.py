@@ -51,7 +51,7 @@ def test_a_project_is_no_cache_folder(user: Home, project: Path) -> None:
     lines = (*COMMANDS, mount, [*mount, "--demo"], [*mount, "--offline"], ["setup"])
     for line in lines:
         told = user.error_of(2, *line, "--cache-dir", project)
-        assert told.startswith(f"the folder {project} holds other things"), line
+        assert told.startswith(f"the folder {project} is not empty"), line
         assert "--adopt" in told
     told = user.error_of(2, "get", PATH, ONEFS_CACHE_DIR=str(project))
     assert "ONEFS_ADOPT=1" in told
@@ -121,7 +121,7 @@ def test_python_refuses_a_project_too(
 ) -> None:
     for name, value in user.environment.items():
         monkeypatch.setenv(name, value)
-    with pytest.raises(UsageError, match="holds other things"):
+    with pytest.raises(UsageError, match="is not empty"):
         ONE(cache_dir=project, silent=True)
     monkeypatch.setenv("ONEFS_ADOPT", "perhaps")
     with pytest.raises(UsageError, match="ONEFS_ADOPT: 'perhaps' is neither yes nor no"):

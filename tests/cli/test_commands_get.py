@@ -96,13 +96,17 @@ def test_sizes_are_asked_for_by_every_name_of_a_session(home: Home, servers: Ser
         f".by-ref/{day}_{int(number)}_{subject}",
         mount / lab / "Subjects" / subject,
     ):
-        assert "sizes were asked for" in home.run("sync", "--sizes", path).stdout
+        assert "sizes were fetched" in home.run("sync", "--sizes", path).stdout
 
 
 @pytest.mark.parametrize(
     ("name", "code", "words"),
     [
-        ("https://example.org/about", 2, "is not the URL of a session, a dataset or a file"),
+        (
+            "https://example.org/about",
+            2,
+            "is not the URL of a session, a dataset or a dataset's file",
+        ),
         ("https://[x/datasets/", 2, "is not a URL"),
         ("ALYX/datasets/00000000-0000-4000-8000-000000000000", 1, "Alyx has no dataset 0000"),
         ("ALYX/sessions/00000000-0000-4000-8000-000000000000", 1, "0000"),
@@ -132,7 +136,7 @@ def test_equal_errors_are_printed_once(home: Home, servers: Servers) -> None:
     assert len(failures) == len(set(failures)) <= 2, done.stderr
     assert all(line.startswith("onefs: ") for line in failures)
     assert "--verbose names them" in done.stderr
-    assert counts.startswith("0 files fetched, 0 B; 0 there already, ")
+    assert counts.startswith("0 files fetched, 0 B; 0 already cached, ")
     assert all(name in verbose.stderr for name in SMALL[1:])
 
 
@@ -157,7 +161,7 @@ def downloads_of(servers: Servers) -> set[str]:
 
 
 def _counts(said: str) -> tuple[int, int]:
-    found = re.search(r"(\d+) files? fetched, .*; (\d+) there already", said)
+    found = re.search(r"(\d+) files? fetched, .*; (\d+) already cached", said)
     assert found is not None, said
     return int(found[1]), int(found[2])
 
@@ -172,7 +176,9 @@ def test_ctrl_c_reports_the_number_of_cached_files(tmp_path: Path, environ: dict
             terminal.interrupt()
             assert terminal.exit_code() == 130
     *_, last = terminal.shown.rstrip("\n").splitlines()
-    assert re.search(r"stopped: \d+ of \d+ files are here; run the same command to go on$", last)
+    assert re.search(
+        r"stopped: \d+ of \d+ files are cached; run the same command again to continue$", last
+    )
     assert terminal.shown.endswith("\n")
 
 

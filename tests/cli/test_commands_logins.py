@@ -31,13 +31,13 @@ def test_logout_reports_what_it_deleted(
 ) -> None:
     done = run(["logout"], saved, **keyring)
     assert (done.returncode, done.stderr) == (0, "")
-    assert done.stdout.startswith("forgot the token and the file server's password of http://")
+    assert done.stdout.startswith("deleted the token and the file server's password of http://")
     secrets = json.loads((home / ".config/onefs/credentials.json").read_text())
     assert secrets == {"secrets": {}}
     again = run(["logout"], saved, **keyring)
-    assert (again.returncode, "forgot" in again.stdout) == (0, False)
+    assert (again.returncode, "deleted" in again.stdout) == (0, False)
     assert "holds no copy of the token or the file server's password" in again.stdout
-    assert ("could not be asked" in again.stdout) == bool(keyring)
+    assert ("keyring cannot be used here" in again.stdout) == bool(keyring)
 
 
 def test_logout_reports_which_secret_was_not_saved(
@@ -47,10 +47,12 @@ def test_logout_reports_which_secret_was_not_saved(
     del user["ONEFS_DATA_PASSWORD"]
     assert run(["login"], user).returncode == 0
     done = run(["logout"], user)
-    forgot, absent, still = done.stdout.splitlines()
-    assert forgot == f"forgot the token of {laboratory.alyx_url}"
+    deleted, absent, still = done.stdout.splitlines()
+    assert deleted == f"deleted the token of {laboratory.alyx_url}"
     assert absent.endswith("holds no copy of the file server's password")
-    assert still == "ONEFS_PASSWORD is still set, and is used"
+    assert still == (
+        "the environment variable ONEFS_PASSWORD is still set, and onefs still uses it"
+    )
 
 
 def test_login_asks_for_the_file_servers_password_that_logout_deleted(
@@ -62,7 +64,7 @@ def test_login_asks_for_the_file_servers_password_that_logout_deleted(
         terminal.answer("Password (or token)", login.password)
         terminal.expect("logged in to")
         terminal.answer("File server's user name", login.data_username)
-        terminal.answer("Its password", login.data_password)
+        terminal.answer("File server's password", login.data_password)
         assert terminal.exit_code() == 0
     assert login.data_password in (home / ".config/onefs/credentials.json").read_text()
     with Terminal(["login"], saved) as terminal:

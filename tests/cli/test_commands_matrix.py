@@ -103,7 +103,7 @@ def check_outcome(done: subprocess.CompletedProcess[str], line: list[str]) -> No
     assert done.returncode in EXIT_CODES, (line, done.returncode, done.stderr)
     if done.returncode:
         sentences = [text for text in done.stderr.splitlines() if text.startswith("onefs: ")]
-        told = [text for text in sentences if "is not saved" not in text]
+        told = [text for text in sentences if "cannot be saved" not in text]
         assert len(told) <= 1, (line, done.stderr)
 
 

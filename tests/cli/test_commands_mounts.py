@@ -62,11 +62,11 @@ def test_a_read_beyond_the_limit_is_reported(user: Home) -> None:
     for path in (large, other):
         assert read_errno(mounted.path / path) == errno.EDQUOT
         assert "--max-fetch" in mounted.xattr("error", path)
-        assert re.search(r"refused until \d\d:\d\d", mounted.xattr("error", path))
+        assert re.search(r"try again after \d\d:\d\d", mounted.xattr("error", path))
     assert mounted.xattr("error", small) == ""
     assert len(mounted.log_lines("--max-fetch")) == 1
-    text = status_text(mounted, "refused until")
-    assert re.search(r"since \d\d:\d\d: .*refused until \d\d:\d\d", text)
+    text = status_text(mounted, "try again after")
+    assert re.search(r"since \d\d:\d\d: .*try again after \d\d:\d\d", text)
     found = user.status_of(mounted.path)
     assert found is not None
     (trouble,) = found["troubles"]

@@ -51,7 +51,10 @@ def test_a_database_that_is_down_is_one_sentence_and_one_line(user: Home) -> Non
         for command in (("search", "--limit", "1"), ("sync",), ("login",)):
             assert OUTAGE_TEXT in user.error_of(4, *command, **who), command
         mounted = user.mount(**who)
-        assert len(mounted.log_lines("is away, what is known is still served")) == 1
+        assert (
+            len(mounted.log_lines("is unreachable (", "; onefs shows what is in the catalogue"))
+            == 1
+        )
         assert "Traceback" not in user.run("get", f"{SESSION}/no.npy", code=4, **who).stderr
         mounted.umount()
 
@@ -89,7 +92,7 @@ def test_a_request_limit_used_up_by_other_clients_is_reported(user: Home, with_t
         assert done.stdout == found
         (line,) = done.stderr.splitlines()
         assert re.search(r"\d+ s", line)
-        assert "this is what the search found on" in line
+        assert "these sessions are from the same search on" in line
         ref = found.splitlines()[1].split()[0]
         assert user.run("list", ref, code=4, **soon).stdout == ""
         for command in (["search", "--tag", "no"], ["list", "--users"]):

@@ -40,7 +40,7 @@ def test_a_search_for_known_names_that_finds_nothing_is_reported(
     terms = ["--user", "olivier", "--date", "1999-01-01"]
     done = run(["search", *terms], user)
     assert (done.returncode, done.stdout) == (0, "")
-    assert done.stderr == "onefs: no session fulfils all of the terms\n"
+    assert done.stderr == "onefs: no session matches all search terms\n"
     assert run(["search", *terms, "--format", "json"], user).stdout.strip() == "[]"
 
 

@@ -40,8 +40,8 @@ def test_https_to_an_http_server_is_reported(
     command = [str(home / word) if word == "mnt" else word for word in command]
     done = run(command, user, ONEFS_URL=url)
     host = url.removeprefix("https://")
-    sentence = f"onefs: no TLS connection with {host}: does it speak http?\n"
-    assert (done.returncode, done.stdout, done.stderr) == (4, "", sentence)
+    sentence = f"onefs: {host} does not answer in https: if the server uses http, write http://"
+    assert (done.returncode, done.stdout, done.stderr) == (4, "", f"{sentence} in the URL\n")
 
 
 @row("onefs setup, URL without scheme of an http server")
@@ -51,8 +51,8 @@ def test_setup_asks_again_for_a_url_without_a_server(
     host = laboratory.alyx_url.removeprefix("http://")
     with Terminal(["setup"], environ) as terminal:
         terminal.answer("URL of the Alyx server", host)
-        terminal.expect(f"https://{host} was tried: no TLS connection with {host}")
-        terminal.expect("does it speak http?")
+        terminal.expect(f"https://{host} cannot be used: {host} does not answer in https")
+        terminal.expect("write http:// in the URL")
         terminal.answer("URL of the Alyx server", laboratory.alyx_url)
         terminal.expect("User name")
 
@@ -68,7 +68,7 @@ def test_setup_asks_again_for_the_user_of_the_file_server(
         terminal.answer("File server's user name", "")
         terminal.expect("the file server asks for a user name")
         terminal.answer("File server's user name", "iblmember")
-        terminal.answer("Its password", "flatiron-demo")
+        terminal.answer("File server's password", "flatiron-demo")
         terminal.answer("Cache folder", "flatiron-demo")
         terminal.expect("a cache folder begins with /, ~ or ./")
         terminal.answer("Cache folder", "~/here")

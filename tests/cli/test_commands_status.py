@@ -33,7 +33,7 @@ def test_a_mount_without_a_record_is_foreign(user: Home) -> None:
     elsewhere = {"XDG_STATE_HOME": str(user.root / "elsewhere")}
     told = user.run("status", **elsewhere).stdout
     assert f"{mounted.path}  foreign" in told
-    assert "another user mounted it, or another state folder" in told
+    assert "mounted by another user, or recorded in another state folder" in told
     found = json.loads(user.run("status", "--json", **elsewhere).stdout)["mounts"]
     (mine,) = [each for each in found if each["mountpoint"] == str(mounted.path)]
     assert (mine["state"], mine["pid"]) == ("foreign", None)
@@ -62,7 +62,7 @@ def test_status_reports_the_version_of_each_daemon(user: Home, version: str | No
     record.pop("version") if version is None else record.update(version=version)
     record_of(user).write_text(json.dumps(record))  # as an older daemon has it
     told = user.run("status").stdout
-    assert f"served by onefs {version or 'of an older version'}, this command is" in told
+    assert f"served by onefs {version or '(older version)'}, but this command is onefs" in told
 
 
 @row("python -m onefs; onefs profile")
@@ -105,7 +105,7 @@ def test_profiles_are_listed_chosen_and_removed(user: Home) -> None:
     assert json.loads(user.run("profile", "list", "--json").stdout)["default"] == "b"
     for verb in ("use", "remove"):
         assert "no profile 'd' (known: a, b, c)" in user.error_of(2, "profile", verb, "d")
-        assert "names nothing" in user.error_of(2, "profile", verb, "")
+        assert "an argument is empty" in user.error_of(2, "profile", verb, "")
     user.run("profile", "remove", "b")
     assert json.loads(settings.read_text()) == {
         "profiles": {"a": rows["a"], "c": rows["c"]},

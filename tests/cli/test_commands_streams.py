@@ -202,9 +202,9 @@ def given_folders(user: Home) -> dict[str, str]:
 def test_without_a_home_folder_commands_work_and_nothing_is_saved(user: Home, fuse: None) -> None:
     folders = given_folders(user)
     done = user.run("get", SESSION, **folders)
-    saved = [line for line in done.stderr.splitlines() if "is not saved" in line]
+    saved = [line for line in done.stderr.splitlines() if "cannot be saved" in line]
     assert len(saved) == 1
-    assert saved[0].startswith("onefs: the login is not saved: ")
+    assert saved[0].startswith("onefs: the login cannot be saved for later commands: ")
     assert "XDG_CONFIG_HOME" in saved[0]
     script = f"from onefs import ONE; print(len(ONE().list('{SESSION}')))"
     done = subprocess.run(

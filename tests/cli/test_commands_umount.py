@@ -39,7 +39,9 @@ def umount_inside(mounted: Mounted, *shell: str) -> subprocess.CompletedProcess[
 def test_it_names_the_shell_that_is_inside_and_not_itself(mounted: Mounted) -> None:
     done = umount_inside(mounted, "bash", "-c", '"$@"; exit $?', "bash")
     assert done.returncode == 1
-    found = re.search(r"is in use by bash \(\d+\): end or leave it, then try again", done.stderr)
+    found = re.search(
+        r"is in use by bash \(\d+\): close its files and leave its folders, then", done.stderr
+    )
     assert found is not None, done.stderr
     mounted.umount()
 
@@ -60,7 +62,7 @@ def test_it_names_the_bind_mount_that_holds_it(mounted: Mounted, tmp_path: Path)
         with within():
             sentence = mounted.home.error_of(1, "umount", mounted.path)
         assert sentence.startswith(f"{mounted.path} is unmounted here, but its daemon (")
-        assert f"still serves {bound}: unmount that, too" in sentence
+        assert f"still serves {bound}: unmount these mounts, too" in sentence
     finally:
         run(["umount", bound])
     wait_until(mounted.has_ended)

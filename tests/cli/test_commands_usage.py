@@ -60,7 +60,7 @@ def test_the_name_of_a_command_is_refused_as_a_mount_point(
     assert done.returncode == 2
     (line,) = done.stderr.splitlines()
     assert line.startswith("onefs: ")
-    assert f"write ./{word} if a folder of that name is meant" in line
+    assert f"write ./{word} to mount at a folder of that name" in line
     assert list(home.iterdir()) == []
 
 

@@ -73,12 +73,14 @@ class TestHostsThatGetTheLogin:
         ):
             with Terminal(["setup", "--url", alyx.url], {**environ, **LOGIN}) as terminal:
                 terminal.answer("User name", "")
-                terminal.answer("Which of them is yours for", "http://nobody.invalid")
-                terminal.expect("give some of")
-                terminal.answer("Which of them is yours for", own.url)
+                terminal.answer("Which of these servers is your login for", "http://nobody.invalid")
+                terminal.expect("type one or more of")
+                terminal.answer("Which of these servers is your login for", own.url)
                 terminal.expect(f"other file servers of this database: {other.url}")
                 host = other.url.partition("://")[2]
-                terminal.answer("Which of them may get the login too", host if yes else "")
+                terminal.answer(
+                    "Which of these servers may get your login, too", host if yes else ""
+                )
                 terminal.answer("Cache folder", "")
                 assert terminal.exit_code() == 0
             assert not was_sent_login(other)

@@ -124,7 +124,7 @@ def test_a_flag_without_a_value_does_not_mean_another_folder(
     laboratory.clear_requests()
     result = inside.invoke(main, ["cache", "clear", flag, ""], prog_name="onefs")
     assert result.exit_code == EXIT_USAGE, result.output
-    assert "names nothing" in result.output
+    assert "an argument is empty" in result.output
     assert laboratory.requests == []
     assert CACHED.split("/")[-1] in inside.invoke(main, ["cache", "list"]).output
 

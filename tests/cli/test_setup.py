@@ -146,7 +146,7 @@ class TestWithoutTerminal:
         del given[missing]
         done = run(["setup"], given)
         assert done.returncode == 2
-        assert "there is no terminal to ask on" in done.stderr
+        assert "there is no terminal on which onefs can ask" in done.stderr
         assert said in done.stderr
         assert not (home / ".config" / "onefs" / "settings.json").exists()
 
@@ -154,7 +154,7 @@ class TestWithoutTerminal:
         ("variable", "code", "said"),
         [
             ("ONEFS_PASSWORD", 3, "refuses the password of user 'test_user'"),
-            ("ONEFS_DATA_PASSWORD", 3, "refuses its user and password"),
+            ("ONEFS_DATA_PASSWORD", 3, "refuses the user and password"),
         ],
     )
     def test_nothing_is_written_when_a_test_fails(
@@ -229,10 +229,10 @@ class TestAtTerminal:
             terminal.expect("refuses the password of user 'test_user'")
             terminal.answer("Password (or token)", ALYX_PASSWORD)
             terminal.answer("File server's user name", "iblmember")
-            terminal.answer("Its password", "nor-this-one")
-            terminal.expect("refuses its user and password")
+            terminal.answer("File server's password", "nor-this-one")
+            terminal.expect("refuses the user and password")
             terminal.answer("File server's user name", "iblmember")
-            terminal.answer("Its password", DATA_PASSWORD)
+            terminal.answer("File server's password", DATA_PASSWORD)
             terminal.answer("Cache folder", str(home / "files"))
             terminal.expect("saved profile")
             assert terminal.exit_code() == 0
@@ -251,7 +251,7 @@ class TestAtTerminal:
             terminal.answer("User name at", "")
             terminal.answer("Password (or token)", ALYX_PASSWORD)
             terminal.answer("File server's user name (- for none) [iblmember]", "")
-            terminal.answer("empty: the saved one", "")
+            terminal.answer("leave empty to use the saved password", "")
             terminal.answer(f"Cache folder [{home / 'one-cache'}]", "")
             assert terminal.exit_code() == 0
         assert only_profile(home)["cache_dir"] == str(home / "one-cache")
@@ -264,7 +264,7 @@ class TestAtTerminal:
         with Terminal(["setup", *options], environ) as terminal:
             terminal.answer("Password (or token)", ALYX_PASSWORD)
             terminal.answer("File server's user name", "-")
-            terminal.expect("asks for a user and password, and none are known")
+            terminal.expect("asks for a user and password, and onefs has none")
             terminal.answer("Cache folder", "")
             assert terminal.exit_code() == 0
         assert set(only_profile(home)) == {"url", "username"}
@@ -278,8 +278,8 @@ class TestAtTerminal:
             with Terminal(["setup", *options], environ) as terminal:
                 terminal.answer("Password (or token)", "whatever-it-is")
                 terminal.answer("File server's user name", "iblmember")
-                terminal.answer("Its password", DATA_PASSWORD)
-                terminal.answer("Keep the password anyway?", typed)
+                terminal.answer("File server's password", DATA_PASSWORD)
+                terminal.answer("Save it anyway?", typed)
                 if not code:
                     terminal.answer("Cache folder", "")
                 assert terminal.exit_code() == code
@@ -324,14 +324,14 @@ class TestLogin:
         assert (done.returncode, done.stdout) == (1, "")
         assert len(done.stderr.splitlines()) == 1
         # no advice to run `keyring del`, after which `onefs logout` would report the secret forever
-        assert "run `onefs logout` where it can" in done.stderr
+        assert "run `onefs logout` where the keyring works" in done.stderr
         assert "keyring del" not in done.stderr
         assert sorted(json.loads(ring.read_text())) == names
         done = run(["logout"], given, **desktop)
-        assert (done.returncode, "forgot the token" in done.stdout) == (0, True)
+        assert (done.returncode, "deleted the token" in done.stdout) == (0, True)
         assert json.loads(ring.read_text()) == {}
         done = run(["logout"], given)
-        assert (done.returncode, "forgot" in done.stdout) == (0, False)
+        assert (done.returncode, "deleted" in done.stdout) == (0, False)
 
     def test_logout_reports_that_a_keyring_could_not_be_asked(self, given: dict[str, str]) -> None:
         """Older versions did not record which secrets are in the keyring."""
@@ -339,11 +339,11 @@ class TestLogin:
         ssh = {"PYTHON_KEYRING_BACKEND": "keyring.backends.fail.Keyring"}
         done = run(["logout"], given, **ssh)
         assert (done.returncode, done.stderr) == (0, "")
-        assert "forgot the token and the file server's password" in done.stdout
+        assert "deleted the token and the file server's password" in done.stdout
         done = run(["logout"], given, **ssh)
         assert (done.returncode, done.stderr) == (0, "")
-        assert "could not be asked" in done.stdout
-        assert "forgot" not in done.stdout
+        assert "keyring cannot be used here" in done.stdout
+        assert "deleted" not in done.stdout
 
     def test_at_a_terminal(self, environ: dict[str, str], home: Path, laboratory: Servers) -> None:
         with Terminal(["login", "--url", laboratory.alyx_url], environ) as terminal:

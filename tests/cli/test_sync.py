@@ -103,7 +103,7 @@ def test_a_mount_continues_where_the_server_has_no_tables(
     mounted = home.mount("--sync", **account(servers))
     assert "mainenlab" in os.listdir(mounted.path)
     [line] = mounted.log_lines("has no cache tables")
-    assert "mounting without" in line
+    assert "the mount starts without" in line
 
 
 @pytest.fixture
@@ -133,7 +133,7 @@ def test_a_mount_continues_where_the_archive_is_damaged(
     mounted = home.mount("--sync", **account(servers))
     assert "mainenlab" in os.listdir(mounted.path)
     [line] = mounted.log_lines("cache.zip")
-    assert "mounting without new cache tables" in line
+    assert "the mount starts without new cache tables" in line
     assert "Traceback" not in home.log()
 
 
@@ -232,10 +232,10 @@ def test_sizes_are_asked_for_in_bulk(
     before = len(alyx_requests(sizeless))
     path = "mainenlab/Subjects/clns0730/2018-08-24/1/spikes.times.npy"
     done = home.run("sync", "--sizes", path, **who)
-    assert done.stdout.splitlines()[-1] == "1 size was asked for and is known now."
+    assert done.stdout.splitlines()[-1] == "1 size was fetched from the file servers."
     assert len(downloads(sizeless)) == 1
     done = home.run("sync", "--sizes", **who)
-    assert done.stdout.splitlines()[-1] == "28 sizes were asked for and are known now."
+    assert done.stdout.splitlines()[-1] == "28 sizes were fetched from the file servers."
     assert sum(each.bytes for each in downloads(sizeless)) == 29  # one byte for each size
     assert [each.path for each in alyx_requests(sizeless)[before:]].count("/cache.zip") == 0
     mounted = home.mount(**who)
@@ -252,7 +252,9 @@ def test_one_tables_get_the_sizes_that_were_asked_for(
     pd = pytest.importorskip("pandas")
     who = account(sizeless)
     said = home.run("sync", **who).stdout.splitlines()[-1]
-    table = Path(said.removeprefix("ONE-api finds them in ").partition(",")[0]) / "datasets.pqt"
+    table = (
+        Path(said.removeprefix("ONE-api finds the tables in ").partition(",")[0]) / "datasets.pqt"
+    )
     assert pd.read_parquet(table).loc[TUTORIAL]["file_size"].isna().all()
     home.run("sync", "--sizes", "mainenlab/clns0730", **who)
     found = pd.read_parquet(table)["file_size"]
@@ -270,7 +272,7 @@ def test_sizes_that_cannot_be_fetched_are_an_error(home: Home, sizeless: Servers
     home.run("sync", **who)
     sizeless.data.stop()
     done = home.run("sync", "--sizes", code=1, **who)
-    assert done.stdout.splitlines()[-1] == "0 sizes were asked for and are known now."
+    assert done.stdout.splitlines()[-1] == "0 sizes were fetched from the file servers."
     assert "29 sizes could not be fetched, the first error: " in done.stderr
     done = home.run("sync", "--sizes", "nolab", code=1, **who)
     assert done.stderr.startswith("onefs: there is no nolab: ")
@@ -358,7 +360,7 @@ def test_sessions_that_alyx_cannot_answer_for_are_fetched_by_the_tables(
     (line,) = [each for each in lines if " sessions could not be requested from Alyx, " in each]
     count, reason = line.split(" sessions could not be requested from Alyx, ")
     assert int(count.removeprefix("onefs: ")) >= 40
-    assert reason.startswith("so their types and places are those of the cache tables: ")
+    assert reason.startswith("so the dataset types and folders are those of the cache tables: ")
     assert len(asked) < 16
 
 

@@ -161,7 +161,7 @@ def test_an_offline_search_asks_no_server(user: dict[str, str], laboratory: Serv
     laboratory.clear_requests()
     found = run([*DAY, "--offline", "--format", "eids"], user)
     assert found.stdout == EID + "\n"
-    assert "because of offline mode" in found.stderr
+    assert "because onefs is in offline mode" in found.stderr
     assert laboratory.requests == []
     assert "users" in error_of(user, "search", "--user", "anne", "--offline", code=EXIT_UNREACHABLE)
 
@@ -295,7 +295,7 @@ def test_cache_commands_offline(user: dict[str, str], laboratory: Servers) -> No
     laboratory.clear_requests()
     output_of(user, "cache", "pin", path, "--offline")
     output_of(user, "cache", "unpin", path, "--offline")
-    assert "known to be bad" in error_of(
+    assert "there is nothing to accept" in error_of(
         user, "cache", "accept", path, "--offline", code=EXIT_FAILED
     )
     for command in ("pin", "unpin", "accept"):

@@ -102,7 +102,7 @@ def test_a_disk_that_gives_nothing_is_an_error_in_time(
     mine = dataset_of(server, DATA)
     put(content, mine, DATA)
     began = time.monotonic()
-    with pytest.raises(DeadlineExceeded, match="the disk has given nothing"):
+    with pytest.raises(DeadlineExceeded, match="the disk of the cache has returned no data"):
         read_all(content, mine)
     assert 0.9 < time.monotonic() - began < BUSY_SECONDS
     disk.may_finish.set()

@@ -109,7 +109,9 @@ def test_a_wrong_size_rejects_a_file_when_it_was_seen_again_later(
     content = open_content()
     for asked in range(1, REQUIRED_SIZE_MISMATCHES):
         for _ in range(4):
-            with pytest.raises(UnconfirmedMismatch, match=r"the database says .* asked again in"):
+            with pytest.raises(
+                UnconfirmedMismatch, match=r"the database says .* can be fetched again in"
+            ):
                 read(content, dataset)
         assert len(server.asked) == asked
         assert content.state(dataset)[0] == "remote"
@@ -129,7 +131,7 @@ def test_wrong_sizes_that_differ_do_not_reject_a_file(
     content = open_content()
     for length in range(1, 8):
         server.put("a.b.npy", BYTES[:length])
-        with pytest.raises(UnconfirmedMismatch, match="this may pass"):
+        with pytest.raises(UnconfirmedMismatch, match="this may be temporary"):
             read(content, dataset)
         pass_time(content)
     server.put("a.b.npy", BYTES)
@@ -147,7 +149,7 @@ def test_a_server_that_is_out_of_order_does_not_make_a_file_bad(
     good = server.files["/a.b.npy"]
     server.put("a.b.npy", b"Service temporarily unavailable", content_type=kind)
     for _ in range(3):
-        with pytest.raises(UnconfirmedMismatch, match="this may pass"):
+        with pytest.raises(UnconfirmedMismatch, match="this may be temporary"):
             read(content, dataset)
     server.files["/a.b.npy"] = good
     pass_time(content, FIRST_PAUSE_SECONDS)
@@ -168,7 +170,7 @@ def test_the_evidence_of_several_processes_is_counted_together(
     for number in range(REQUIRED_SIZE_MISMATCHES):
         content = open_content()
         if number:
-            with pytest.raises(UnconfirmedMismatch, match="asked again in"):
+            with pytest.raises(UnconfirmedMismatch, match="can be fetched again in"):
                 read(content, dataset)
         pass_time(content, number * 30.0)
         with pytest.raises(
@@ -200,7 +202,7 @@ def test_wrong_bytes_that_differ_do_not_reject_a_file(
     good, content = server.files["/a.b.npy"], open_content()
     server.files["/a.b.npy"] = lambda request: Response(os.urandom(len(BYTES)))
     for _ in range(4):
-        with pytest.raises(UnconfirmedMismatch, match="this may pass"):
+        with pytest.raises(UnconfirmedMismatch, match="this may be temporary"):
             read(content, dataset)
         pass_time(content)
     assert len(server.asked) == 8
@@ -262,7 +264,7 @@ def test_an_html_page_is_not_taken_for_the_file(open_content: Open, server: File
     page = b"<html>Index of /</html>"
     dataset = server.dataset("a.b.npy", page, size=None, md5="")
     server.put("a.b.npy", page, content_type="text/html")
-    with pytest.raises(ServerError, match="page instead of a file"):
+    with pytest.raises(ServerError, match="page instead of the file"):
         open_content().probe_size(dataset)
 
 

@@ -341,7 +341,7 @@ def test_the_data_server_is_on_the_next_port() -> None:
     ("arguments", "words"),
     [
         (["--data=/nowhere/at/all"], "there is no folder /nowhere/at/all"),
-        (["--data=.", "--sessions=100"], "a folder cannot be grown"),
+        (["--data=.", "--sessions=100"], "--sessions and --datasets do not work with --data"),
         (["--sessions=-1"], "--sessions is -1"),
     ],
 )

@@ -75,10 +75,10 @@ class TestUnpacked:
     @pytest.mark.parametrize(
         ("packed", "says"),
         [
-            (b"no gzip at all", "no gzip"),
-            (gzip.compress(b"[1]" * 999)[:-12], "broke off"),
-            (gzip.compress(b"[1]")[:-8] + b"\xff" * 8, "no gzip"),
-            (b"", "broke off"),
+            (b"no gzip at all", "not valid gzip"),
+            (gzip.compress(b"[1]" * 999)[:-12], "stopped in the middle"),
+            (gzip.compress(b"[1]")[:-8] + b"\xff" * 8, "not valid gzip"),
+            (b"", "stopped in the middle"),
         ],
         ids=["other bytes", "cut short", "a wrong checksum", "nothing"],
     )

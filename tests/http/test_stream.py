@@ -69,14 +69,14 @@ class TestStream:
     def test_fewer_bytes_than_announced_are_an_error(self, client: Transport) -> None:
         with (
             ScriptedServer({"/f": scripted_server.truncate(b"x" * 1000, 1001)}) as server,
-            pytest.raises(ServerError, match="broke off"),
+            pytest.raises(ServerError, match="stopped in the middle"),
         ):
             read(client.stream(f"{server.url}/f"))
 
     def test_chunks_without_the_last_one_are_an_error(self, client: Transport) -> None:
         with (
             ScriptedServer({"/f": scripted_server.chunked(b"x" * 1000, complete=False)}) as server,
-            pytest.raises(ServerError, match="broke off"),
+            pytest.raises(ServerError, match="stopped in the middle"),
         ):
             read(client.stream(f"{server.url}/f"))
 
@@ -115,7 +115,7 @@ class TestStream:
     def test_an_encoded_file_is_refused(self, client: Transport) -> None:
         with (
             ScriptedServer({"/f": scripted_server.gzipped(b"x")}) as server,
-            pytest.raises(ServerError, match="in gzip though the file was requested"),
+            pytest.raises(ServerError, match=r"compressed \(gzip\), although onefs asked"),
         ):
             read(client.stream(f"{server.url}/f"))
 

@@ -234,7 +234,7 @@ def test_a_file_server_that_is_not_named_does_not_get_the_login(
     opened: Open, servers: Servers
 ) -> None:
     """Ours: like the old code, which sent the login only to the server in its settings."""
-    with pytest.raises(DataServerCredentials, match="not confirmed") as caught:
+    with pytest.raises(DataServerCredentials, match="may not send yours") as caught:
         opened(data_hosts="https://other.org").load(EID, "clusters.depths")
     assert f"add {servers.data_url} to ONEFS_DATA_HOSTS" in str(caught.value)
     assert [each.status for each in servers.requests if each.server == "data"] == [401]
@@ -245,7 +245,7 @@ def test_offline_cached_files_load(opened: Open, servers: Servers) -> None:
     opened().load(EID, ["clusters.depths"])
     away = opened(offline=True)
     assert len(away.load(EID, "clusters.depths")[0]) == 60
-    with pytest.raises(Unreachable, match="not in the cache"):
+    with pytest.raises(Unreachable, match="is not cached"):
         away.load(EID, "spikes.times")
     assert servers.requests == []
 
@@ -454,7 +454,7 @@ def test_a_type_that_is_a_column_is_loaded_from_its_table(tabled: ONE, trials: S
         found = tabled.load(WHERE, wanted[:1] + wanted[2:], collection="alf")
     assert [each.tolist() for each in found] == [[[0, 1], [2, 3]], [1, -1], [1, -1]]
     (line,) = [str(each.message) for each in caught]
-    assert line.startswith("taken from the table ")
+    assert line.startswith("these columns were read from the table ")
     assert "/001/alf/_ibl_trials.table.pqt: " in line
     assert line.endswith(": trials.intervals, trials.choice, _ibl_trials.choice")
     assert len(downloads(trials, "_ibl_trials.table")) == 1

@@ -128,7 +128,7 @@ def test_without_set_up_a_terminal_is_asked(
         terminal.answer("User name", login.username)
         terminal.answer("Password", login.password)
         terminal.answer("File server's user", login.data_username)
-        terminal.answer("Its password", login.data_password)
+        terminal.answer("File server's password", login.data_password)
         terminal.answer("Cache folder", "")
         terminal.expect(FLOWERS)
         assert terminal.exit_code() == 0

@@ -108,9 +108,9 @@ def test_verify_repairs_what_has_rotted_and_the_mount_shows_it(
     good = small_file(folder, PATH).read_bytes()
     assert (mounted.path / PATH).read_bytes() == good
     (mounted.path / OTHER).read_bytes()
-    assert "2 files, 0 wrong" in home.run("cache", "verify").stderr
+    assert "2 files verified, 0 wrong" in home.run("cache", "verify").stderr
     flip_a_byte(cached(home, PATH))
-    assert "1 file, 0 wrong" in home.run("cache", "verify", OTHER).stderr
+    assert "1 file verified, 0 wrong" in home.run("cache", "verify", OTHER).stderr
     done = home.run("cache", "verify", code=1)
     assert "instead of" in done.stdout
     assert (mounted.path / PATH).read_bytes() == good
@@ -161,7 +161,7 @@ def test_what_the_database_contradicts_can_be_accepted(
     source.replace(mounted.xattr("dataset_id", PATH), fresh[:24128], announce=False)
     assert read_errno(mounted.path / PATH) == errno.EIO
     assert listed(home)[PATH]["state"] == "bad"
-    assert "nothing at" in home.run("cache", "accept", OTHER, code=1).stderr
+    assert "there is nothing to accept" in home.run("cache", "accept", OTHER, code=1).stderr
     done = home.run("cache", "accept", mounted.path / PATH)
     assert Path(done.stdout.strip()).read_bytes() == fresh[:24128]
     wait_until(lambda: read_errno(mounted.path / PATH) == 0)
@@ -246,10 +246,12 @@ def test_a_cache_is_looked_after_without_a_server_or_settings(
     [cache] = home.cache.iterdir()
     stranger = Home(tmp_path / "stranger")
     assert set(listed(stranger, "--cache-dir", cache)) == {PATH}
-    assert "1 file, 0 wrong" in stranger.run("cache", "verify", "--cache-dir", cache).stderr
+    assert (
+        "1 file verified, 0 wrong" in stranger.run("cache", "verify", "--cache-dir", cache).stderr
+    )
     servers.start()
 
 
 def test_what_lies_nowhere_is_refused(home: Home, tmp_path: Path) -> None:
-    assert "lies in no mount" in home.run("cache", "evict", tmp_path / "x", code=2).stderr
-    assert "holds nothing of" in home.run("cache", "evict", PATH, code=1).stderr
+    assert "is not in a mount" in home.run("cache", "evict", tmp_path / "x", code=2).stderr
+    assert f"no file of {PATH} is cached" in home.run("cache", "evict", PATH, code=1).stderr

@@ -60,7 +60,7 @@ def test_a_mount_comes_up_with_what_is_known(home: Home, servers: Servers) -> No
     assert sorted(os.listdir(again.path / SESSION)) == listed
     assert read_errno(again.path / "zadorlab") == errno.EHOSTUNREACH
     assert time.monotonic() - began < SOON_SECONDS
-    assert len(again.log_lines("is away, what is known is still served", "starting up")) == 1
+    assert len(again.log_lines("; onefs shows what is in the catalogue", "starting up")) == 1
     assert "Traceback" not in home.log()
 
     bring_database_back(servers)

@@ -116,9 +116,9 @@ def test_a_cache_folder_whose_disk_is_away_is_not_made_on_another(
         assert read_errno(mounted.path / path) == errno.EIO
     assert list(cache_disk.at.iterdir()) == []
     wait_until(lambda: folders(home, mounted))
-    assert "is not mounted: the folder is used again" in folders(home, mounted)[0]
-    assert "is not mounted: the folder is used again" in home.run("status").stdout
-    assert mounted.log_lines("is not mounted: the folder is used again")
+    assert "is not mounted: onefs uses the folder again" in folders(home, mounted)[0]
+    assert "is not mounted: onefs uses the folder again" in home.run("status").stdout
+    assert mounted.log_lines("is not mounted: onefs uses the folder again")
     cache_disk.put_back()
     wait_until(lambda: read_errno(mounted.path / OTHER) == 0)
     for path in (PATH, OTHER):
@@ -156,7 +156,7 @@ def test_a_state_folder_whose_disk_is_away_is_not_made_on_another(
         assert (mounted.path / PATH).read_bytes()
         disk.take_away()
         wait_until(lambda: folders(home, mounted))
-        assert "is not mounted: the folder is used again" in folders(home, mounted)[0]
+        assert "is not mounted: onefs uses the folder again" in folders(home, mounted)[0]
         for path in (PATH, OTHER):  # the catalogue is in memory, files are in the cache folder
             assert (mounted.path / path).read_bytes() == small_file(folder, path).read_bytes()
         assert list(disk.at.iterdir()) == []

@@ -59,12 +59,12 @@ def test_without_a_mount(home: Home, servers: Servers, folder: Path) -> None:
     originals = sorted(small_file(folder, path).read_bytes() for path in IN_SESSION)
     assert sorted(path.read_bytes() for path in printed(done)) == originals
     assert done.stderr.splitlines() == [
-        f"{len(IN_SESSION)} files fetched, 9.2 MiB; 0 there already"
+        f"{len(IN_SESSION)} files fetched, 9.2 MiB; 0 already cached"
     ]
     before = len(downloads(servers))
     again = home.run("get", SESSION)
     assert printed(again) == printed(done)
-    assert f"0 files fetched, 0 B; {len(IN_SESSION)} there already" in again.stderr
+    assert f"0 files fetched, 0 B; {len(IN_SESSION)} already cached" in again.stderr
     assert len(downloads(servers)) == before
 
 

@@ -47,7 +47,7 @@ def test_variables_and_profiles_say_it_too(home: Home) -> None:
     ("flags", "variables", "source"),
     [
         (["--umask", "89"], {}, "--umask: '89' is not a umask"),
-        (["--umask", ""], {}, "'' names nothing"),
+        (["--umask", ""], {}, "an argument is empty ('')"),
         (["--uid", "root"], {}, "--uid: 'root' is not the number"),
         (["--gid", "-5"], {}, "--gid: '-5' is not the number"),
         ([], {"ONEFS_UMASK": "rwx"}, "ONEFS_UMASK: 'rwx' is not a umask"),

@@ -179,7 +179,7 @@ def test_search_finds_what_the_user_of_the_mount_finds(shared: Shared) -> None:
             assert found == shared.root("search", *terms, "--format", form)
     asked = ["search", "--user", "olivier", "--date", "2018-08-24", "--details"]
     assert shared.second(*asked, inside=SESSION) == shared.root(*asked)
-    assert "no session fulfils" in shared.second("search", "--subject", "none")
+    assert "no session matches" in shared.second("search", "--subject", "none")
 
 
 @row("second user, mount of --allow-other")
@@ -193,9 +193,9 @@ def test_search_finds_what_the_user_of_the_mount_finds(shared: Shared) -> None:
             "is root's mount, which cannot save a search",
         ),
         (["search", "--forget", "b"], "is root's mount, which cannot forget a search"),
-        (["search", "--limit", "60", "--details"], "sessions are too many to be read"),
+        (["search", "--limit", "60", "--details"], "sessions are too many to read"),
         (["search", "--subject", "a" * 300], "the search is too long for a folder's name"),
-        (["path", "--cache", TUTORIAL], "is another user's: leave --cache out"),
+        (["path", "--cache", TUTORIAL], "is another user's mount, whose cache cannot be read"),
         (["get", "./spikes.times.npy"], "is in root's mount at"),
         (["cache", "pin", "./spikes.times.npy"], "is in root's mount at"),
         (["refresh", "./spikes.times.npy"], "is in root's mount at"),

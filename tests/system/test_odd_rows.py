@@ -86,9 +86,9 @@ def test_an_address_that_is_none_harms_its_own_file_and_heals(
     assert sorted(os.listdir(folder)) == ["good.b.npy", "odd.b.npy"]
     assert (folder / "good.b.npy").read_bytes() == b"x"
     assert read_errno(folder / "odd.b.npy") == errno.EIO
-    assert mounted.log_lines("odd.b.npy", "no usable address")
+    assert mounted.log_lines("odd.b.npy", "the URL of this file in the database is invalid")
     done = home.run("get", FOLDER, code=1, **laboratory.who)
-    assert "no usable address" in done.stderr
+    assert "the URL of this file in the database is invalid" in done.stderr
     assert "1 failed" in done.stderr
     home.run("list", "--details", GOOD, **laboratory.who)
     assert "Traceback" not in done.stderr + home.log()

@@ -75,7 +75,7 @@ def _state(home: Home, mounted: Mounted) -> str:
 
 def test_offline_with_nothing_known_says_what_to_do(home: Home) -> None:
     done = home.run("mount", "--offline", "--url", URL, home.root / "mnt", code=2)
-    assert "mount it once without --offline" in done.stderr
+    assert "mount the database once without --offline" in done.stderr
     assert not (home.root / "mnt").exists()
 
 

@@ -259,7 +259,7 @@ def test_offline_what_is_known_stays(
 def test_a_path_that_is_not_there_before_and_after_is_refused(home: Home, servers: Servers) -> None:
     mounted = mount(home, servers)
     for name in ("nope", f"{LAB}/nope/2020-01-01", f"{LAB}/{SUBJECT}/{DAY}/001/nope"):
-        assert f"there is no {mounted.path / name}" in home.error_of(
+        assert f"{mounted.path / name} did not exist before the refresh" in home.error_of(
             1, "refresh", mounted.path / name
         )
 

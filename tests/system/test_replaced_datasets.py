@@ -103,7 +103,7 @@ def test_refresh_changes_nothing_while_the_server_is_away(
 
 def test_refresh_of_what_is_no_mount_is_refused(home: Home, tmp_path: Path) -> None:
     done = home.run("refresh", tmp_path, code=2)
-    assert "lies in no mount" in done.stderr
+    assert "is not in a mount" in done.stderr
 
 
 def whole(path: Path, versions: list[bytes]) -> bytes:

@@ -140,6 +140,6 @@ def test_what_is_mounted_is_not_one_of_several_that_are_saved(home: Home) -> Non
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     path.write_text(json.dumps({"profiles": profiles}))
     path.chmod(0o600)
-    assert "several profiles and no default" in open_one(home)
-    assert "several profiles and no default" in home.error_of(2, "list", REF)
+    assert "several profiles are saved and none is the default" in open_one(home)
+    assert "several profiles are saved and none is the default" in home.error_of(2, "list", REF)
     mounted.umount()

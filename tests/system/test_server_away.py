@@ -63,7 +63,7 @@ def test_it_says_so_once_and_works_again_by_itself(
     for _ in range(3):
         assert read_errno(mounted.path / "labtwo/mouse.1") == errno.EHOSTUNREACH
         assert read_errno(remote) == errno.EHOSTUNREACH
-    assert len(mounted.log_lines("is away")) == 1
+    assert len(mounted.log_lines("is unreachable (")) == 1
     assert mounted.xattr("offline") == "1"
     wait_until(lambda: state_of(mounted) == "offline")
     assert mounted.xattr("state", SMALL[1]) == "remote"

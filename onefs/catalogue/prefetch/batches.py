@@ -320,7 +320,7 @@ class BatchPrefetcher:
         """
         if not isinstance(error, (Unreachable, DeadlineExceeded, Throttled, NotFound, Stopping)):
             self._walk_detector.suspend_batches(lab)
-        log.info("a batch for lab %s failed: %s", lab, error)
+        log.info("a request for many listings of lab %s failed: %s", lab, error)
         self._listings.record_outcome(keys, error)
 
 
