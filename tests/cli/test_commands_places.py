@@ -35,7 +35,7 @@ def data(tmp_path: Path) -> Path:
 @row("onefs sync where only a demo is mounted")
 def test_sync_takes_the_only_mount(user: Home, data: Path) -> None:
     user.mount("--demo", "--demo-data", data)
-    assert "sizes were asked for" in user.run("sync", "--sizes").stdout
+    assert "sizes were fetched" in user.run("sync", "--sizes").stdout
 
 
 @row("onefs search --url URL-of-a-demo-mount")

@@ -127,7 +127,7 @@ def test_a_file_that_no_replica_has_is_requested_once_from_each(open_content: Op
         asked = len(server.requests)
         with (
             HandleReader(content, dataset) as reader,
-            pytest.raises(ServerError, match=r"answers 4(04|10)"),
+            pytest.raises(ServerError, match=r"HTTP 4(04|10)"),
         ):
             reader.read(4 * BLOCK, 10)
         assert len(server.requests) - asked <= 4  # a reader that reads on can cause requests ahead

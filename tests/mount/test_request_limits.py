@@ -42,7 +42,7 @@ def test_a_read_above_the_limit_is_refused(tree: FolderTree) -> None:
     reader.start()
     try:
         wait_until(lambda: tree.calls["stuck"] == 1)
-        with pytest.raises(Busy, match="1 reads are waiting for the server: more are refused"):
+        with pytest.raises(Busy, match="1 reads are waiting for the server, and no more"):
             second.extent(0, 10)
         assert good.read(2, 100) == b"23456789"
     finally:

@@ -168,7 +168,7 @@ def test_offline_listing_needs_no_repository(tmp_path: Path) -> None:
         found = one.describe("labone/mouse/2020-01-01/001/alf/spikes.times.npy")
         assert (found["url"], found["state"]) == ("", "remote")
         for types in (None, "spikes.times"):
-            with pytest.raises(Unreachable, match=r"spikes\.times\.npy is not in the cache"):
+            with pytest.raises(Unreachable, match=r"spikes\.times\.npy is not cached"):
                 one.load(uuid(1), types)
     with ONE(base_url=AWAY, token="t" * 40) as one:
         for types in (None, "spikes.times"):
