@@ -114,7 +114,7 @@ def test_every_row_of_the_old_one_has_a_test_that_says_whom_it_follows() -> None
 
 
 def test_links_between_documents_lead_somewhere() -> None:
-    for page in (ROOT / "README.md", *DOCS.rglob("*.md")):
+    for page in (*ROOT.glob("*.md"), *DOCS.rglob("*.md")):
         for target in re.findall(r"\]\((?!https?:)([^)#]+)\)", page.read_text("utf-8")):
             assert (page.parent / target).exists(), f"{page.name} links to {target}"
 
@@ -124,3 +124,10 @@ def test_the_map_names_files_that_exist() -> None:
         for name in re.findall(r"`([\w/]+\.py|[\w/]+/)`", page.read_text("utf-8")):
             places = (ROOT / name, ROOT / "onefs" / name)
             assert any(place.exists() for place in places), f"{page.name} names {name}"
+
+
+def test_each_folder_is_in_the_table_of_contributing() -> None:
+    text = (ROOT / "CONTRIBUTING.md").read_text("utf-8")
+    table = text.partition("## Where code goes")[2].partition("\n## ")[0]
+    named = set(re.findall(r"^\| `(\w+)/`", table, flags=re.MULTILINE))
+    assert named == {path.parent.name for path in (ROOT / "onefs").glob("*/__init__.py")}
