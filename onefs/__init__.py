@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from onefs.one import ONE, pprint
 
-__version__ = "0.1.0"
+#: the only place of the version: pyproject.toml reads it
+__version__ = "0.2.0"
 __all__ = ["ONE", "__version__", "pprint"]
 
 
