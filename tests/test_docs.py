@@ -1,8 +1,7 @@
-"""The documents are complete: commands, flags, variables, files, and a test for each promise."""
+"""The documents are complete: commands, flags, variables, files. Promises: test_promises.py."""
 
 from __future__ import annotations
 
-import ast
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,13 +11,11 @@ import pytest
 
 from onefs.cli import main
 from onefs.config.settings import ENVIRONMENT_VARIABLES
+from tests.markdown_pages import broken_links
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCS = ROOT / "docs"
 COMMANDS = (DOCS / "COMMANDS.md").read_text("utf-8")
-SEMANTICS = "".join(
-    (DOCS / name).read_text("utf-8") for name in ("SEMANTICS.md", "ONE-SEMANTICS.md")
-)
 
 
 def commands(group: click.Group, name: str = "onefs") -> Iterator[tuple[str, click.Command]]:
@@ -73,50 +70,9 @@ def test_the_readme_names_every_command() -> None:
         assert f"`{name}" in readme
 
 
-PROMISES = [
-    line
-    for line in SEMANTICS.splitlines()
-    if re.match(r"(- |\| (?!-|what |state |listing |the server |row ))", line)
-]
-
-
-def test_there_are_promises() -> None:
-    assert len(PROMISES) > 30
-
-
-@pytest.mark.parametrize("promise", PROMISES)
-def test_every_promise_has_a_test_that_exists(promise: str) -> None:
-    named = re.findall(r"`(tests/[\w/]+\.py)::(test_\w+)`", promise)
-    assert named, f"no test is named for: {promise}"
-    for path, function in named:
-        module = ast.parse((ROOT / path).read_text("utf-8"))
-        functions = {node.name for node in ast.walk(module) if isinstance(node, ast.FunctionDef)}
-        assert function in functions, f"{path} has no {function}"
-
-
-ROWS = [line for line in PROMISES if re.match(r"\| 1\.[1-5] \|", line)]
-
-
-def test_every_row_of_the_old_one_has_a_test_that_says_whom_it_follows() -> None:
-    """The table's third column is a word of the test's docstring."""
-    assert len(ROWS) > 60
-    for row in ROWS:
-        who = row.split(" | ")[2]
-        assert who in ("tutorial", "old code", "ours"), row
-        ((path, function),) = re.findall(r"`(tests/[\w/]+\.py)::(test_\w+)`", row)
-        module = ast.parse((ROOT / path).read_text("utf-8"))
-        said = next(
-            ast.get_docstring(node) or ast.get_docstring(module) or ""
-            for node in ast.walk(module)
-            if isinstance(node, ast.FunctionDef) and node.name == function
-        )
-        assert who in said.casefold(), f"{path}::{function} does not say {who!r}"
-
-
-def test_links_between_documents_lead_somewhere() -> None:
+def test_links_between_documents_lead_to_files_and_headings() -> None:
     for page in (*ROOT.glob("*.md"), *DOCS.rglob("*.md")):
-        for target in re.findall(r"\]\((?!https?:)([^)#]+)\)", page.read_text("utf-8")):
-            assert (page.parent / target).exists(), f"{page.name} links to {target}"
+        assert broken_links(page) == [], page.name
 
 
 def test_the_map_names_files_that_exist() -> None:

@@ -183,7 +183,7 @@ def test_in_a_process_of_its_own(tmp_path: Path) -> None:
     assert list(datasets["file_size"]) == [101, 102]
 
 
-@pytest.mark.long  # the measured memory is in SEMANTICS, "What it costs"
+@pytest.mark.long  # the measured memory is in docs/SEMANTICS.md, "What does a sync cost?"
 def test_memory_does_not_grow_with_the_rows(tmp_path: Path) -> None:
     """Three times as many rows need no more memory, because few batches are in memory at once."""
     peaks = [_peak(tmp_path / str(count), count) for count in (100_000, 300_000)]

@@ -51,7 +51,7 @@ def test_a_wider_window_stays_and_a_forbidden_one_is_not_an_error(
     ],
 )
 def test_the_documentation_names_the_window(page: str, words: str) -> None:
-    text = (Path(__file__).parents[2] / page).read_text("utf-8")
+    text = " ".join((Path(__file__).parents[2] / page).read_text("utf-8").split())
     assert words.format(kernel_readahead.READAHEAD_KIB) in text
     assert kernel_readahead.READAHEAD_KIB * 1024 < BLOCK_SIZE
 
