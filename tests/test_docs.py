@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -75,8 +76,11 @@ def test_links_between_documents_lead_to_files_and_headings() -> None:
         assert broken_links(page) == [], page.name
 
 
-def test_the_map_names_files_that_exist() -> None:
-    for page in (DOCS / "ARCHITECTURE.md", *(DOCS / "decisions").glob("*.md")):
+DECISIONS = sorted((DOCS / "decisions").glob("[0-9]*.md"))
+
+
+def test_the_map_and_its_words_name_files_that_exist() -> None:
+    for page in (DOCS / "ARCHITECTURE.md", DOCS / "GLOSSARY.md", *DECISIONS):
         for name in re.findall(r"`([\w/]+\.py|[\w/]+/)`", page.read_text("utf-8")):
             places = (ROOT / name, ROOT / "onefs" / name)
             assert any(place.exists() for place in places), f"{page.name} names {name}"
@@ -87,3 +91,28 @@ def test_each_folder_is_in_the_table_of_contributing() -> None:
     table = text.partition("## Where code goes")[2].partition("\n## ")[0]
     named = set(re.findall(r"^\| `(\w+)/`", table, flags=re.MULTILINE))
     assert named == {path.parent.name for path in (ROOT / "onefs").glob("*/__init__.py")}
+
+
+def test_the_map_has_at_most_120_lines() -> None:
+    assert len((DOCS / "ARCHITECTURE.md").read_text("utf-8").splitlines()) <= 120
+
+
+@pytest.mark.parametrize("record", DECISIONS, ids=lambda record: record.stem)
+def test_a_decision_has_three_parts_in_at_most_15_lines(record: Path) -> None:
+    _, *paragraphs = record.read_text("utf-8").split("\n\n")
+    labels = ["**Context**: ", "**Decision**: ", "**Consequence**: "]
+    assert len(paragraphs) == 3
+    assert [text.startswith(label) for text, label in zip(paragraphs, labels, strict=True)] == [
+        True
+    ] * 3
+    assert sum(len(textwrap.wrap(text, 100)) for text in paragraphs) <= 15
+
+
+def test_the_index_of_decisions_has_each_record_with_its_title() -> None:
+    index = (DOCS / "decisions" / "README.md").read_text("utf-8")
+    titles = [(record.read_text("utf-8").splitlines()[0][2:], record.name) for record in DECISIONS]
+    assert re.findall(r"^- \[(.+)\]\((.+)\)$", index, flags=re.MULTILINE) == titles
+    assert [title.split(".")[0] for title, _ in titles] == [
+        str(int(name[:4])) for _, name in titles
+    ]
+    assert len({name[:4] for _, name in titles}) == len(titles)
