@@ -100,11 +100,8 @@ def test_the_map_has_at_most_120_lines() -> None:
 @pytest.mark.parametrize("record", DECISIONS, ids=lambda record: record.stem)
 def test_a_decision_has_three_parts_in_at_most_15_lines(record: Path) -> None:
     _, *paragraphs = record.read_text("utf-8").split("\n\n")
-    labels = ["**Context**: ", "**Decision**: ", "**Consequence**: "]
-    assert len(paragraphs) == 3
-    assert [text.startswith(label) for text, label in zip(paragraphs, labels, strict=True)] == [
-        True
-    ] * 3
+    labels = [text.split(": ")[0] for text in paragraphs]
+    assert labels == ["**Context**", "**Decision**", "**Consequence**"]
     assert sum(len(textwrap.wrap(text, 100)) for text in paragraphs) <= 15
 
 
@@ -112,7 +109,9 @@ def test_the_index_of_decisions_has_each_record_with_its_title() -> None:
     index = (DOCS / "decisions" / "README.md").read_text("utf-8")
     titles = [(record.read_text("utf-8").splitlines()[0][2:], record.name) for record in DECISIONS]
     assert re.findall(r"^- \[(.+)\]\((.+)\)$", index, flags=re.MULTILINE) == titles
-    assert [title.split(".")[0] for title, _ in titles] == [
-        str(int(name[:4])) for _, name in titles
-    ]
-    assert len({name[:4] for _, name in titles}) == len(titles)
+
+
+def test_decisions_are_numbered_one_after_another() -> None:
+    for number, record in enumerate(DECISIONS, start=1):
+        assert record.name.startswith(f"{number:04d}-")
+        assert record.read_text("utf-8").startswith(f"# {number}. ")
