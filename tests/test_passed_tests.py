@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
+PYTEST = ("-m", "pytest", "-q", "-p", "tests.passed_tests", "--passed-tests", "passed.txt")
 TESTS = """
 import pytest
 
@@ -42,15 +43,14 @@ def test_that_fails_at_its_end(broken):
 """
 
 
-def _listed(folder: Path, tests: str) -> list[str]:
-    """Run tests in two processes of pytest; return the names in the list that they leave."""
+def _listed(folder: Path, tests: str, *options: str) -> list[str]:
+    """Run tests with pytest; return the names in the list that it leaves."""
     (folder / "test_some.py").write_text(tests)
     (folder / "pytest.ini").write_text("[pytest]\n")
-    options = ("-p", "tests.passed_tests", "--passed-tests", "passed.txt", "-n", "2")
     subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", *options],
+        [sys.executable, *PYTEST, *options],
         cwd=folder,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        env={**os.environ, "PYTHONPATH": str(ROOT), "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"},
         stdout=subprocess.DEVNULL,
         timeout=120,
         check=False,
@@ -61,7 +61,7 @@ def _listed(folder: Path, tests: str) -> list[str]:
 
 
 def test_functions_of_which_each_part_passed_or_was_skipped_are_listed(tmp_path: Path) -> None:
-    assert _listed(tmp_path, TESTS) == [
+    assert _listed(tmp_path, TESTS, "-p", "xdist", "-n", "2") == [
         "test_some.py::TestClass::test_in_a_class",
         "test_some.py::test_with_one_skipped",
         "test_some.py::test_with_parameters",
