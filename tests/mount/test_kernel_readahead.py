@@ -46,7 +46,7 @@ def test_a_wider_window_stays_and_a_forbidden_one_is_not_an_error(
     ("page", "words"),
     [
         ("docs/SEMANTICS.md", "read-ahead is {} KiB instead of 128, which is less than a"),
-        ("docs/decisions/0017-cost-of-a-read.md", "from 128 to {} KiB"),
+        ("docs/decisions/0018-cost-of-a-read.md", "from 128 to {} KiB"),
         ("CHANGELOG.md", "reads ahead by {} KiB instead of 128"),
     ],
 )
