@@ -407,5 +407,7 @@ def _seconds_of_variable(variable: str, default: float) -> float:
     except ValueError:
         seconds = 0.0
     if not 0 < seconds < 86400:
-        raise UsageError(f"{variable} is {text!r}: it must be a number of seconds")
+        raise UsageError(
+            f"the environment variable {variable} is {text!r}: give a number of seconds"
+        )
     return seconds

@@ -80,7 +80,7 @@ class AlyxClient:
     def repositories(self) -> list[Repository]:
         """Return all repositories, including personal repositories."""
         rows = self._paginator.all_rows("data-repository", {}, parsing.name_parser("name"))
-        return parsing.parse_rows(rows.values(), parsing.parse_repository, "data-repository")
+        return parsing.parse_rows(rows.values(), parsing.parse_repository, "data repositories")
 
     def subjects(self, lab: str) -> list[str]:
         """Return the nicknames of all subjects in a lab. Subjects without sessions are included.

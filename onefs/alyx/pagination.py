@@ -240,7 +240,8 @@ class Paginator:
             has_more = bool(rows) and (is_full or offset + len(rows) < count)
             return ListPage(rows, count, has_more, size, value_count)
         raise ServerError(
-            f"{self._url}/{endpoint} did not answer with a list: is this an Alyx server?"
+            f"{self._url}/{endpoint} did not answer with a list: check that the URL belongs to "
+            "an Alyx server"
         )
 
 

@@ -76,7 +76,10 @@ def parse_rows(rows: Iterable[Row], parse: Callable[[Row], T], what: str) -> lis
         raise errors[0]
     if errors:
         log.warning(
-            "%s: invalid rows are left out (%d); the first error: %s", what, len(errors), errors[0]
+            "the list of %s has %d invalid rows, which are left out; the first error: %s",
+            what,
+            len(errors),
+            errors[0],
         )
     return values
 

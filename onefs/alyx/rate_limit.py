@@ -96,7 +96,8 @@ class RateLimiter:
             self._file = open_lock_file(path)
         except OSError as error:
             log.info(
-                "%s cannot be used, so the request limit holds for this process alone: %s",
+                "the file %s, which counts the requests of all processes, cannot be used (%s): "
+                "this process counts only its own requests",
                 path,
                 reason_of(error, path),
             )

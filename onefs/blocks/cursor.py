@@ -194,7 +194,8 @@ class ReadCursor:
         """
         name = self.partial.dataset.name
         error: OnefsError = DeadlineExceeded(
-            f"{name}: no data has arrived for {self._stall:g} s; check the network, and try again"
+            f"no data of the file {name} has arrived for {self._stall:g} s: check the network, and "
+            "try again"
         )
         for block in missing:
             request = self.partial.demand.in_flight.get(block)
@@ -209,7 +210,8 @@ class ReadCursor:
             raise BadContent(f"{self.partial.dataset.name}: {self.partial.rejection_reason}")
         if state is PartialState.GONE:
             raise RemoteFileChanged(
-                f"{self.partial.dataset.name} {self.partial.drop_reason}: open it again"
+                f"the file {self.partial.dataset.name} {self.partial.drop_reason}: open the file "
+                "again"
             )
 
     def _pin_for_thread(self, first: int, last: int) -> _PinnedRange:

@@ -125,7 +125,7 @@ class Evictor:
             raise
         except OSError as error:
             path = os.fsdecode(error.filename or self._path(candidate))
-            outcome.failures.append(f"{path} cannot be removed: {reason_of(error, path)}")
+            outcome.failures.append(f"the file {path} cannot be removed: {reason_of(error, path)}")
 
     def _path(self, candidate: EvictionCandidate) -> str:
         if candidate.header is not None:
@@ -140,7 +140,9 @@ class Evictor:
             others = len(unlogged) - 1
             more = f" (other files that cannot be removed: {others})" if others else ""
             log.warning(
-                "%s%s; the files that stay still count towards --cache-size", unlogged[0], more
+                "%s%s; files that are not removed still count towards --cache-size",
+                unlogged[0],
+                more,
             )
 
     def _candidates(self) -> list[EvictionCandidate]:
@@ -180,7 +182,7 @@ class Evictor:
             # another program has changed the file
             if os.path.lexists(path):
                 raise OSError(
-                    errno.EEXIST, "it was changed after onefs had downloaded it", str(path)
+                    errno.EEXIST, "the file was changed after onefs had downloaded it", str(path)
                 )
             return 0
         freed = self._store.remove_file(path)

@@ -86,7 +86,7 @@ class Fetcher:
             except RemoteFileChanged as error:
                 self._drop(request.partial, "has changed on the server")
                 log.warning(
-                    "%s: %s; the file is fetched again from its beginning",
+                    "the file %s is fetched again from its beginning, because of an error: %s",
                     "/".join(request.partial.place),
                     error,
                 )

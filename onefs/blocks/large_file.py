@@ -150,8 +150,8 @@ class LargeFileDownloader:
             if self._wait_for_verdict(partial):
                 return
         raise CacheFull(
-            f"{partial.dataset.name} does not fit into the cache: raise --cache-size, or free "
-            "space on the disk of the cache"
+            f"the file {partial.dataset.name} does not fit into the cache: raise --cache-size, or "
+            "free space on the disk of the cache"
         )
 
     def _fetch_all_blocks(self, cursor: ReadCursor, watch: Callable[[int], None] | None) -> None:
@@ -181,7 +181,8 @@ class LargeFileDownloader:
                 raise copy_error(partial.verify_error)
             if time.monotonic() > end:
                 raise DeadlineExceeded(
-                    f"{name} could not be verified within {VERIFY_TIMEOUT_SECONDS:g} s: try again"
+                    f"the file {name} could not be verified within {VERIFY_TIMEOUT_SECONDS:g} s: "
+                    "try again"
                 )
             self._verifier.start_pending()
             with partial.demand.condition:
@@ -192,7 +193,7 @@ class LargeFileDownloader:
         if partial.verify_error is not None:
             raise copy_error(partial.verify_error)
         if blocks.state() is not PartialState.DONE:
-            raise RemoteFileChanged(f"{name} {partial.drop_reason}: open it again")
+            raise RemoteFileChanged(f"the file {name} {partial.drop_reason}: open the file again")
         return True
 
     def _run_request(self, request: BlockRequest) -> None:

@@ -161,11 +161,13 @@ class Verifier:
                 with disk_errors(self._store.root):
                     self._hash_present_blocks(progress)
             except OnefsError as error:
-                log.warning("%s cannot be verified now: %s", "/".join(partial.place), error)
+                log.warning(
+                    "the file %s cannot be verified now: %s", "/".join(partial.place), error
+                )
                 self._set_verify_error(partial, error)
             except Exception as error:
-                log.exception("verifying %s failed", "/".join(partial.place))
-                why = f"{partial.dataset.name} cannot be verified: {reason_of(error)}"
+                log.exception("the verification of the file %s failed", "/".join(partial.place))
+                why = f"the file {partial.dataset.name} cannot be verified: {reason_of(error)}"
                 self._set_verify_error(partial, CacheError(why))
 
     def _set_verify_error(self, partial: PartialFile, error: OnefsError) -> None:

@@ -123,7 +123,7 @@ class _Adopter:
         except (FileNotFoundError, PermissionError) as error:
             if error.filename is None or Path(error.filename) != path:
                 raise
-            reason = f"it cannot be read: {reason_of(error, path)}"
+            reason = f"the file cannot be read: {reason_of(error, path)}"
             return Adoption(path, AdoptionOutcome.DIFFERS, reason)
 
     def _verify(self, path: Path, dataset: Dataset) -> Adoption | os.stat_result:

@@ -77,7 +77,9 @@ class FsyncQueue:
                 try:
                     self._sync(dataset)
                 except (OnefsError, OSError) as error:
-                    log.debug("%s was not synced: %s", dataset.name, reason_of(error))
+                    log.debug(
+                        "the file %s was not synced to the disk: %s", dataset.name, reason_of(error)
+                    )
 
     def _next_batch(self) -> list[Dataset]:
         """Wait until a batch is due. Remove and return all queued files.

@@ -175,11 +175,11 @@ class Mismatches:
 
 def with_advice(reason: str) -> str:
     """Return the reason why a file is bad, and the command to run after the cause is corrected."""
-    return f"{reason}; when this is corrected on the server, run `onefs refresh` on the file"
+    return f"{reason}; when the file or the database is corrected, run `onefs refresh` on the file"
 
 
 def _unconfirmed_error(dataset: Dataset, reason: str, pause: float) -> UnconfirmedMismatch:
     return UnconfirmedMismatch(
-        f"{dataset.name}: {reason}; this may be temporary: the file can be fetched again in "
-        f"{pause:.0f} s, or after `onefs refresh`"
+        f"{dataset.name}: {reason}; the mismatch may be temporary: the file can be fetched again "
+        f"in {pause:.0f} s, or after `onefs refresh`"
     )

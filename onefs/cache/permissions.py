@@ -16,7 +16,7 @@ from onefs.cache.files import scan_folder
 from onefs.config.cache_owner import PRIVATE_FOLDER
 from onefs.errors import CacheError, UsageError, reason_of
 
-_TRUST_HINT = "or give --trust-cache-dir (ONEFS_TRUST_CACHE_DIR=1) if this is intended"
+_TRUST_HINT = "or give --trust-cache-dir (ONEFS_TRUST_CACHE_DIR=1) if you trust this folder"
 
 
 def check_cache_and_state_folders(cache_dir: Path, state_dir: Path) -> None:

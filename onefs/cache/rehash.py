@@ -60,7 +60,7 @@ def reinstate_or_remove(
         return None
     if entry.expected_digest not in ("", digest):
         log.warning(
-            "%s was changed in the cache folder: its hash is %s instead of %s",
+            "the file %s was changed in the cache folder: the hash of the file is %s instead of %s",
             entry.path,
             digest,
             entry.expected_digest,

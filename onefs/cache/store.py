@@ -329,7 +329,7 @@ class Store(CacheFolder):
             self.remove_file(path)
         except OSError as error:  # the new file is published although the old file stays
             log.warning(
-                "%s cannot be removed, and still counts towards --cache-size: %s",
+                "the file %s cannot be removed, and still counts towards --cache-size: %s",
                 path,
                 reason_of(error, path),
             )

@@ -55,7 +55,7 @@ def check_content(dataset: Dataset, size: int, digest: str) -> ContentVerdict:
     if digest != dataset.md5:
         name = algorithm_of(dataset.md5)
         return ContentVerdict(
-            "bad", f"the database says {name} {dataset.md5}, the bytes have {digest}"
+            "bad", f"the database says {name} {dataset.md5}, the file has {name} {digest}"
         )
     return ContentVerdict("cached")
 

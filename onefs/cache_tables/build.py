@@ -86,20 +86,23 @@ def build(
     with closing(of_sessions), closing(ParquetTable(datasets, _DATASET_COLUMNS)) as of_datasets:
         if of_sessions.origin != of_datasets.origin:
             raise UsageError(
-                f"{datasets} is of the database {of_datasets.origin!r}, {sessions} of "
-                f"{of_sessions.origin!r}: give two tables of one database"
+                f"the datasets table {datasets} is of the database {of_datasets.origin!r}, but the "
+                f"sessions table {sessions} is of {of_sessions.origin!r}: give two tables of one "
+                "database"
             )
         if origin and of_sessions.origin != origin:
             raise UsageError(
-                f"{sessions} is of another database ({of_sessions.origin!r}) than the cache "
-                f"tables in the state folder ({origin!r}): give another --state-dir"
+                f"the sessions table {sessions} is of another database ({of_sessions.origin!r}) "
+                f"than the cache tables in the state folder ({origin!r}): give another --state-dir"
             )
         try:
             return _build_file(of_sessions, of_datasets, target, facts, progress, clock())
         except (sqlite3.Error, OSError) as error:
             if "full" in str(error):
                 raise CacheFull(f"the disk of {target.parent} is full") from error
-            raise CacheError(f"{target} cannot be written: {reason_of(error, target)}") from error
+            raise CacheError(
+                f"the file {target} cannot be written: {reason_of(error, target)}"
+            ) from error
 
 
 def _build_file(
@@ -227,7 +230,12 @@ class _TablesWriter:
         Raises UsageError if all sessions or all existing datasets were left out.
         """
         for what, count in self._left_out.items():
-            log.info("%s: %d %s are left out", datasets.path.parent, count, what)
+            log.info(
+                "the cache tables in the folder %s: %d %s are left out",
+                datasets.path.parent,
+                count,
+                what,
+            )
         if self._disagreements > _MAX_DISAGREEMENT_WARNINGS:
             log.warning(
                 "%d more datasets are stored in another folder than they are shown in",
@@ -244,8 +252,9 @@ class _TablesWriter:
             and self._left_out["datasets that do not exist"] < self.rows_read
         ):
             raise UsageError(
-                f"{datasets.path} does not belong to {sessions.path}: not one of its "
-                f"{self.rows_read} datasets is of a session there"
+                f"the datasets table {datasets.path} does not belong to the sessions table "
+                f"{sessions.path}: none of the {self.rows_read} datasets is of a session in that "
+                "table"
             )
 
     def _insert_path(self, path: str) -> int:
@@ -267,7 +276,7 @@ class _TablesWriter:
             self._disagreements += 1
             if self._disagreements <= _MAX_DISAGREEMENT_WARNINGS:
                 log.warning(
-                    "%s is shown in %s, the folder of its session %s, and stored in %s",
+                    "the dataset %s is shown in %s, the folder of its session %s, but stored in %s",
                     line.path,
                     place,
                     uuid_text(line.eid),

@@ -104,12 +104,12 @@ class ParquetTable:
             self._one_metadata = _read_one_metadata(self._file.schema_arrow.metadata or {})
         except _parquet_errors() as error:
             raise self._unusable_error(
-                f"it cannot be read as Parquet ({_short_message(error)})"
+                f"the file cannot be read as Parquet ({_short_message(error)})"
             ) from error
         missing = [name for name in columns if not {name, f"{name}_0"} & names]
         if missing:
             self.close()
-            raise self._unusable_error(f"it has no column {', '.join(missing)}")
+            raise self._unusable_error(f"the table has no column {', '.join(missing)}")
         self._column_names = names
         self._unstated_columns = {name for name in _OPTIONAL_COLUMNS if name not in names}
 
@@ -121,7 +121,7 @@ class ParquetTable:
         """
         text = self._one_metadata.get("date_created")
         if not isinstance(text, str) or parse_date_created(text) is None:
-            raise self._unusable_error("it does not say when it was made (date_created)")
+            raise self._unusable_error("the table does not say when it was made (date_created)")
         return text
 
     @property
@@ -175,7 +175,7 @@ class ParquetTable:
         try:
             yield from batches
         except _parquet_errors() as error:
-            raise self._unusable_error(f"it is damaged ({_short_message(error)})") from error
+            raise self._unusable_error(f"the file is damaged ({_short_message(error)})") from error
 
     def _sessions(self) -> Iterator[list[SessionTableRow]]:
         projects = "projects" if "projects" in self._column_names else "project"
@@ -231,7 +231,9 @@ class ParquetTable:
         of_ids = ("id", "id_0", "id_1", "eid", "eid_0", "eid_1")
         columns = [name for name in (*of_ids, *names) if name in self._column_names]
         if self.row_count > _MAX_ROWS:
-            raise self._unusable_error(f"it has {self.row_count} rows, more than {_MAX_ROWS}")
+            raise self._unusable_error(
+                f"the table has {self.row_count} rows, more than {_MAX_ROWS}"
+            )
         return iter(self._file.iter_batches(ROWS_PER_BATCH, columns=columns, use_threads=False))
 
     def _unusable_error(self, reason: str) -> UsageError:

@@ -300,7 +300,7 @@ class TablesReader(ForkAware):
         """
         self._close_connection()
         aside = self._path.with_name(f"{self._path.name}.unusable")
-        result = "were moved aside"
+        result = "the file was moved aside"
         try:
             with hold_replacement_lock(self._path):
                 if _file_identity(os.stat(self._path)) != damaged:
@@ -309,9 +309,9 @@ class TablesReader(ForkAware):
                     return
                 self._path.replace(aside)
         except OSError as error:
-            result = f"could not be moved aside ({reason_of(error, self._path)})"
+            result = f"the file could not be moved aside ({reason_of(error, self._path)})"
         log.warning(
-            "the cache tables %s cannot be used (%s) and %s: run `onefs sync`",
+            "the cache tables %s cannot be used (%s): run `onefs sync` (%s)",
             self._path,
             reason,
             result,

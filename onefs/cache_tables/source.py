@@ -170,9 +170,12 @@ def _check_directory(archive: Path) -> None:
     at = tail.find(b"PK\x05\x06")
     while at >= 0:
         if tail[max(0, at - 20) : at].startswith(b"PK\x06\x07"):
-            raise zipfile.BadZipFile("its format is the one for more than 4 GiB (ZIP64)")
+            raise zipfile.BadZipFile(
+                "the zip file uses ZIP64, the format for files of more than 4 GiB, which onefs "
+                "does not read"
+            )
         if int.from_bytes(tail[at + 12 : at + 16], "little") > _MAX_DIRECTORY_BYTES:
-            raise zipfile.BadZipFile("its list of files is too long")
+            raise zipfile.BadZipFile("the list of files in the zip file is too long")
         at = tail.find(b"PK\x05\x06", at + 1)
 
 
@@ -197,7 +200,9 @@ def _translated_errors(archive: Path) -> Iterator[None]:
         # contains an offset before its beginning.
         if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):
             raise
-        raise UsageError(f"{archive} is damaged: {error or type(error).__name__}") from error
+        raise UsageError(
+            f"the archive {archive} cannot be read: {error or type(error).__name__}"
+        ) from error
 
 
 def _tables_in_folder(folder: Path) -> TablePair:

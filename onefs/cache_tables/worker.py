@@ -125,7 +125,10 @@ def _read_result(
             return message
     with suppress(subprocess.TimeoutExpired):
         child.wait(_EXIT_TIMEOUT_SECONDS)
-    raise CacheError(f"loading {input_path} ended unexpectedly (exit code {child.returncode})")
+    raise CacheError(
+        f"the loading of the cache tables {input_path} ended unexpectedly (exit code "
+        f"{child.returncode})"
+    )
 
 
 def _read_lines(pipe: IO[bytes], input_path: Path) -> Iterator[bytes]:
@@ -137,7 +140,8 @@ def _read_lines(pipe: IO[bytes], input_path: Path) -> Iterator[bytes]:
     while True:
         if not wait_readable(pipe, PROGRESS_TIMEOUT_SECONDS):
             raise CacheError(
-                f"loading {input_path} was stopped: no progress for {PROGRESS_TIMEOUT_SECONDS:g} s"
+                f"the loading of the cache tables {input_path} was stopped: no progress for "
+                f"{PROGRESS_TIMEOUT_SECONDS:g} s"
             )
         chunk = os.read(pipe.fileno(), 1 << 16)
         if not chunk:
@@ -166,10 +170,12 @@ def main() -> None:
     except OnefsError as error:
         result = {"error": type(error).__name__, "message": str(error)}
     except MemoryError:
-        result = {"error": "UsageError", "message": f"{task['input']} needs too much memory"}
+        message = f"the cache tables {task['input']} need too much memory"
+        result = {"error": "UsageError", "message": message}
     except Exception as error:  # pyarrow raises undocumented exceptions for damaged files
         reason = f"{type(error).__name__}: {reason_of(error)}"[:200]
-        result = {"error": "UsageError", "message": f"{task['input']} cannot be used: {reason}"}
+        message = f"the cache tables {task['input']} cannot be used: {reason}"
+        result = {"error": "UsageError", "message": message}
     _write_message(result)
 
 

@@ -120,7 +120,7 @@ class ServerAvailability:
         """Record that a request has been answered. This ends an outage."""
         self.refusal = ""
         if self.offline and not self.always_offline and self._circuit.close():
-            log.info("%s answers again", self._url)
+            log.info("the server %s answers again", self._url)
             self.on_change(False)
 
     def _record_refusal(self, error: AlyxCredentials) -> None:
@@ -132,13 +132,15 @@ class ServerAvailability:
         with self._lock:
             before, self.refusal = self.refusal, str(error)
         if not before:
-            log.warning("%s (onefs shows what is in the catalogue)", error)
+            log.warning("onefs shows what is in the catalogue, because of an error: %s", error)
 
     def _mark_offline(self, error: OnefsError) -> None:
         self._failed_at = self._clock()
         if self._circuit.open():
             log.warning(
-                "%s is unreachable (%s); onefs shows what is in the catalogue", self._url, error
+                "the server %s is unreachable (%s); onefs shows what is in the catalogue",
+                self._url,
+                error,
             )
             self.on_change(True)
 

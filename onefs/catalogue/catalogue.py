@@ -239,8 +239,8 @@ class Catalogue:
         if not self._listing_cache.is_fresh(request):
             when = time.strftime("%Y-%m-%d %H:%M", time.localtime(listing.fetched_at))
             log.warning(
-                "the datasets of session %s cannot be requested from Alyx now: this list was "
-                "fetched on %s",
+                "the datasets of session %s cannot be requested from Alyx now, so onefs uses "
+                "the list of datasets that it fetched on %s",
                 session.ref,
                 when,
             )
@@ -275,8 +275,8 @@ class Catalogue:
             if not is_transient and not self._failure_warning_logged:
                 self._failure_warning_logged = True
                 log.warning(
-                    "a session's datasets cannot be requested from Alyx, so those in the cache "
-                    "tables are shown: %s",
+                    "a session's datasets cannot be requested from Alyx (%s): the datasets in the "
+                    "cache tables are shown",
                     error,
                 )
             return False
@@ -312,7 +312,7 @@ class Catalogue:
             raise
         except OnefsError as error:
             log.info(
-                "a request for many sessions failed, so sessions are requested one by one: %s",
+                "a request for many sessions failed (%s): sessions are requested one by one",
                 error,
             )
 
@@ -326,7 +326,9 @@ class Catalogue:
             return list(datasets)
         if not self._types_warning_logged:
             self._types_warning_logged = True
-            log.warning("the cache tables have no dataset types: they were guessed from file names")
+            log.warning(
+                "the cache tables have no dataset types: the types were guessed from file names"
+            )
         types = self._database.guess_types(names)
         return [
             replace(each, dataset_type=types.get(each.name, "")) if each.from_tables else each
@@ -352,7 +354,9 @@ class Catalogue:
         """
         session = self.any_session(eid)
         if not session.has_folder:
-            raise NotFound(f"session {eid} has no folder: it lacks {missing_parts(session)}")
+            raise NotFound(
+                f"session {eid} has no folder: the session lacks {missing_parts(session)}"
+            )
         return session
 
     def any_session(self, eid: str) -> Session:
@@ -421,7 +425,7 @@ class Catalogue:
             if dataset.from_tables:
                 self._database.store_probed_size_by_md5(dataset, size)
         except CacheError as error:
-            log.warning("the size of %s cannot be stored: %s", dataset.name, error)
+            log.warning("the size of the dataset %s cannot be stored: %s", dataset.name, error)
 
     def _known_repositories(self) -> Mapping[str, Repository]:
         """Return the stored repositories, by name. If no repositories are stored, ask Alyx."""

@@ -9,8 +9,10 @@ from onefs.model import Session
 
 def unserved_message(name: str, repositories: Sequence[str]) -> str:
     """Return the error message for a dataset that is registered but cannot be fetched."""
-    where = f"repositories: {', '.join(repositories)}" if repositories else "no repository has it"
-    return f"{name} is registered in Alyx, but on no server that can be reached ({where})"
+    where = (
+        f"repositories: {', '.join(repositories)}" if repositories else "no repository has the file"
+    )
+    return f"the file {name} is registered in Alyx, but on no server that can be reached ({where})"
 
 
 def missing_parts(session: Session) -> str:

@@ -370,8 +370,10 @@ def _format_row(item: CacheItem, path: str) -> str:
 def _reason_kept(item: CacheItem) -> str:
     """Return the reason why a cached file is not evicted."""
     if item.pinned:
-        return "it is pinned: run `onefs cache unpin` first"
-    return "it is being read" if item.ours else "onefs did not download it, so it is not removed"
+        return "the file is pinned: run `onefs cache unpin` first"
+    if item.ours:
+        return "the file is being read"
+    return "onefs does not remove files that it did not download"
 
 
 def _list_files(folder: Path, progress: ProgressDisplay) -> list[tuple[str, int | None]]:

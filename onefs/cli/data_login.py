@@ -83,7 +83,7 @@ def find_data_login(
                 raise
             say(str(error), err=True)
             known = None
-    raise AssertionError("the last attempt must return a login or raise an error")
+    raise AssertionError("onefs error: the last try to log in gave no result")
 
 
 def prompt_missing_data_login(

@@ -123,7 +123,7 @@ class DemoProcess:
 
 
 def _log(line: str) -> None:
-    log.warning("embedded laboratory: %s", line)
+    log.warning("the embedded laboratory printed: %s", line)
 
 
 def _read_first_line(process: subprocess.Popen[bytes], timeout: float) -> bytes:

@@ -150,8 +150,8 @@ def _report_incomplete(failed: Mapping[str, OnefsError]) -> None:
     if failed:
         count = f"{len(failed)} {plural(len(failed), 'session')}"
         say(
-            f"onefs: {count} could not be requested from Alyx, so the dataset types and folders "
-            f"are those of the cache tables: {next(iter(failed.values()))}",
+            f"onefs: {count} could not be requested from Alyx ({next(iter(failed.values()))}): the "
+            "dataset types and folders in the cache tables are used",
             err=True,
         )
 
@@ -305,7 +305,7 @@ class _DownloadReport:
             alike.setdefault(_remove_file_name(str(error), name), []).append(name)
         for why, names in alike.items():
             which = names[0] if len(names) == 1 else _format_file_count(len(names))
-            hint = "" if verbose or len(names) == 1 else "; --verbose names them"
+            hint = "" if verbose or len(names) == 1 else "; --verbose lists the files"
             say(f"onefs: {which}: {why}{hint}", err=True)
             for name in names if verbose and len(names) > 1 else ():
                 say(f"  {name}: {self.errors[name]}", err=True)

@@ -47,12 +47,15 @@ def load_from_server(
     built = sync_from_server(alyx, access.settings.state_dir, progress, build_in_child)
     error = fetch_labs_and_subjects(alyx, access.database)
     if error is not None:
-        warn(f"labs and subjects cannot be loaded now, and are requested when needed: {error}")
+        warn(
+            f"labs and subjects cannot be loaded now ({error}): onefs requests labs and subjects "
+            "when a command needs them"
+        )
     error = fetch_dataset_types(alyx, access.database)
     if error is not None:
         warn(
-            "dataset types cannot be loaded now, and are guessed from file names when Alyx is "
-            f"unreachable: {error}"
+            f"dataset types cannot be loaded now ({error}): while Alyx is unreachable, onefs "
+            "guesses dataset types from file names"
         )
     return built
 
@@ -85,7 +88,7 @@ def publish(
     with one_tables.write_tables(cache_dir, database, source, float(facts["created"])) as folder:
         result = exporter(state_dir / TABLES_FILE_NAME, folder)
     for what, count in result.left_out.items():
-        log.info("ONE's tables in %s: %d %s are left out", cache_dir, count, what)
+        log.info("ONE's tables in the folder %s: %d %s are left out", cache_dir, count, what)
     return result
 
 

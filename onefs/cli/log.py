@@ -43,9 +43,9 @@ def log(mountpoint: str | None, lines: int, only_name: bool, **flags: str | None
         with path.open(errors="surrogateescape") as file:
             last = deque(file, lines)
     except FileNotFoundError:
-        raise NotFound(f"there is no log yet: {path} is written by `onefs mount`") from None
+        raise NotFound(f"there is no log yet: `onefs mount` writes the log file {path}") from None
     except OSError as error:
-        raise UsageError(f"{path} cannot be read: {reason_of(error, path)}") from error
+        raise UsageError(f"the log file {path} cannot be read: {reason_of(error, path)}") from error
     for line in last:
         say(line.rstrip("\n"))
 

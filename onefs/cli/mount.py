@@ -54,7 +54,7 @@ def _check_mountpoint(context: click.Context, parameter: click.Parameter, value:
     require_value(context, parameter, value)
     if value == "help" or (value in COMMANDS and value != "demo"):
         raise UsageError(
-            f"{value} is a word of the command line, not a mount point: write ./{value} to mount "
+            f"{value} is the name of a command, not a mount point: write ./{value} to mount "
             "at a folder of that name, or run `onefs mount --help`"
         )
     return value
@@ -182,7 +182,10 @@ def _check_can_sync(*, offline: bool) -> None:
     from onefs.cache_tables.parquet import check_pyarrow
 
     if offline:
-        raise UsageError("--sync asks the server, --offline asks none: leave out one of them")
+        raise UsageError(
+            "--sync needs the server, and --offline forbids requests: leave out one of the two "
+            "flags"
+        )
     check_pyarrow()
 
 
@@ -204,8 +207,8 @@ def _report_offline(mountpoint: str, settings: Settings) -> None:
     finally:
         database.close()
     say(
-        f"onefs: {record.url} is unreachable: {mountpoint} shows the catalogue of {newest} until "
-        "it answers again",
+        f"onefs: the server {record.url} is unreachable: the mount at {mountpoint} shows the "
+        f"catalogue of {newest} until the server answers again",
         err=True,
     )
 

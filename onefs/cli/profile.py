@@ -45,7 +45,7 @@ def list_(as_json: bool) -> None:
 def use(name: str) -> None:
     """Make NAME the default database. Commands that name no database use the default database."""
     settings.set_default_profile(name)
-    say(f"{name} is the default now.")
+    say(f"The profile {name} is the default now.")
 
 
 @profile.command()
@@ -56,5 +56,5 @@ def remove(name: str) -> None:
     To delete the token too, run `onefs logout --profile NAME` first.
     """
     default = settings.remove_profile(name)
-    after = f" {default} is the default now." if default else ""
-    say(f"{name} is removed; its files stay.{after}")
+    after = f" The profile {default} is the default now." if default else ""
+    say(f"The profile {name} is removed; its files stay.{after}")

@@ -239,4 +239,6 @@ def _check_exists(target: _Target) -> None:
 
     resolved = resolve_path(target.real, _LOOKUP_TIMEOUT_SECONDS)
     if resolved is not None and resolved[1]:
-        raise NotFound(f"{target.real} did not exist before the refresh, and does not exist now")
+        raise NotFound(
+            f"the path {target.real} did not exist before the refresh, and does not exist now"
+        )

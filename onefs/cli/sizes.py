@@ -158,5 +158,8 @@ def _select(named: Mapping[str, T], name: str | None) -> list[T]:
     if name is None:
         return list(named.values())
     if name not in named:
-        raise NotFound(f"there is no {name}: give lab/subject/date/number as the mount shows them")
+        raise NotFound(
+            f"there is no folder {name}: give lab/subject/date/number as the mount shows the "
+            "folders"
+        )
     return [named[name]]

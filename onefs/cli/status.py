@@ -73,7 +73,10 @@ def _detail_lines(mount: MountInfo, *, is_other: bool) -> Iterator[str]:
         )
     yield from (*status.folders, *status.troubles)
     if disk := _network_disk_of_state(mount):
-        yield f"state {mount.state_dir}: slow, because it is on a network file system ({disk})"
+        yield (
+            f"state {mount.state_dir}: slow, because this folder is on a network file system "
+            f"({disk})"
+        )
     if status.fetch_limit is not None:
         fetched = _format_part(status.fetched, status.fetch_limit)
         is_used_up = status.fetched >= status.fetch_limit

@@ -123,7 +123,7 @@ def _raise_output_errors() -> Iterator[None]:
     except OSError as error:
         _redirect_to_null(1)
         closed = error.errno == errno.EBADF
-        why = "it is closed" if closed else os.strerror(error.errno or errno.EIO)
+        why = "the output is closed" if closed else os.strerror(error.errno or errno.EIO)
         raise OutputError(f"cannot write to standard output: {why}") from error
 
 

@@ -108,7 +108,7 @@ def _load_from_server(access: Access, *, needed: bool) -> bool:
     except NotFound as error:
         if needed:
             raise
-        say(f"{error}; continuing with the catalogue", err=True)
+        say(f"{error}; onefs continues with the catalogue", err=True)
         return False
     if built is None:
         say("The server has no newer tables.")

@@ -26,10 +26,11 @@ def read_owner(root: Path) -> str | None:
     except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as error:
-        raise CacheError(f"{label} cannot be read: {reason_of(error, label)}") from error
+        raise CacheError(f"the file {label} cannot be read: {reason_of(error, label)}") from error
     except (ValueError, KeyError, TypeError) as error:
         raise CacheError(
-            f"{label} is damaged: remove this file if the cache folder belongs to this database"
+            f"the file {label} is damaged: remove this file if the cache folder belongs to this "
+            "database"
         ) from error
 
 

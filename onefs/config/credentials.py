@@ -161,7 +161,9 @@ class CredentialStore:
         data = read_json(self._path)
         entries, in_keyring = data.get("secrets", {}), data.get("in keyring", [])
         if not isinstance(entries, dict) or not isinstance(in_keyring, list):
-            raise UsageError(f"{self._path} is broken: move it away and run `onefs login`")
+            raise UsageError(
+                f"the file {self._path} is broken: move the file away and run `onefs login`"
+            )
         return entries, {str(name) for name in in_keyring}
 
     def _write(self, key: str, secret: str | None, in_keyring: bool | None = None) -> bool:
@@ -284,7 +286,7 @@ def _read_password_file(path: Path) -> Secret:
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeError) as error:
-        why = reason_of(error, path) if isinstance(error, OSError) else "it is not text"
+        why = reason_of(error, path) if isinstance(error, OSError) else "the file is not text"
         raise UsageError(f"ONEFS_PASSWORD_FILE {path} cannot be read: {why}") from error
     return Secret(text.removesuffix("\n").removesuffix("\r"))
 

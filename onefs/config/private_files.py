@@ -35,13 +35,14 @@ def read_json(path: Path) -> dict[str, Any]:
     except (FileNotFoundError, NotADirectoryError):
         return {}
     except OSError as error:
-        raise UsageError(f"{path} cannot be read: {reason_of(error, path)}") from error
+        raise UsageError(f"the file {path} cannot be read: {reason_of(error, path)}") from error
     except ValueError as error:
         raise UsageError(
-            f"{path} is broken ({error}): mend it, or move it away and run `onefs setup`"
+            f"the file {path} is broken ({error}): mend the file, or move it away and run "
+            "`onefs setup`"
         ) from error
     if not isinstance(data, dict):
-        raise UsageError(f"{path} is broken: it must hold a JSON object; mend it or move it away")
+        raise UsageError(f"the file {path} must hold a JSON object: mend the file, or move it away")
     return data
 
 
@@ -72,7 +73,7 @@ def file_lock(path: Path) -> Iterator[None]:
         raise _unwritable_error(path, error) from error
     try:
         if not lock_file(lock, LOCK_TIMEOUT_SECONDS):
-            raise UsageError(f"{path} is locked by another process: try again")
+            raise UsageError(f"the file {path} is locked by another process: try again")
         yield
     finally:
         close_lock_file(lock)
@@ -81,7 +82,7 @@ def file_lock(path: Path) -> Iterator[None]:
 def _unwritable_error(path: Path, error: OSError) -> UsageError:
     reason = reason_of(error, path)
     return UsageError(
-        f"{path} cannot be written: {reason}; set XDG_CONFIG_HOME to a folder of yours"
+        f"the file {path} cannot be written: {reason}; set XDG_CONFIG_HOME to a folder of yours"
     )
 
 
@@ -98,7 +99,9 @@ def _restrict_mode(descriptor: int, path: Path) -> None:
     """
     status = os.fstat(descriptor)
     if status.st_uid != os.geteuid():
-        raise UsageError(f"{path} belongs to another user: move it away")
+        raise UsageError(f"the file {path} belongs to another user: move the file away")
     if stat.S_IMODE(status.st_mode) & 0o077:
-        _log.warning("%s could be read by other users: its mode is now 0600", path)
+        _log.warning(
+            "the file %s could be read by other users: the mode of the file is now 0600", path
+        )
         os.fchmod(descriptor, 0o600)

@@ -186,11 +186,13 @@ def load_settings_file(path: Path | None = None) -> SettingsFile:
     data = read_json(path)
     default, profiles = data.get("default", ""), data.get("profiles", {})
     if not isinstance(default, str) or not isinstance(profiles, dict):
-        raise UsageError(f"{path} is broken: mend it, or move it away and run `onefs setup`")
+        raise UsageError(
+            f"the file {path} is broken: mend the file, or move it away and run `onefs setup`"
+        )
     if default and default not in profiles:
         raise UsageError(
-            f"{path}: the default profile {default!r} is not among its profiles: mend the file, or "
-            "move it away and run `onefs setup`"
+            f"the file {path} has no profile {default!r}, which is its default profile: mend the "
+            "file, or move it away and run `onefs setup`"
         )
     return SettingsFile(
         {name: _parse_profile(name, row, path) for name, row in profiles.items()}, default
@@ -407,8 +409,8 @@ def _several_profiles_message(settings_file: SettingsFile) -> str:
 def _parse_profile(name: str, row: Any, path: Path) -> Profile:
     known = {item.name for item in fields(Profile)} - {"name"}
     if not isinstance(row, dict) or not all(isinstance(row.get(key, ""), str) for key in known):
-        raise UsageError(f"{path}: profile {name!r} is broken: its values must be strings")
+        raise UsageError(f"the file {path}: the values of profile {name!r} must be strings")
     values = {key: row[key] for key in known & row.keys()}
     if not values.get("url"):
-        raise UsageError(f"{path}: profile {name!r} has no url")
+        raise UsageError(f"the file {path}: profile {name!r} has no url")
     return Profile(name=name, **{**values, "url": normalise(values["url"])})

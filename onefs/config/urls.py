@@ -141,7 +141,7 @@ def split_url(url: str) -> SplitResult:
     Raises ValueError if the URL is invalid or longer than MAX_URL_LENGTH.
     """
     if len(url) > MAX_URL_LENGTH:
-        raise ValueError(f"it is longer than {MAX_URL_LENGTH} characters")
+        raise ValueError(f"the URL is longer than {MAX_URL_LENGTH} characters")
     return urlsplit(url)
 
 

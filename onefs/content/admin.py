@@ -192,7 +192,7 @@ class CacheAdmin:
         with disk_errors(self._store.root), self._store.locks.hold(dataset.id, 60.0):
             entry = self._store.valid_entry(dataset)
         if entry is None or entry.state != "bad":
-            raise NotFound(f"{dataset.name} was not rejected: there is nothing to accept")
+            raise NotFound(f"the file {dataset.name} was not rejected: there is nothing to accept")
         rejected = self._store.rejected_path(dataset)
         return entry, rejected if entry.digest and rejected.is_file() else None
 
@@ -213,7 +213,7 @@ class CacheAdmin:
                     "it again"
                 ) from error
             if digest not in ("", actual):
-                raise BadContent(f"{rejected} has changed since it was rejected")
+                raise BadContent(f"the file {rejected} has changed since it was rejected")
             verdict = ContentVerdict("accepted", "the user has accepted these bytes")
             final = self._store.publish(
                 dataset, place, rejected, verdict, durable=True, digest=actual
@@ -282,7 +282,7 @@ class CacheAdmin:
         if digest == entry.expected_digest:
             self._store.update_ctime(entry, status)
             return VerifyResult(entry.path, True)
-        reason = f"its hash is {digest} instead of {entry.expected_digest}"
+        reason = f"the hash of the file is {digest} instead of {entry.expected_digest}"
         return VerifyResult(entry.path, False, reason + self._remove_wrong_file(entry, path))
 
     def _remove_wrong_file(self, entry: CacheEntry, path: Path) -> str:
@@ -291,7 +291,7 @@ class CacheAdmin:
         try:
             self._store.remove_wrong_file(entry)
         except OSError as error:
-            return f", and {path} cannot be removed: {reason_of(error, path)}"
+            return f", and the file {path} cannot be removed: {reason_of(error, path)}"
         return ""
 
     def _verify_blocks(self, dataset_id: str, watch: PathProgressCallback) -> VerifyResult | None:

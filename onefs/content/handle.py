@@ -235,7 +235,7 @@ class DatasetHandle:
             # a reader must not get bytes of two versions, and a file may not change too often
             if last or (outdated is not None and outdated.has_served_bytes):
                 why = "has changed on the server" if cursor is None else cursor.partial.drop_reason
-                raise BadContent(f"{self._dataset.name} {why}: open it again")
+                raise BadContent(f"the file {self._dataset.name} {why}: open the file again")
             if outdated is not None:
                 # the outdated cursor stays open, because other threads may still use it
                 self._outdated_cursors.append(outdated)
@@ -265,7 +265,9 @@ class DatasetHandle:
         else:
             os.close(descriptor)
         if status.st_size != self.size:
-            raise BadContent(f"{path} has {status.st_size} bytes instead of {self.size}")
+            raise BadContent(
+                f"the cached file {path} has {status.st_size} bytes instead of {self.size}"
+            )
         return True
 
     def _is_unchanged(self) -> bool:
@@ -296,7 +298,9 @@ class DatasetHandle:
                     self._verified_stat = status
                     return
                 self._was_modified = True
-            raise BadContent(f"{dataset.name} was changed in the cache folder: open it again")
+            raise BadContent(
+                f"the file {dataset.name} was changed in the cache folder: open the file again"
+            )
 
     def _is_content_valid(self, descriptor: int) -> bool:
         """Whether the bytes of the open file agree with the database."""

@@ -154,7 +154,11 @@ def _hash(key: FileKey, path: Path) -> str:
                 digest.update(block)
             stat = os.fstat(file.fileno())
     except OSError as error:
-        log.warning("%r cannot be read, so it has no md5: %s", str(path), reason_of(error, path))
+        log.warning(
+            "the file %r cannot be read, so the file has no md5: %s",
+            str(path),
+            reason_of(error, path),
+        )
         return ""
     # the file may have changed while it was read
     return digest.hexdigest() if _key(path, stat) == key else ""

@@ -80,7 +80,11 @@ class HostCircuits:
             others = [at for each, at in progress.items() if each != url]
             if max(others, default=float("-inf")) > time.monotonic() - self._recent_seconds:
                 name = url.rpartition("/")[2]
-                log.info("%s does not arrive, although %s sends other files", name, host)
+                log.info(
+                    "the file %s does not arrive, although the file server %s sends other files",
+                    name,
+                    host,
+                )
             elif host not in self._hosts:
                 self._hosts[host] = CircuitBreaker(self._changed, is_open=True)
                 log.warning(
@@ -138,4 +142,4 @@ class HostCircuits:
             file_circuit.close()
         if host_circuit is not None:
             host_circuit.close()
-            log.info("%s answers again", host)
+            log.info("the file server %s answers again", host)

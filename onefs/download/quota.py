@@ -65,8 +65,8 @@ class FetchQuota:
         """
         # the error says when the file can be fetched, or that it is larger than the limit
         message = (
-            f"{name} is not fetched: {spent} bytes were fetched within the hour, and --max-fetch "
-            f"allows {self.limit}"
+            f"the file {name} is not fetched: {spent} bytes were fetched within the hour, and "
+            f"--max-fetch allows {self.limit}"
         )
         left = self._seconds_until(size)
         if left is None:

@@ -223,8 +223,8 @@ class SmallFileDownloader:
                 if transfer.last_error is not None:
                     raise copy_error(transfer.last_error)
             raise DeadlineExceeded(
-                f"{dataset.name}: no data has arrived for {self._stall:g} s; check the network, "
-                "and try again"
+                f"no data of the file {dataset.name} has arrived for {self._stall:g} s: check the "
+                "network, and try again"
             )
 
     def _run_download(self, dataset: Dataset, place: Place) -> Path:

@@ -77,7 +77,7 @@ def causes_of(error: BaseException) -> Iterator[BaseException]:
 
 
 def _certificate_error(error: BaseException, host: str) -> OnefsError:
-    why = getattr(error, "verify_message", "") or "it cannot be verified"
+    why = getattr(error, "verify_message", "") or "the certificate cannot be verified"
     return Unreachable(
         f"the certificate of {host} is not accepted: {why}; check the clock, or name your "
         "network's own certificates in REQUESTS_CA_BUNDLE"
@@ -101,7 +101,11 @@ def _malformed_response_error(error: BaseException, host: str) -> OnefsError:
 
 def _socket_error(error: BaseException, host: str) -> OnefsError:
     number = getattr(error, "errno", None)
-    why = os.strerror(number) if isinstance(number, int) and number > 0 else "it was closed"
+    why = (
+        os.strerror(number)
+        if isinstance(number, int) and number > 0
+        else "the connection was closed"
+    )
     return Unreachable(f"the connection to {host} failed: {why}")
 
 
@@ -125,7 +129,9 @@ _connect_timeout_error = _fixed(
 )
 _read_timeout_error = _fixed(DeadlineExceeded, "{host} sent nothing for too long")
 _truncated_response_error = _fixed(ServerError, "{host} stopped in the middle of its answer")
-_connection_closed_error = _fixed(Unreachable, "the connection to {host} failed: it was closed")
+_connection_closed_error = _fixed(
+    Unreachable, "the connection to {host} failed: the connection was closed"
+)
 _invalid_request_error = _fixed(
     UsageError, "no request can be made for {host}: the address or a header is not valid"
 )

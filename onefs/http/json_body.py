@@ -133,7 +133,7 @@ def _parse(raw: bytearray, response: BaseHTTPResponse, url: str) -> Any:
         if response.status >= 300:
             return None
         raise ServerError(
-            f"{safe_url(url)} did not answer in JSON: is this an Alyx server?",
+            f"{safe_url(url)} did not answer in JSON: check that the URL belongs to an Alyx server",
             response.status,
         ) from None
     if _is_too_deep(value):

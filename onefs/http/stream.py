@@ -85,7 +85,7 @@ class Stream:
         differs from the announced number. Raises Unreachable if the connection breaks, and Stopping
         after :meth:`abort`.
         """
-        assert self._response is not None, "a stream is read inside its with block"
+        assert self._response is not None, "onefs error: a stream is read outside its with block"
         received = 0
         while chunk := self._read_piece(min(size(), self._bytes_left(received))):
             received += len(chunk)

@@ -200,7 +200,8 @@ class Transport:
         while (wait := permit.try_acquire()) > 0 and not self._closing.is_set():
             if self._clock() + wait >= end:
                 raise Throttled(
-                    f"request limit of {host_of(url)} reached; try again in {wait:.0f} s", wait
+                    f"the request limit of {host_of(url)} is reached; try again in {wait:.0f} s",
+                    wait,
                 )
             self._sleep(min(wait, 1.0))
 

@@ -40,4 +40,6 @@ def resolved(path: str | os.PathLike[str]) -> str:
 
 def _deleted_folder_error(text: str) -> UsageError:
     folder = os.environ.get("PWD") or "the current folder"
-    return UsageError(f"{folder} was deleted, and {text} is a path in it: change to another folder")
+    return UsageError(
+        f"{folder} was deleted, and {text} is a path in this folder: change to another folder"
+    )

@@ -35,7 +35,7 @@ def connect(
     try:
         stored = connection.execute("PRAGMA user_version").fetchone()[0]
         if stored > version:
-            raise sqlite3.DatabaseError(f"it was written by a newer onefs (schema {stored})")
+            raise sqlite3.DatabaseError(f"the file was written by a newer onefs (schema {stored})")
         connection.execute(f"PRAGMA journal_mode = {journal}")
         # without WAL, a power loss may damage the file if ``synchronous`` is NORMAL
         connection.execute(f"PRAGMA synchronous = {'NORMAL' if journal == 'WAL' else 'FULL'}")
@@ -79,7 +79,7 @@ def _check_columns(connection: sqlite3.Connection, schema: str) -> None:
         model.close()
     for table, columns in _columns_by_table(connection).items():
         if table in expected and columns != expected[table]:
-            raise sqlite3.DatabaseError(f"its table {table} has other columns than in this onefs")
+            raise sqlite3.DatabaseError(f"the table {table} has other columns than in this onefs")
 
 
 def _columns_by_table(connection: sqlite3.Connection) -> dict[str, list[tuple[Any, ...]]]:

@@ -332,7 +332,8 @@ class SqliteFile(ForkAware):
     def _open(self) -> sqlite3.Connection:
         if self._path in _in_use_at_fork:
             log.warning(
-                "%s was in use when this process was forked: this process works without the file",
+                "the file %s was in use when this process was forked: this process works without "
+                "the file",
                 self._path,
             )
             self._inode = -1
@@ -384,9 +385,10 @@ class SqliteFile(ForkAware):
             if part.exists():
                 part.replace(aside.with_name(aside.name + suffix))
         log.warning(
-            "%s %s was moved aside to %s, and a new one is created: %s",
-            self._description,
+            "the file %s (%s) was moved aside to %s, and replaced by a new file, because of an "
+            "error: %s",
             self._path,
+            self._description,
             aside.name,
             reason,
         )
@@ -401,8 +403,9 @@ class SqliteFile(ForkAware):
 @lru_cache(maxsize=256)  # one warning per folder, although its files are opened several times
 def _warn_once_about_network_disk(folder: Path, disk: str) -> None:
     log.warning(
-        "%s is on a network file system (%s): its databases have a slower journal (DELETE). "
-        "A state folder on a local disk (--state-dir) is faster, and safer",
+        "the state folder %s is on a network file system (%s): the databases in the folder have a "
+        "slower journal (DELETE). A state folder on a local disk (--state-dir) is faster, and "
+        "safer",
         folder,
         disk,
     )

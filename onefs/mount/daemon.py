@@ -128,13 +128,13 @@ def stop(mountpoint: str | os.PathLike[str], timeout: float = 30.0) -> None:
         return
     if mounted is not None and (others := kernel_mounts.remaining_mountpoints(mounted)):
         raise MountError(
-            f"{path} is unmounted here, but its daemon ({record.pid}) still serves "
+            f"the mount point {path} is unmounted here, but its daemon ({record.pid}) still serves "
             f"{', '.join(others)}: unmount these mounts, too, so that the daemon ends."
         )
     if not wait_for_exit(record.pid, deadline - time.monotonic()):
         raise MountError(
-            f"{path} is unmounted, but its daemon ({record.pid}) still runs after {timeout:g} s: "
-            "it may still be writing downloaded files to the disk."
+            f"the mount point {path} is unmounted, but its daemon ({record.pid}) still runs after "
+            f"{timeout:g} s: the daemon may still be writing downloaded files to the disk."
         )
 
 

@@ -113,7 +113,7 @@ class FileHandle:
         The error is logged once for each opening of the file.
         """
         problem = BadContent(
-            f"{self._path}: the cached file has {size} bytes, it should have {self.handle.size}."
+            f"{self._path}: the cached file has {size} bytes, but must have {self.handle.size}."
         )
         if not self._is_short_file_logged:
             self._is_short_file_logged = True

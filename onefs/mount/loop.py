@@ -96,7 +96,7 @@ class MountLoop:
         mountpoint = self._config.mountpoint
         if not in_time:
             raise MountError(f"{mountpoint}: libfuse did not mount within {timeout:g} s.")
-        reason = str(self._failure or "it was unmounted at once")
+        reason = str(self._failure or "the mount point was unmounted at once")
         if isinstance(self._failure, RuntimeError):
             reason = f"libfuse failed with code {reason}"
         raise MountError(f"{mountpoint} could not be mounted: {reason}.")

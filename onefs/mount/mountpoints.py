@@ -57,7 +57,9 @@ def prepare_mountpoint(mountpoint: str | os.PathLike[str]) -> PreparedMountpoint
         made = _make_folder(path) or was_ours
         is_filled = not made and bool(os.listdir(path))
     except OSError as error:
-        raise UsageError(f"{path} cannot be the mount point: {reason_of(error, path)}.") from error
+        raise UsageError(
+            f"The path {path} cannot be the mount point: {reason_of(error, path)}."
+        ) from error
     if is_filled:
         raise UsageError(f"The mount point {path} is not empty: choose an empty or a new folder.")
     if not os.access(path, os.W_OK | os.X_OK):
@@ -78,13 +80,13 @@ def check_outside_mountpoint(
         real = Path(paths.resolved(place))
         if real.is_relative_to(mount):
             raise UsageError(
-                f"{real}, which onefs needs, is inside the mount point {mount}: choose another "
-                "mount point."
+                f"The path {real}, which onefs needs, is inside the mount point {mount}: choose "
+                "another mount point."
             )
         if mount.is_relative_to(real):
             raise UsageError(
-                f"The mount point {mount} is inside {real}, which onefs needs: choose another "
-                "mount point."
+                f"The mount point {mount} is inside the folder {real}, which onefs needs: choose "
+                "another mount point."
             )
 
 
@@ -98,7 +100,7 @@ def check_allow_other(conf: Path = _FUSE_CONF) -> None:
         lines = []
     if "user_allow_other" not in (line.strip() for line in lines):
         raise MountError(
-            f"--allow-other needs the line user_allow_other in {conf}, which an administrator "
+            f"--allow-other needs the line user_allow_other in the file {conf}: an administrator "
             "has to add."
         )
 
@@ -126,7 +128,9 @@ def _remove_stale_mount(path: str) -> bool:
         return False
     record = mount_registry.find_record(path)
     if not mount_probes.is_stale(path):
-        raise UsageError(f"{path} is already mounted: onefs umount {path} unmounts it.")
+        raise UsageError(
+            f"The mount point {path} is already mounted: run `onefs umount {path}` first."
+        )
     unmount.remove_stale_mount(path)
     return record is not None and record.made and not os.listdir(path)
 

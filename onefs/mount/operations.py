@@ -249,4 +249,6 @@ class ErrorNumbers:
         if (type(error), place) in self._logged:
             return
         self._logged.add((type(error), place))
-        log.error("%s failed with an unexpected error (EIO)", operation, exc_info=error)
+        log.error(
+            "the file operation %s failed with an unexpected error (EIO)", operation, exc_info=error
+        )

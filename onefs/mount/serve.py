@@ -121,10 +121,10 @@ def _serve_mount(
     operations.status = lambda: encode_status(replace(info, status=reader.read_or_last()))
     loop.start(_MOUNT_TIMEOUT_SECONDS)
     try:
-        log.info("mounted %s at %s", config.fsname, config.mountpoint)
+        log.info("mounted the database %s at the mount point %s", config.fsname, config.mountpoint)
         _watch_mount(info, reader, loop, ending, on_ready)
     finally:
-        log.info("unmounting %s", config.mountpoint)
+        log.info("unmounting the mount point %s", config.mountpoint)
         service.stop()
         if not loop.stop(_STOP_GRACE_SECONDS):
             _exit_at_once(config.mountpoint)

@@ -114,7 +114,9 @@ class ONE(LaboratoryClient):
                 The message names these terms.
         """
         if not isinstance(details, bool):
-            raise UsageError(f"details is {type(details).__name__}: give True or False")
+            raise UsageError(
+                f"the argument details is {type(details).__name__}: give True or False"
+            )
         sessions = self.search_sessions(limit=limit, **terms)
         if not details:
             return sessions.eids

@@ -57,7 +57,9 @@ class ConnectionArguments:
             parse_data_hosts(self.data_hosts, "data_hosts")
         if self.cache_dir is not None:
             if not isinstance(self.cache_dir, (str, os.PathLike)):
-                raise UsageError(f"cache_dir is {type(self.cache_dir).__name__}: give a path")
+                raise UsageError(
+                    f"the argument cache_dir is {type(self.cache_dir).__name__}: give a path"
+                )
             _check_text("cache_dir", os.fspath(self.cache_dir))
 
     def flags(self) -> dict[str, str | None]:
@@ -158,8 +160,8 @@ def _check_text(name: str, value: object) -> None:
     if value is None:
         return
     if not isinstance(value, str):
-        raise UsageError(f"{name} is {type(value).__name__}: give a text")
+        raise UsageError(f"the argument {name} is {type(value).__name__}: give a text")
     if not value.strip():
-        raise UsageError(f"{name} is empty: leave it out, or give it a value")
+        raise UsageError(f"the argument {name} is empty: give a value, or leave the argument out")
     if "\0" in value or any("\ud800" <= char <= "\udfff" for char in value):
-        raise UsageError(f"{name} contains characters that cannot be sent")
+        raise UsageError(f"the argument {name} contains characters that cannot be sent")

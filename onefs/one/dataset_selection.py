@@ -31,19 +31,22 @@ def parse_types(argument: object) -> list[str]:
         argument = [argument]
     if isinstance(argument, (bytes, dict)) or not isinstance(argument, Iterable):
         raise UsageError(
-            f"dataset_types is {type(argument).__name__}: give a name or a list of names"
+            f"the argument dataset_types is {type(argument).__name__}: give a name or a list of "
+            "names"
         )
     try:
         types = list(islice(argument, MAX_TYPES + 1))
     except Exception as error:  # an iterator of the caller may raise anything
         raise UsageError(
-            "dataset_types cannot be read as a list: give a name or a list of names"
+            "the argument dataset_types cannot be read as a list: give a name or a list of names"
         ) from error
     if len(types) > MAX_TYPES:
-        raise UsageError(f"dataset_types has more than {MAX_TYPES} names")
+        raise UsageError(f"the argument dataset_types has more than {MAX_TYPES} names")
     for name in types:
         if not isinstance(name, str) or not name.strip():
-            raise UsageError(f"dataset_types contains {ascii(name)[:80]}, which is not a name")
+            raise UsageError(
+                f"the argument dataset_types contains {ascii(name)[:80]}, which is not a name"
+            )
     return types
 
 
@@ -56,7 +59,7 @@ def parse_folder(name: str, argument: object) -> str | None:
     if argument is None:
         return None
     if not isinstance(argument, str):
-        raise UsageError(f"{name} is {type(argument).__name__}: give a text")
+        raise UsageError(f"the argument {name} is {type(argument).__name__}: give a text")
     return argument.strip("/#")
 
 
@@ -156,9 +159,9 @@ def describe_missing(
     if wanted in types:
         where = [f"in collection {collection!r}"] if collection is not None else []
         where += [f"of revision {revision!r} or before"] if revision is not None else []
-        return f"session {session.ref} has {wanted}, but none {' '.join(where)}"
+        return f"session {session.ref} has datasets of type {wanted}, but none {' '.join(where)}"
     if wanted in registered:
-        return f"{wanted} of session {session.ref} is registered, but is on no server"
+        return f"session {session.ref} has datasets of type {wanted} in Alyx, but on no server"
     return (
         f"session {session.ref} has no dataset of type {wanted!r}{nearest_name_hint(wanted, types)}"
     )

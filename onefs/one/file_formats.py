@@ -85,8 +85,8 @@ def _explain_pickled(path: Path) -> Iterator[None]:
 
 def _pickled_message(path: Path) -> str:
     return (
-        "it holds Python objects, and reading Python objects may run any code: if you trust the "
-        f"file, read it with numpy.load({path.name!r}, allow_pickle=True)"
+        "the file holds Python objects, and reading Python objects may run any code: if you trust "
+        f"the file, read it with numpy.load({path.name!r}, allow_pickle=True)"
     )
 
 
@@ -114,7 +114,7 @@ def _detect_encoding(path: Path) -> str:
     """Return the encoding of a text file. Warn if the encoding is a guess."""
     encoding = text_files.encoding_of(path)
     if text_files.is_guess(encoding):
-        warn(f"{path} is not UTF-8 text: it is read as {encoding}")
+        warn(f"the file {path} is not UTF-8 text: onefs reads the file as {encoding}")
     return encoding
 
 

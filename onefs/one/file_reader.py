@@ -44,12 +44,12 @@ class FileReader:
         try:
             return self._load_file(file)
         except file_formats.UnreadableFile as error:
-            warn(f"{file} cannot be read, so its path is returned: {error}")
+            warn(f"the file {file} cannot be read, so its path is returned: {error}")
         except MissingLibrary as error:
             if self._needs_libraries:
                 raise
             if not self._library_warned:
-                warn(f"the paths of tables are returned instead of their content: {error}")
+                warn(f"the paths of tables are returned, not the tables: {error}")
             self._library_warned = True
         return file
 

@@ -74,7 +74,7 @@ def _parse_numpy_header(version: tuple[int, ...], text: bytes) -> tuple[tuple[in
     from numpy.lib import format as npy
 
     if version not in ((1, 0), (2, 0), (3, 0)):
-        raise ValueError(f"its version is {'.'.join(map(str, version))}")
+        raise ValueError(f"the version is {'.'.join(map(str, version))}")
     if version == (3, 0):  # UTF-8; numpy has a public reader for 2.0 only, which expects latin-1
         text = text.decode().encode("ascii", "backslashreplace")
     file = io.BytesIO(len(text).to_bytes(4, "little") + text)

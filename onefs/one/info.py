@@ -104,7 +104,7 @@ class SessionDataInfo:
     def __getitem__(self, key: str | int | slice) -> list[Any] | DatasetInfo | SessionDataInfo:
         if isinstance(key, str):
             if key not in (*self.keys(), "data_url"):
-                raise KeyError(f"there is no {key!r}, only {', '.join(self.keys())}")
+                raise KeyError(f"there is no field {key!r}, only {', '.join(self.keys())}")
             column: list[Any] = getattr(self, key)
             return column
         columns = [self[name] for name in self.keys()]

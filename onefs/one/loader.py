@@ -25,11 +25,11 @@ from onefs.search.vocabulary import nearest_name_hint
 
 #: arguments that ``load`` no longer has, with advice that replaces each argument
 _REMOVED_ARGUMENTS = {
-    "cache_dir": "give it to ONE(cache_dir=...)",
-    "clobber": "it is not needed, because a file with wrong content is downloaded again",
+    "cache_dir": "give the folder to ONE(cache_dir=...)",
+    "clobber": "the argument is not needed, because a file with wrong content is downloaded again",
     "dry_run": "list(eid, details=True) lists the datasets without downloading them",
     "keep_uuid": "file names never have a UUID; list(eid, details=True) has each dataset_id",
-    "offline": "give it to ONE(offline=True)",
+    "offline": "use ONE(offline=True)",
 }
 
 _LOAD_ARGUMENTS = (
@@ -93,7 +93,7 @@ def reject_removed_arguments(arguments: Mapping[str, Any]) -> None:
 def has_datasets(session: Session) -> bool:
     """Whether a session has a folder, so that it can have datasets. Warn if it has no folder."""
     if not session.has_folder:
-        warn(f"session {session.eid} has no folder: it lacks {missing_parts(session)}")
+        warn(f"session {session.eid} has no folder: the session lacks {missing_parts(session)}")
     return session.has_folder
 
 
@@ -188,7 +188,7 @@ class Loader:
                     raise file
                 fate = "not on the server" if are_elements else "left out"
                 name = json.dumps(each.placed[1].name)
-                warn(f"{name} of session {session.ref} is {fate}: {file}")
+                warn(f"the file {name} of session {session.ref} is {fate}: {file}")
                 continue
             try:
                 contents[-1] = reader.read(file, each.column_type)

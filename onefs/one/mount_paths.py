@@ -33,7 +33,9 @@ class MountPaths:
         except NotFound:
             return []
         except Ambiguous:
-            raise Ambiguous(f"{name} matches several sessions: give an eid or a path") from None
+            raise Ambiguous(
+                f"the ref {name} matches several sessions: give an eid or a path"
+            ) from None
         return [self.session_at(place)]
 
     def session_at(self, place: Place) -> Session:

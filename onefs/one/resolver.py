@@ -157,7 +157,7 @@ class SessionResolver:
         if len(sessions) > 1:
             labs = ", ".join(f"{session.eid} in {session.lab}" for session in sessions)
             raise Ambiguous(
-                f"{text} matches {len(sessions)} sessions: {labs}; give one of these eids"
+                f"the ref {text} matches {len(sessions)} sessions: {labs}; give one of these eids"
             )
         return sessions[0].eid
 

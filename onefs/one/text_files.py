@@ -37,13 +37,15 @@ def encoding_of(path: Path) -> str:
         _check_decodable(path, encoding)
     except UnicodeDecodeError as error:
         if encoding != "utf-8":
-            raise ValueError(f"it begins like {encoding} text, but is not") from error
+            raise ValueError(
+                f"the file begins like {encoding} text, but is not {encoding} text"
+            ) from error
     else:
         return encoding
     for guess in ("latin-1", "cp1252"):
         if _is_text(path, guess):
             return guess
-    raise ValueError("it is not text: neither UTF-8, UTF-16, latin-1 nor cp1252")
+    raise ValueError("the file is not text: neither UTF-8, UTF-16, latin-1 nor cp1252")
 
 
 def decode_beginning(raw: bytes) -> str:

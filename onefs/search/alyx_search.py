@@ -74,7 +74,7 @@ def _fetch_checked_rows(
     branches = list(_branches(query))
     if len(branches) > MAX_QUERIES_PER_SEARCH:
         raise UsageError(
-            f"the search is {len(branches)} queries, more than {MAX_QUERIES_PER_SEARCH}: "
+            f"the search needs {len(branches)} queries, more than {MAX_QUERIES_PER_SEARCH}: "
             "give fewer names"
         )
     rows: dict[str, Row] = {}
@@ -83,7 +83,7 @@ def _fetch_checked_rows(
         answer = _fetch_branch(alyx, branch, limit)
         # Alyx may have more rows if an answer has ``limit`` rows
         is_cut = is_cut or len(answer) == limit
-        for hit in parsing.parse_rows(answer, SearchHit.from_row, "a search"):
+        for hit in parsing.parse_rows(answer, SearchHit.from_row, "found sessions"):
             if offline.is_match(hit.row, query):
                 rows.setdefault(hit.session.eid, hit.row)
     if len(branches) > 1:

@@ -73,7 +73,10 @@ class NameTables:
             names = self._names_in_catalogue(what)
             if not names:
                 raise
-            log.warning("%s; the names are from the catalogue, and may be incomplete", error)
+            log.warning(
+                "the names are from the catalogue, and may be incomplete, because of an error: %s",
+                error,
+            )
             return [{column: name} for name in names]
 
     def _fetch_table(self, endpoint: str, column: str) -> list[Row]:
@@ -92,7 +95,7 @@ class NameTables:
         except UNAVAILABLE_ERRORS as error:
             if stored is None:
                 raise
-            log.warning("%s; the names that were stored before are used", error)
+            log.warning("names that were stored before are used, because of an error: %s", error)
             return stored[0]
         with self._ignore_cache_errors():
             self._database().store_answer(key, json.dumps(rows), self._clock())

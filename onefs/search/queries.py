@@ -151,8 +151,13 @@ class SessionQueries(NameTables):
         stored = self._stored_rows(key)
         if stored is not None:
             when = time.strftime("%Y-%m-%d %H:%M", time.localtime(stored[1]))
-            log.warning("%s; these sessions are from the same search on %s", trouble, when)
-            hits = parsing.parse_rows(stored[0], SearchHit.from_row, "a stored search")
+            log.warning(
+                "the sessions that were found on %s by the same search are returned, because of an "
+                "error: %s",
+                when,
+                trouble,
+            )
+            hits = parsing.parse_rows(stored[0], SearchHit.from_row, "sessions of a stored search")
             return FoundSessions([hit.session.eid for hit in hits], lambda: hits)
         unknown = [name for name, _ in query.values if name not in offline.OFFLINE_TERMS]
         if unknown:
@@ -166,9 +171,15 @@ class SessionQueries(NameTables):
             raise _unanswered_error(
                 trouble, "no session in the catalogue matches the search"
             ) from trouble
-        log.warning("%s; the answer is from the catalogue, and may be incomplete", trouble)
+        log.warning(
+            "the search result is from the catalogue, and may be incomplete, because of an error: "
+            "%s",
+            trouble,
+        )
         if "dataset_types" in query and self._database().tables_version() is not None:
-            log.warning("the cache tables have no dataset types: they were guessed from file names")
+            log.warning(
+                "the cache tables have no dataset types: the types were guessed from file names"
+            )
         return FoundSessions(eids, lambda: self._hits_in_catalogue(eids))
 
     def _hits_in_catalogue(self, eids: Sequence[str]) -> Iterator[SearchHit]:

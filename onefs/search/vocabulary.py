@@ -169,13 +169,15 @@ def _read_values(term: Term, value: object) -> tuple[str, ...]:
         value = [value]
     given = _take_items(term.name, value, MAX_VALUES_PER_TERM + 1)
     if not given:
-        raise UsageError(f"{term.name} is an empty list, which would match every session")
+        raise UsageError(
+            f"the search term {term.name} is an empty list, which would match every session"
+        )
     if len(given) > MAX_VALUES_PER_TERM:
-        raise UsageError(f"{term.name} has more than {MAX_VALUES_PER_TERM} values")
+        raise UsageError(f"the search term {term.name} has more than {MAX_VALUES_PER_TERM} values")
     # without duplicates: Alyx counts the names, so that no session would match duplicates
     read = tuple(dict.fromkeys(term.read(term.name, each) for each in given))
     if len(read) > 1 and term.multiple_values is MultipleValues.NONE:
-        raise UsageError(f"{term.name} takes one value, not {len(read)}")
+        raise UsageError(f"the search term {term.name} takes one value, not {len(read)}")
     return read
 
 
@@ -190,19 +192,20 @@ def _read_date_range(name: str, value: object) -> tuple[str, ...]:
     if _is_sequence(value) and len(ends) == 1 and ends[0] is not None:
         day = _read_day(name, ends[0])
         raise UsageError(
-            f"{name} is a list of one date, which ONE reads as an open end: give {day!r} for that "
-            f"day, or [{day!r}, None] for all from that day on"
+            f"the search term {name} is a list of one date, which ONE reads as an open end: give "
+            f"{day!r} for that day, or [{day!r}, None] for all from that day on"
         )
     if len(ends) == 1:
         ends = ends * 2
     if len(ends) != 2 or ends == [None, None]:
         raise UsageError(
-            f"{name} must be one date, or a list of two dates, of which one may be None"
+            f"the search term {name} must be one date, or a list of two dates, of which one may "
+            "be None"
         )
     first = FIRST_DAY if ends[0] is None else _read_day(name, ends[0])
     last = LAST_DAY if ends[1] is None else _read_day(name, ends[1])
     if first > last:
-        raise UsageError(f"{name} ends ({last}) before it begins ({first})")
+        raise UsageError(f"the search term {name} ends ({last}) before it begins ({first})")
     return first, last
 
 
@@ -243,11 +246,11 @@ def _read_text(name: str, value: object) -> str:
         raise UsageError(f"{name}: {_quoted(value)} is not text")
     text = str(value).strip()  # Alyx strips blanks, and an empty value matches every session
     if not text.strip(" ,"):
-        raise UsageError(f"{name} is empty, which would match every session")
+        raise UsageError(f"the search term {name} is empty, which would match every session")
     if _CONTROL_CHARACTERS.search(text):
         raise UsageError(f"{name}: {_quoted(text)} contains characters that are invalid in names")
     if len(text) > MAX_VALUE_CHARACTERS:
-        raise UsageError(f"{name} is longer than {MAX_VALUE_CHARACTERS} characters")
+        raise UsageError(f"the search term {name} is longer than {MAX_VALUE_CHARACTERS} characters")
     return text
 
 
@@ -411,5 +414,5 @@ def parse_limit(limit: object) -> int | None:
         return None
     number = int(_integer_reader(2**31 - 1)("limit", limit))
     if number == 0:
-        raise UsageError("limit is 0: give 1 or more, or leave it out")
+        raise UsageError("the limit is 0: give 1 or more, or leave the limit out")
     return number

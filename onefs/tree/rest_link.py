@@ -53,7 +53,10 @@ class RestLink(TreeEntry):
                 _make_process_folder(self.root, own)
             except OSError as error:
                 log.warning(
-                    "%s, the target of %s, cannot be created: %s", own, REST, reason_of(error, own)
+                    "the folder %s, to which the link %s leads, cannot be created: %s",
+                    own,
+                    REST,
+                    reason_of(error, own),
                 )
         return str(own)
 

@@ -34,7 +34,7 @@ class RevisionFolder(Folder):
 
     def child(self, name: str) -> SymbolicLink:
         if name not in self.names:
-            raise NotFound(f"{name} has another revision on that day, or does not exist")
+            raise NotFound(f"the file {name} has another revision on that day, or does not exist")
         ino = inode_of_path("revised", self.session.eid, *self.folders, name)
         return fixed_link(ino, f"../{name}", session_mtime(self.session))
 

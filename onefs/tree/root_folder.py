@@ -44,7 +44,7 @@ class AsOfFolder(Folder):
 
     def child(self, name: str) -> TreeEntry:
         if not is_as_of_day(name):
-            raise NotFound(f"{name} is not a day: write it as 2021-07-05")
+            raise NotFound(f"{name} is not a day: write a day like 2021-07-05")
         return _variant_root(self.context, replace(self.context.variant, day=name), AS_OF, name)
 
 

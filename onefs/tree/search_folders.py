@@ -77,7 +77,7 @@ class SearchFolder(Folder):
         texts = self._text_files(result)
         if name in texts:
             return texts[name]
-        raise NotFound(f"search {self.name} has not found {name}")
+        raise NotFound(f"the search {self.name} did not find a session {name}")
 
     def children(self) -> list[tuple[str, Node]]:
         result = self.context.searches.get_result(self.query)

@@ -122,7 +122,7 @@ class SizeLookup:
             self._failures.add(None, error)
             raise
         except OnefsError as error:
-            log.info("the size of %s cannot be fetched: %s", dataset.name, error)
+            log.info("the size of the dataset %s cannot be fetched: %s", dataset.name, error)
             self._failures.add(dataset, error)
             raise
         self._catalogue.remember_size(dataset, size)

@@ -106,7 +106,7 @@ class UserFolders:
             entry = pwd.getpwuid(user)
         except KeyError as error:
             raise NotFound(
-                f"user {user} has no home folder, so that {name} leads to no folder"
+                f"user {user} has no home folder, so that the link {name} leads to no folder"
             ) from error
         folder = Path(entry.pw_dir, ".local", "share", "onefs", self._database, name)
         if os.geteuid() == 0:

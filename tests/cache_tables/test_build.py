@@ -90,7 +90,7 @@ def test_rows_that_disagree_get_a_log_line_each(
     The session's row determines the folder in the tree. The stored path determines the URL.
     """
     sync_from_files(OLD, tmp_path)
-    lines = [record for record in caplog.records if ", and stored in " in record.message]
+    lines = [record for record in caplog.records if ", but stored in " in record.message]
     assert len(lines) == 33
     tables = TablesReader(tmp_path / TABLES_FILE_NAME)
     flowers = tables.session("4e0b3320-47b7-416e-b842-c34dc9004cf8")
@@ -150,7 +150,7 @@ def test_a_file_that_is_not_a_table_is_named_and_changes_nothing(tmp_path: Path)
         (rubbish, "rubbish is no cache table of ONE"),
         (half, "half/sessions.pqt is no cache table of ONE"),
         (ours, "ours/datasets.pqt does not belong to .*ours/sessions.pqt"),
-        (mixed, "mixed/datasets.pqt is of the database 'a', .*sessions.pqt of 'ibl_test'"),
+        (mixed, "mixed/datasets.pqt is of the database 'a', .*sessions.pqt is of 'ibl_test'"),
     ):
         with pytest.raises(UsageError, match=message):
             sync_from_files(given, tmp_path)

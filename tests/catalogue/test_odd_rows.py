@@ -222,6 +222,6 @@ def test_a_session_that_lacks_part_of_its_path_has_no_folder(
     written.answer("/sessions", 200, listed([{**session_row(EIDS[0]), lacks: None}]))
     catalogue = make(written)
     for _ in range(2):
-        with pytest.raises(NotFound, match="has no folder: it lacks a"):
+        with pytest.raises(NotFound, match="has no folder: the session lacks a"):
             catalogue.session(EIDS[0])
         assert catalogue.any_session(EIDS[0]).eid == EIDS[0]

@@ -18,8 +18,8 @@ from tests.running import Home
 SESSION = SMALL[0].rpartition("/alf/")[0]
 FORMS = ([SESSION], [SESSION, "--details"], [SESSION, "--all"], ["2021-03-05_10_mouse.2"])
 STALE_LISTING_NOTICE = (
-    r"onefs: the datasets of session \S+ cannot be requested from Alyx now: "
-    r"this list was fetched on 20\S+ \S+\n"
+    r"onefs: the datasets of session \S+ cannot be requested from Alyx now, "
+    r"so onefs uses the list of datasets that it fetched on 20\S+ \S+\n"
 )
 
 

@@ -135,7 +135,7 @@ def test_equal_errors_are_printed_once(home: Home, servers: Servers) -> None:
     assert len([line for line in failures if "files: " in line]) == 1, done.stderr
     assert len(failures) == len(set(failures)) <= 2, done.stderr
     assert all(line.startswith("onefs: ") for line in failures)
-    assert "--verbose names them" in done.stderr
+    assert "--verbose lists the files" in done.stderr
     assert counts.startswith("0 files fetched, 0 B; 0 already cached, ")
     assert all(name in verbose.stderr for name in SMALL[1:])
 

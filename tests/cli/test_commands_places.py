@@ -64,8 +64,8 @@ def test_mount_reports_an_unreachable_server(user: Home, data: Path) -> None:
         assert told == ""
         mounted.umount()
     told = user.run("mount", mounted.path, **login).stderr
-    away = f"onefs: {re.escape(servers.alyx_url)} is unreachable: "
-    shown = r"\S+ shows the catalogue of 20\S+ \S+ until it answers again\n"
+    away = f"onefs: the server {re.escape(servers.alyx_url)} is unreachable: "
+    shown = r"the mount at \S+ shows the catalogue of 20\S+ \S+ until the server answers again\n"
     assert re.fullmatch(away + shown, told), told
 
 

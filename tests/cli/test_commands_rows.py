@@ -92,7 +92,7 @@ def test_a_request_limit_used_up_by_other_clients_is_reported(user: Home, with_t
         assert done.stdout == found
         (line,) = done.stderr.splitlines()
         assert re.search(r"\d+ s", line)
-        assert "these sessions are from the same search on" in line
+        assert "by the same search are returned, because of an error: " in line
         ref = found.splitlines()[1].split()[0]
         assert user.run("list", ref, code=4, **soon).stdout == ""
         for command in (["search", "--tag", "no"], ["list", "--users"]):

@@ -19,7 +19,7 @@ from tests.running import ONEFS, TIMEOUT_SECONDS, Home
 
 SESSION = "labone/mouse.1/2021-03-04/001"
 NO_SPACE = "onefs: cannot write to standard output: No space left on device\n"
-CLOSED = "onefs: cannot write to standard output: it is closed\n"
+CLOSED = "onefs: cannot write to standard output: the output is closed\n"
 #: a home folder that cannot be created, not even by an administrator
 NO_HOME = "/proc/nonexistent"
 

@@ -61,7 +61,9 @@ def test_it_names_the_bind_mount_that_holds_it(mounted: Mounted, tmp_path: Path)
     try:
         with within():
             sentence = mounted.home.error_of(1, "umount", mounted.path)
-        assert sentence.startswith(f"{mounted.path} is unmounted here, but its daemon (")
+        assert sentence.startswith(
+            f"the mount point {mounted.path} is unmounted here, but its daemon ("
+        )
         assert f"still serves {bound}: unmount these mounts, too" in sentence
     finally:
         run(["umount", bound])

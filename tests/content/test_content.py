@@ -131,7 +131,7 @@ def test_wrong_sizes_that_differ_do_not_reject_a_file(
     content = open_content()
     for length in range(1, 8):
         server.put("a.b.npy", BYTES[:length])
-        with pytest.raises(UnconfirmedMismatch, match="this may be temporary"):
+        with pytest.raises(UnconfirmedMismatch, match="the mismatch may be temporary"):
             read(content, dataset)
         pass_time(content)
     server.put("a.b.npy", BYTES)
@@ -149,7 +149,7 @@ def test_a_server_that_is_out_of_order_does_not_make_a_file_bad(
     good = server.files["/a.b.npy"]
     server.put("a.b.npy", b"Service temporarily unavailable", content_type=kind)
     for _ in range(3):
-        with pytest.raises(UnconfirmedMismatch, match="this may be temporary"):
+        with pytest.raises(UnconfirmedMismatch, match="the mismatch may be temporary"):
             read(content, dataset)
     server.files["/a.b.npy"] = good
     pass_time(content, FIRST_PAUSE_SECONDS)
@@ -202,7 +202,7 @@ def test_wrong_bytes_that_differ_do_not_reject_a_file(
     good, content = server.files["/a.b.npy"], open_content()
     server.files["/a.b.npy"] = lambda request: Response(os.urandom(len(BYTES)))
     for _ in range(4):
-        with pytest.raises(UnconfirmedMismatch, match="this may be temporary"):
+        with pytest.raises(UnconfirmedMismatch, match="the mismatch may be temporary"):
             read(content, dataset)
         pass_time(content)
     assert len(server.asked) == 8

@@ -162,7 +162,7 @@ def test_a_range_of_a_file_of_another_size_does_not_reject_it_at_once(open_conte
         dataset = dataset_of(server, DATA)
         with (
             HandleReader(content, dataset) as reader,
-            pytest.raises(UnconfirmedMismatch, match="this may be temporary"),
+            pytest.raises(UnconfirmedMismatch, match="the mismatch may be temporary"),
         ):
             reader.read(0, 100)
         assert len(server.requests) == 1

@@ -71,7 +71,7 @@ def test_replicas_are_not_mixed_where_no_md5_could_prove_it(open_content: Open) 
         dataset = dataset_of(server, DATA, "/x", "/y", md5="")
         with HandleReader(content, dataset) as reader:
             assert reader.read(0, 10) == DATA[:10]
-            with pytest.raises(BadContent, match="open it again"):
+            with pytest.raises(BadContent, match="open the file again"):
                 reader.read(3 * BLOCK, 10)
         assert read_all(content, dataset) == other  # all bytes from one replica
 
@@ -88,7 +88,7 @@ def test_a_partial_file_whose_replica_has_moved_is_fetched_from_the_start(
         after = open_content(stall=STALL_SECONDS, small_file=0)
         with HandleReader(after, moved) as reader:
             assert reader.read(0, 10) == DATA[:10]  # these bytes are cached
-            with pytest.raises(BadContent, match="open it again"):
+            with pytest.raises(BadContent, match="open the file again"):
                 reader.read(3 * BLOCK, 10)
         assert read_all(after, moved) == DATA
 

@@ -66,7 +66,7 @@ def test_a_cached_file_that_is_too_short_is_bad_content(tree: FolderTree) -> Non
     opened = FileHandle("/file", FILE, tree.open("/short"), WaitingReads())
     # a short file is not the verified file, so even reads of bytes that exist are refused
     for length in (10, 11):
-        with pytest.raises(BadContent, match="has 10 bytes, it should have 20"):
+        with pytest.raises(BadContent, match="has 10 bytes, but must have 20"):
             opened.extent(0, length)
 
 

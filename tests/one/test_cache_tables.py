@@ -100,7 +100,7 @@ def test_while_alyx_is_away_types_come_from_file_names(
     finally:
         servers.stop()
         servers.start()
-    assert caplog.text.count("no dataset types: they were guessed from file names") == 1
+    assert caplog.text.count("no dataset types: the types were guessed from file names") == 1
 
 
 @pytest.fixture(scope="module")

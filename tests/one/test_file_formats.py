@@ -316,7 +316,7 @@ def test_tables_in_old_encodings_are_read_and_the_encoding_named(
     source = pd.DataFrame({"µV": [seed, 2], "acronym": ["NA", f"{letter}ü"]})
     path = tmp_path / "a.b.csv"
     path.write_bytes(source.to_csv(index=False).encode(encoding))
-    with pytest.warns(OnefsWarning, match=f"is not UTF-8 text: it is read as {encoding}"):
+    with pytest.warns(OnefsWarning, match=f"is not UTF-8 text: onefs reads the file as {encoding}"):
         found = file_formats.read_file(path)
     pd.testing.assert_frame_equal(found, source)
     assert described(path)["columns"] == ["µV", "acronym"]

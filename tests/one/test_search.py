@@ -314,7 +314,7 @@ def test_the_catalogue_answers_what_it_can(opened: Open, caplog: pytest.LogCaptu
     away = opened(offline=True)
     with caplog.at_level(logging.WARNING):
         assert away.search(subject="FLOWERS") == [FLOWERS]
-    assert "the answer is from the catalogue" in caplog.text
+    assert "the search result is from the catalogue" in caplog.text
     assert away.search(date_range=["2018-08-01", "2018-08-30"]) == [EID]
     assert away.search(dataset_types=["spikes.times", "licks.times"]) == [EID]
     assert away.search(project="ibl_TUTORIAL", number=1) == [EID, FLOWERS]
@@ -339,7 +339,7 @@ def test_sessions_of_cache_tables_are_found_offline(
         assert away.search(dataset_names="spikes.times.npy") == [uuid(1)]
         assert "file names" not in caplog.text
         assert away.search(dataset_types="licks.times", lab="labone") == [uuid(2)]
-        assert "no dataset types: they were guessed from file names" in caplog.text
+        assert "no dataset types: the types were guessed from file names" in caplog.text
         with pytest.raises(Unreachable, match="no session in the catalogue matches"):
             away.search(dataset_types="camera.times")  # unknown: no file name has this type
         with pytest.raises(Unreachable, match="cannot search by users"):

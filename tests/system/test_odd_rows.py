@@ -109,7 +109,7 @@ def test_a_session_without_a_folder_harms_no_other(
     assert sorted(os.listdir(search)) == [".eids", ".paths", "2020-01-01_1_s"]
     assert os.listdir(mounted.path / ".by-eid" / GOOD)
     assert read_errno(mounted.path / ".by-eid" / ODD) == errno.ENOENT
-    assert mounted.log_lines(ODD, "has no folder: it lacks")
+    assert mounted.log_lines(ODD, "has no folder: the session lacks")
     assert "Traceback" not in home.log()
 
 
@@ -121,16 +121,16 @@ def test_python_answers_for_the_others(
         monkeypatch.setenv(f"XDG_{name.upper()}_HOME", str(tmp_path / name))
     laboratory.rows[ODD] = {**session_row(ODD), lacks: LACKING[lacks]}
     with ONE(base_url=laboratory.written.url, username="u", token="t" * 40) as one:
-        with pytest.warns(OnefsWarning, match="has no folder: it lacks"):
+        with pytest.warns(OnefsWarning, match="has no folder: the session lacks"):
             assert one.list([GOOD, ODD]) == [[""], []]
-        with pytest.warns(OnefsWarning, match="has no folder: it lacks"):
+        with pytest.warns(OnefsWarning, match="has no folder: the session lacks"):
             types, nothing = one.list([GOOD, ODD], details=True)
         assert (len(types), len(nothing)) == (2, 0)
         with pytest.warns(OnefsWarning):
             assert one.load([GOOD, ODD], "a.b") == [[[]], [[]]]
-        with pytest.warns(OnefsWarning, match="has no folder: it lacks"):
+        with pytest.warns(OnefsWarning, match="has no folder: the session lacks"):
             assert len(one.load([ODD, GOOD])) == 2
         assert one.list(ODD, "all") == [laboratory.rows[ODD]]
         assert one.list([ODD, GOOD], "lab") == [laboratory.rows[ODD]["lab"], "a"]
-        with pytest.raises(FileNotFoundError, match="has no folder: it lacks"):
+        with pytest.raises(FileNotFoundError, match="has no folder: the session lacks"):
             one.ref(ODD)
