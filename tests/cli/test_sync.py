@@ -275,7 +275,7 @@ def test_sizes_that_cannot_be_fetched_are_an_error(home: Home, sizeless: Servers
     assert done.stdout.splitlines()[-1] == "0 sizes were fetched from the file servers."
     assert "29 sizes could not be fetched, the first error: " in done.stderr
     done = home.run("sync", "--sizes", "nolab", code=1, **who)
-    assert done.stderr.startswith("onefs: there is no nolab: ")
+    assert done.stderr.startswith("onefs: there is no folder nolab: ")
 
 
 class OtherRepositoryPaths(AlteredLaboratory):
