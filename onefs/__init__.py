@@ -1,7 +1,8 @@
 """onefs: the data of the International Brain Laboratory as files.
 
-``from onefs import ONE, pprint`` imports the functions of the ONE tutorial. To import this package
-is fast, because numpy, requests and sqlite3 are imported only when ``ONE`` or ``pprint`` is used.
+``from onefs import ONE, pprint`` imports the two names that the tutorial of ONE-api uses. To import
+this package is fast, because numpy, requests and sqlite3 are imported only when ``ONE`` or
+``pprint`` is used.
 """
 
 from __future__ import annotations

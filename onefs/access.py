@@ -113,8 +113,8 @@ def ensure_token(
 
     - ``ask`` prompts for a password. It is None if there is no user to ask.
     - ``check_saved``: ask the server whether a token that is saved or in the environment is valid.
-    - ``needs_server``: raise Unreachable, DeadlineExceeded and Throttled even if there is a
-      catalogue file.
+    - ``needs_server``: the caller cannot work with the catalogue file alone. If false, and if there
+      is such a file, the errors Unreachable, DeadlineExceeded and Throttled are ignored.
 
     Raises AlyxCredentials if there is no login, or if the server refuses it. Also raises the errors
     of requests.
@@ -144,7 +144,8 @@ class Access:
       login``.
     - ``environ`` is the environment. The default is that of this process.
     - ``offline``: ask no server. A request then fails if the answer is not stored.
-    - ``as_of`` is the day whose revisions the tree shows; '' shows all revisions.
+    - ``as_of`` is a day. The tree shows the revisions that were valid on this day; '' means all
+      revisions.
     - ``flat``: the tree shows only the datasets marked as ``default_dataset`` in Alyx, without the
       folders of collections and revisions.
 

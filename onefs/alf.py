@@ -126,7 +126,7 @@ def parse_ref(text: str) -> Ref | None:
 def parse_number_folder(name: str) -> int | None:
     """Return the session number in the name of a session's folder. Return None for other names.
 
-    A mark after the number is allowed (``001~0123abcd``, see :func:`unique_names`).
+    The text that :func:`unique_names` adds to a number is allowed, as in ``001~0123abcd``.
     """
     digits = name.partition("~")[0]
     return parse_whole_number(digits) if len(digits) <= _NUMBER_DIGITS else None
@@ -138,9 +138,9 @@ def number_folder(number: int) -> str:
 
 
 def padded_number_folder(name: str) -> str | None:
-    """Return the folder name ``001`` for a short name like ``1`` or ``01``.
+    """Return the folder name ``001`` for a session number that is written ``1`` or ``01``.
 
-    Returns None if ``name`` is not a number, or is already the folder name.
+    Return None if ``name`` is not a number, or already has the form of the folder name.
     """
     number = parse_whole_number(name) if len(name) <= _NUMBER_DIGITS else None
     if number is None:
@@ -209,7 +209,7 @@ def with_mark(name: str, mark: str) -> str:
 def escape_reserved(name: str) -> str:
     """Return ``name`` with its first character percent-encoded.
 
-    This keeps a name from the database apart from the names that onefs itself uses in the tree.
+    Then a name from the database differs from each name that onefs itself uses in the tree.
     """
     return f"%{ord(name[0]):02X}{name[1:]}"
 

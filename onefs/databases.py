@@ -120,7 +120,7 @@ def resolve_database(
 
 
 def find_embedded(settings: Settings) -> ResolvedDatabase | None:
-    """Return the embedded laboratory that is mounted from the URL of ``settings``.
+    """Return the embedded laboratory that is mounted and whose Alyx has the URL of ``settings``.
 
     An embedded laboratory is the Alyx and file server inside onefs. Return None if there is no such
     mount. Also return None if the user gave a user name, a token, a profile or a cache folder.
@@ -165,14 +165,14 @@ def mounted_fallback(
 
 
 def list_database_mounts() -> list[MountInfo]:
-    """Return this user's mounts whose record has the URL and the folder of the catalogue."""
+    """Return this user's mounts for which the URL of Alyx and the catalogue's folder are known."""
     from onefs.mount.mount_registry import list_mounts  # slow to import, and rarely needed
 
     return [mount for mount in list_mounts() if mount.state_dir and mount.url]
 
 
 def other_users_mount_at(path: str | os.PathLike[str]) -> MountInfo | None:
-    """Return the readable mount of another user that contains ``path``, or None."""
+    """Return another user's mount that contains ``path`` and that this user can read, or None."""
     from onefs.mount.mount_registry import mounts_of_other_users
 
     try:
@@ -206,14 +206,14 @@ def refuse_other_users_mount(path: str) -> None:
 
 
 def other_users_mount(flags: Mapping[str, str | None]) -> MountInfo | None:
-    """Return another user's mount that this user can read, for a user without a database.
+    """Return the mount of another user that a user without a database may use.
 
     - If ONEFS_CACHE_DIR is set: the mount that contains this folder.
     - Otherwise: the mount that contains the working directory, or the only mount of other users.
 
-    Return None if there is no such mount. Also return None if a database is named in the flags, the
-    environment or the settings. Without ONEFS_CACHE_DIR, a saved or mounted database of this user
-    counts as named. Raises UsageError as :func:`onefs.config.settings.resolve_settings`.
+    Return None if there is no such mount, or if a database is named in the flags, the environment
+    or the settings. Without ONEFS_CACHE_DIR, also return None if this user has a saved or mounted
+    database. Raises UsageError as :func:`onefs.config.settings.resolve_settings`.
     """
     folder = os.environ.get("ONEFS_CACHE_DIR")
     try:

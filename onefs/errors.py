@@ -83,7 +83,7 @@ _NUMBER = re.compile(r"\[errno -?[0-9]+\] ?", re.IGNORECASE)
 def reason_of(error: BaseException, path: object = None) -> str:
     """Return the reason for an error as text for a message, without the errno.
 
-    The text has the error's file names, except ``path``, which the caller's message names.
+    The text has the error's file names, except ``path``, because the caller's message contains it.
     """
     if isinstance(error, OnefsError) or not isinstance(error, OSError) or not error.strerror:
         return _NUMBER.sub("", str(error)) or type(error).__name__
@@ -260,7 +260,7 @@ class OutputError(OnefsError):
 
 
 class Stopping(OnefsError):
-    """The daemon or client is stopping, and ends all waits."""
+    """The daemon or client is stopping, so a call that waits ends with this error."""
 
     errno = errno.ESHUTDOWN
 

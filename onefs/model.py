@@ -1,6 +1,7 @@
-"""The types of sessions, datasets, replicas and repositories. Frozen, no I/O.
+"""Types for sessions, datasets, replicas (copies of datasets) and repositories. No I/O.
 
-``onefs.alyx`` checks and corrects the answers of Alyx, so that values of these types are valid.
+The values cannot change. ``onefs.alyx`` checks and corrects the answers of Alyx, so that values of
+these types are valid.
 """
 
 from __future__ import annotations

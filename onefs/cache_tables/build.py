@@ -143,7 +143,8 @@ def _valid_at(
 ) -> float:
     """Return the time at which the tables were made, in seconds since the epoch, at most ``now``.
 
-    Return 1.0 for tables that contain only datasets with a release tag.
+    Return 1.0 for tables that have only the datasets of a release, so that each listing from Alyx
+    is newer.
     """
     if sessions.is_partial or datasets.is_partial:
         # any listing from Alyx counts as newer
@@ -194,7 +195,10 @@ class _TablesWriter:
         self._connection.executemany(f"INSERT INTO sessions VALUES ({marks})", rows)
 
     def add_datasets(self, lines: Sequence[DatasetTableRow]) -> None:
-        """Write the datasets that exist and belong to a session that was written."""
+        """Write the datasets that have a path and are marked as existing.
+
+        The session of the dataset must have been written before.
+        """
         usual: list[tuple[Any, ...]] = []
         others: list[tuple[Any, ...]] = []
         sessions = self._row_by_eid.get

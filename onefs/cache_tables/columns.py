@@ -37,7 +37,7 @@ def convert_column(batch: Any, name: str, convert: Callable[[Any], T]) -> list[T
     """Return the values of a column, each converted by ``convert``.
 
     ``convert`` is called once for each distinct value. If the column is missing or has nested
-    values, each value counts as None.
+    values, each result is ``convert(None)``.
     """
     empty = convert(None)
     if name not in batch.schema.names:

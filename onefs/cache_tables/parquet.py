@@ -132,16 +132,15 @@ class ParquetTable:
 
     @property
     def stated_columns(self) -> list[str]:
-        """The names of the columns in which no value is missing.
+        """The names of the columns that had a value in each row read so far.
 
-        Only the columns default_revision and qc are considered, and only the rows that have been
-        read.
+        Only the columns default_revision and qc are considered.
         """
         return [name for name in _OPTIONAL_COLUMNS if name not in self._unstated_columns]
 
     @property
     def is_partial(self) -> bool:
-        """Whether the table has only the datasets with a release tag, not the whole database."""
+        """Whether the table has only the datasets of a release (a tag in Alyx), not all."""
         return bool(self._one_metadata.get("database_tags"))
 
     @property
@@ -168,7 +167,7 @@ class ParquetTable:
         return self._translated_errors(self._datasets())
 
     def _translated_errors(self, batches: Iterator[list[T]]) -> Iterator[list[T]]:
-        """Yield the batches. Turn pyarrow's errors for damaged files into UsageError.
+        """Yield the batches of rows. Turn pyarrow's errors for damaged files into UsageError.
 
         A value that cannot be converted is also treated as damage.
         """

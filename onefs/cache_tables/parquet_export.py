@@ -1,8 +1,8 @@
 """Export the SQLite file of a sync as ONE's cache tables, ``sessions.pqt`` and ``datasets.pqt``.
 
 The exported files always have the format of a current Alyx, even if the synced tables had an older
-format. Ids are text and are sorted, because ONE would sort unsorted ids. ``rel_path`` is the path
-in the tree. qc is an ordered category.
+format. Ids are text and are sorted, because ONE would sort unsorted ids at each load. ``rel_path``
+is the dataset's path in a mount, inside the folder of the session. qc is an ordered category.
 
 Rows that ONE could not find, or could not distinguish, are left out. These are sessions whose lab
 or subject is not the name of a folder, sessions with an invalid date or a number above 65535,
@@ -13,8 +13,7 @@ If the synced tables do not contain a size, the size is taken from the catalogue
 The catalogue has sizes from Alyx or from a file server (``onefs sync --sizes``). If the catalogue
 does not have the size either, the size is null. ONE-api fails for a null in a pandas column of
 integers (``boolean value of NA is ambiguous``). So if any size is null, the metadata declare the
-column as floats. ONE then warns about the size of a dataset without a known size, and loads its
-file.
+column as floats. Then ONE only warns that the size is unknown, and loads the file.
 """
 
 from __future__ import annotations
@@ -124,7 +123,7 @@ def export(source: Path, folder: Path) -> ExportResult:
 
 
 class _ExportedPath(NamedTuple):
-    """The path that a dataset has in the tree, relative to its session's folder."""
+    """A dataset's path in a mount, relative to its session's folder."""
 
     text: str
     #: the paths of the folders that contain the dataset
@@ -248,7 +247,8 @@ class _Exporter:
     def _known_size(self, id_: bytes, digest: bytes | None) -> int | None:
         """Return a dataset's size in bytes from the catalogue, or None if it is unknown.
 
-        ``digest`` is the dataset's hash.
+        A size that was stored with a hash other than ``digest`` is ignored, because the content may
+        have changed.
         """
         md5s = {"", digest.hex() if digest is not None else ""}
         for size, md5 in self._catalogue.execute(_SELECT_KNOWN_SIZES, {"id": uuid_text(id_)}):
@@ -309,7 +309,7 @@ def _open_catalogue_beside(source: Path) -> sqlite3.Connection:
 def is_complete(facts: Mapping[str, str]) -> bool:
     """Whether cache tables contain the whole database. ``facts`` are the metadata of the tables.
 
-    Return False if the tables contain only the datasets with a release tag.
+    Return False if the tables contain only the datasets of a release (a tag in Alyx).
     """
     return facts.get("created") != "1.0"
 
@@ -366,7 +366,7 @@ def _arrow_schema(
 
 
 def _exported_path(path: str) -> _ExportedPath:
-    """Return the path in the tree for a dataset's path in the cache tables."""
+    """Convert a dataset's path in the cache tables into its path in a mount."""
     collection, revision, name = split_path(path)
     dataset = Dataset("", "", name, collection=collection, revision=revision)
     folders = alf.dataset_folder(dataset)

@@ -107,8 +107,8 @@ class TablesReader(ForkAware):
     def created_at(self) -> float | None:
         """The time at which the tables were made, in seconds since the epoch.
 
-        None if there are no tables. The time is 1.0 if they contain only datasets with a release
-        tag. Any listing from Alyx is newer than 1.0.
+        None if there are no tables. 1.0, which is older than any listing from Alyx, if the tables
+        contain only the datasets of a release.
         """
         created = self.fact("created")
         return float(created) if created else None
@@ -161,7 +161,7 @@ class TablesReader(ForkAware):
         return bool(self._fetch_rows(query, _uuid_bytes(eid)))
 
     def sessions_without_datasets(self, after: Session, most: int, all_subjects: bool) -> list[str]:
-        """Return the eids of the sessions without datasets that follow the session ``after``.
+        """Return the eids of the sessions without datasets that come after the session ``after``.
 
         At most ``most`` eids are returned, ordered by subject, date, number and eid. The sessions
         are of the same lab as ``after``. If ``all_subjects`` is False, they are also of the same
@@ -195,8 +195,8 @@ class TablesReader(ForkAware):
 
         - ``condition`` is an SQL condition on the columns of the sessions.
         - ``values`` are the parameters of this condition.
-        - ``having`` has sets of row numbers of paths. A session must have a dataset at one path of
-          each set.
+        - ``having`` has sets of paths, given by their row numbers (see :meth:`paths`). A session
+          must have a dataset at one path of each set.
         """
         query = f"SELECT row, date, number, eid FROM sessions WHERE {condition}"
         rows = self._fetch_rows(query, *values)
@@ -206,13 +206,13 @@ class TablesReader(ForkAware):
         return [(date, number, uuid_text(eid)) for _, date, number, eid in rows]
 
     def paths(self) -> list[tuple[int, str]]:
-        """Return the row number and the text of each dataset path in the tables."""
+        """Return each path that datasets in the tables have, with the path's row number."""
         return self._fetch_rows("SELECT row, path FROM paths")
 
     def _session_rows_having(self, having: Sequence[Set[int]]) -> set[int]:
         """Return the row numbers of the sessions that have a dataset at one path of each set.
 
-        Each set in ``having`` contains row numbers of paths.
+        The sets in ``having`` contain the row numbers of paths (see :meth:`paths`).
         """
         # one scan of the datasets for all sets
         query = "SELECT session, path FROM datasets WHERE path IN (SELECT value FROM json_each(?))"
@@ -296,7 +296,8 @@ class TablesReader(ForkAware):
     def _move_aside(self, reason: str, damaged: tuple[int, int] | None) -> None:
         """Rename the damaged file, and log a warning.
 
-        ``damaged`` is the identity of this file. A file with another identity is not renamed.
+        ``damaged`` is the value of ``_file_identity`` for this file. If another file is at the path
+        now, it is not renamed.
         """
         self._close_connection()
         aside = self._path.with_name(f"{self._path.name}.unusable")
@@ -333,11 +334,11 @@ def session_folder(lab: str, subject: str, date: str, number: int) -> str:
 def presumed_replicas(
     stored: str, dataset_id: str, repositories: Mapping[str, Repository]
 ) -> tuple[Replica, ...]:
-    """Return the replicas that a dataset should have, with their URLs.
+    """Return the copies that file servers should have of a dataset, with their URLs.
 
-    ``stored`` is the dataset's path on the file servers, ``lab/Subjects/...``. Each repository
-    whose URL ends with ``lab/Subjects`` should have a replica. The actual replicas are in the
-    session's listing from Alyx.
+    ``stored`` is the dataset's path on the file servers, ``lab/Subjects/...``. Each file server
+    whose URL ends with ``lab/Subjects`` should have a copy. The session's listing from Alyx tells
+    which copies really exist.
     """
     # presumed, since the tables do not name repositories. On the servers, a file name has the
     # dataset's UUID before the extension

@@ -2,8 +2,8 @@
 
 If a request during an outage fails, no request is sent for two seconds. During this pause, each
 look-up of a listing that is not in the catalogue fails at once. After the pause, the next look-up
-asks Alyx, but waits at most 0.8 seconds. Probes in the background notice the end of the outage even
-if no program uses the mount.
+asks Alyx, but waits at most 0.8 seconds. Test requests in the background (probes) notice the end of
+the outage even if no program uses the mount.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """The catalogue of all labs, subjects, sessions and datasets.
 
-Only the catalogue decides whether to ask Alyx. Each request is for a whole listing. Concurrent
-callers share one request. The answer is stored in SQLite, with the time of the request. A network
-failure raises a separate kind of error, never NotFound.
+Only the catalogue decides whether to ask Alyx. Each request is for a whole listing, such as all
+sessions of a subject. Concurrent callers share one request. The answer is stored in SQLite, with
+the time of the request. A network failure raises a separate kind of error, never NotFound.
 """
 
 from __future__ import annotations
@@ -225,8 +225,8 @@ class Catalogue:
         """If the stored listing of a session's datasets is stale, wait for a new listing.
 
         Do nothing in offline mode, for a listing from cache tables, or if no listing is stored. If
-        the request fails, a listing that is newer than the cache tables is kept, with a warning.
-        For an older listing, the error is raised. Also raises Stopping.
+        the request fails, keep a listing that is newer than the cache tables, and log a warning. If
+        the listing is older, raise the error. Also raises Stopping.
         """
         if self.availability.always_offline or self._database.is_from_tables(
             datasets_key(session.eid)

@@ -1,4 +1,4 @@
-"""Invalidations of listings: ``onefs refresh`` stores them, and running mounts read them."""
+"""Listings that ``onefs refresh`` has marked as invalid, so that mounts request them again."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _SUBJECT_DEPTH = 2
 
 
 class Invalidations:
-    """The time of the last invalidation of each path in the tree. Thread-safe.
+    """When each path in the tree was last invalidated (is to be requested again). Thread-safe.
 
     Invalidations by other processes are seen within 0.5 seconds.
     """

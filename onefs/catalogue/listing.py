@@ -1,4 +1,4 @@
-"""Listings, and the requests that obtain listings from Alyx or from the catalogue."""
+"""Listings (such as all sessions of a subject), and how each is requested, stored and read."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _CHARACTERS_PER_ROW = 500
 
 @dataclass(slots=True, eq=False)
 class Listing(Generic[T]):
-    """The content of a listing at one moment.
+    """The answer to one kind of request, such as all sessions of a subject, at one moment.
 
     If two reads return the same Listing object, the content has not changed between the reads.
     """
@@ -46,7 +46,7 @@ class Listing(Generic[T]):
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """A function that fetches several listings, and the keys of these listings.
+    """Several listings that are fetched together: their keys, and the function that fetches them.
 
     The function never raises.
     """

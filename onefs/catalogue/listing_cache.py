@@ -170,7 +170,7 @@ class ListingCache:
         self._flights.start(request.key, lambda: self._fetch_if_stale(request))
 
     def start_batch(self, batch: Batch) -> Future[None]:
-        """Start a batch. Return a future that is done when the batch ends.
+        """Start a batch (one fetch of several listings). Return a future that is done when it ends.
 
         If the same batch is already running, return its future.
         """
@@ -182,7 +182,7 @@ class ListingCache:
         return future
 
     def pending_keys(self) -> frozenset[str]:
-        """Return the keys of the listings that running batches fetch."""
+        """Return the keys of the listings that are being fetched now, several by one request."""
         with self._lock:
             return frozenset(self._pending_batches)
 
@@ -258,9 +258,9 @@ class ListingCache:
         return listing
 
     def _load_valid(self, request: ListingRequest[T]) -> Listing[T] | None:
-        """Return the stored listing, which may come from a batch or another process.
+        """Return the stored listing. Return None if it is missing or invalidated.
 
-        Return None if no listing is stored, or if the stored listing is invalidated.
+        The listing may have been stored by a fetch of several listings, or by another process.
         """
         listing = self._load_stored(request)
         return None if listing is None or self._is_invalidated(request, listing) else listing
@@ -270,7 +270,8 @@ class ListingCache:
     def _wait_seconds(self, request: ListingRequest[Any]) -> float:
         """Return the seconds that a request may wait for Alyx.
 
-        Raises the listing's error in the negative cache, or Unreachable if Alyx may not be asked.
+        Raises the error of this listing's last request if that was a short time ago. Raises
+        Unreachable if Alyx may not be asked.
         """
         self._failures.raise_failure(request.key)
         return self._availability.wait_seconds(self._deadline, _description(request))
@@ -287,7 +288,7 @@ class ListingCache:
         return self._find_fresh(request) or self.fetch(request)
 
     def _fetch_missing(self, request: ListingRequest[T]) -> Listing[T]:
-        """Fetch a listing that is missing or invalidated, in a batch or by a separate request."""
+        """Fetch a listing that is missing or invalidated, alone or together with other listings."""
         wait_seconds = self._wait_seconds(request)
         end = time.monotonic() + wait_seconds
         try:
@@ -322,9 +323,9 @@ class ListingCache:
         return listing
 
     def _fetch_by_batch(self, request: ListingRequest[T], wait_seconds: float) -> Listing[T] | None:
-        """Return the listing if a batch fetches it within ``wait_seconds``. Otherwise return None.
+        """Return the listing if a batch (a fetch of several listings) gets it in ``wait_seconds``.
 
-        If no running batch includes this listing, a new batch is started.
+        Otherwise return None. If no running batch includes this listing, a new batch is started.
         """
         if request.plan_batch is None:
             return None
@@ -349,7 +350,8 @@ class ListingCache:
     def _refetch_invalidated(self, request: ListingRequest[T]) -> Listing[T]:
         """Request an invalidated listing. If the request fails, return the stored listing.
 
-        Raises NotFound if the object does not exist. Without a stored listing, raises any error.
+        Raises the error of the request if no listing is stored. Always raises NotFound, because it
+        means that the object does not exist.
         """
         old = self._load_stored(request)
         try:
@@ -372,7 +374,7 @@ class ListingCache:
     def _fetch_and_store(self, request: ListingRequest[T], alyx: AlyxClient) -> Listing[T]:
         """Ask Alyx, store the answer, and return the answer as a listing.
 
-        If the request fails, its error is recorded in the negative cache, and is raised.
+        If the request fails, its error is raised, and is remembered for a short time.
         """
         asked = self._clock()
         try:

@@ -47,8 +47,8 @@ class NewSessions:
         """Wait until a lab's listings include the sessions that are newer than the cache tables.
 
         Return False if these listings cannot change: in offline mode, or for a lab that is not in
-        the cache tables. Otherwise return True. If the request fails, Alyx's last answer is used.
-        Raises the error of the request if Alyx has not answered since the tables were made.
+        the cache tables. Otherwise return True. If the request fails, an answer of Alyx that is
+        newer than the tables is used. If there is none, the error is raised.
         """
         if self._availability.always_offline or not self._database.has_lab_in_tables(lab):
             return False
@@ -58,11 +58,11 @@ class NewSessions:
         return True
 
     def refresh_labs(self, labs: ListingRequest[list[str]]) -> bool:
-        """Wait until ``labs`` includes the labs that are newer than the cache tables.
+        """Wait until the list of labs includes the labs that are newer than the cache tables.
 
         Return False in offline mode, or without cache tables. Otherwise return True. If the request
-        fails, Alyx's last answer is used. Raises the error of the request if Alyx has not answered
-        since the tables were made.
+        fails, an answer of Alyx that is newer than the tables is used. If there is none, the error
+        is raised.
         """
         if self._availability.always_offline or self._database.tables_version() is None:
             return False

@@ -1,4 +1,4 @@
-"""Sync: loads cache tables into the state folder, where the catalogue is, atomically.
+"""Sync: loads ONE's cache tables as a new SQLite file into the catalogue's folder (state folder).
 
 The new file is made in a work folder, and then replaces the old file by a rename. Mounts read the
 old file until the rename, and the new file after the rename. A sync holds no lock on files that
@@ -116,7 +116,7 @@ def sync_from_server(
     progress: SyncProgress | None = None,
     builder: TablesBuilder = build,
 ) -> BuildResult | None:
-    """Load the server's cache tables. Return None if the tables in use are already these tables.
+    """Load the server's cache tables. Return None if the same tables are already loaded.
 
     Raises the errors of the requests. Also raises:
 

@@ -99,9 +99,9 @@ def _describe(access: Access) -> dict[str, Any]:
 
 
 def _limiting_mount(cache_dir: str) -> tuple[int, str] | None:
-    """Return the smallest cache limit in bytes of a cache folder's mounts, and its mount point.
+    """Return the smallest size limit that a running mount sets for a cache folder, in bytes.
 
-    Return None if no running mount has a limit.
+    Also return the mount point of this mount. Return None if no running mount has a limit.
     """
     from onefs.mount.mount_registry import list_mounts
 
@@ -329,9 +329,9 @@ def _open_access(
     online: bool = False,
     may_create: bool = False,
 ) -> Iterator[tuple[Access, list[str]]]:
-    """Open the database that the arguments are in. Yield the database and the tree patterns.
+    """Open the database that the arguments are in. Yield it, and the arguments as tree patterns.
 
-    - A tree pattern is an argument as a path in the tree, with or without wildcards.
+    - A tree pattern is a path in the tree (``lab/subject/...``), with or without wildcards.
     - ``online`` allows requests to the server, unless ``--offline`` is given.
     - If ``may_create`` is false, raises NotFound for a cache folder that does not exist.
 

@@ -53,7 +53,7 @@ def find_dataset(access: Access, dataset_id: str) -> tuple[Dataset, Place] | Non
 
 
 def display_path(access: Access, item: CacheItem) -> str:
-    """Return the path of a cached item in ONE's layout: ``lab/Subjects/subject/...``.
+    """Return the path of a cached item as ONE writes it: ``lab/Subjects/subject/...``.
 
     If this path is not known, return the path where the file is stored, or the dataset's id.
     """
@@ -69,8 +69,8 @@ def display_path(access: Access, item: CacheItem) -> str:
 def clear_rejections(access: Access, path: Place, variant: Variant = FULL_TREE) -> None:
     """Forget which files at and below ``path`` contradict the database.
 
-    The next read fetches these files again. ``path`` is a path in the tree that ``variant``
-    describes. () means all files.
+    The next read fetches these files again. ``path`` is a path in a mount, and () means all files.
+    ``variant`` tells whether the mount shows all revisions, one day (``--as-of``) or a flat tree.
     """
     is_full = variant.is_full_tree
     ids: set[str] = set()

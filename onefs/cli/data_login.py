@@ -169,9 +169,9 @@ def _data_server(settings: Settings, servers: Sequence[FileServer]) -> FileServe
 
 
 def _prompt_other_hosts(settings: Settings, others: Sequence[str]) -> tuple[str, ...]:
-    """Ask which of the origins in ``others`` may get the login too. Return the chosen origins.
+    """Ask which of the file servers in ``others`` may get the login too. Return the chosen ones.
 
-    Origins that only the settings name are returned, too.
+    Hosts of the settings that are not in ``others`` are returned, too.
     """
     before = settings.data_hosts
     if not others or not can_prompt():

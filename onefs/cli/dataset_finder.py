@@ -19,7 +19,8 @@ _SESSION_DEPTH = 4
 class DatasetFinder:
     """Finds the datasets that the files below ``folder`` belong to (see ``onefs.cache.adopt``).
 
-    Look up the files session by session, because only the last session's listing is cached.
+    Callers should find all files of one session before the next, because only the listing of the
+    last session is kept.
     """
 
     def __init__(self, access: Access, folder: Path) -> None:
@@ -53,9 +54,9 @@ class DatasetFinder:
 
 
 def _place_of_folder(folder: Path) -> Place:
-    """Return the place (lab, subject, ...) of a folder that is inside a ONE cache.
+    """Return the place (lab, subject, ...) of a folder that is inside ONE-api's cache folder.
 
-    Return () if the folder is not inside a ONE cache.
+    Return () if no part of the path is ``Subjects``.
     """
     parts = Path(absolute(folder)).parts
     if alf.SUBJECTS not in parts:

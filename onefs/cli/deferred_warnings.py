@@ -14,8 +14,8 @@ HOLD_SECONDS = 1.0
 class DeferredWarnings(logging.Handler):
     """Prints each warning once, after a delay. Thread-safe.
 
-    Delayed warnings that repeat an error of the command are dropped. In its ``with`` block, this
-    handler replaces ``logging.lastResort``, Python's handler if no log is set up.
+    Delayed warnings that repeat an error of the command are dropped. Inside a ``with`` block of
+    this object, it replaces ``logging.lastResort``, Python's handler if no log is set up.
     """
 
     def __init__(self) -> None:

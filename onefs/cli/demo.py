@@ -1,4 +1,4 @@
-"""``onefs demo``: the embedded laboratory without a mount."""
+"""``onefs demo``: the embedded laboratory (Alyx and file server inside onefs) without a mount."""
 
 from __future__ import annotations
 

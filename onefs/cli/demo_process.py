@@ -1,4 +1,4 @@
-"""The embedded laboratory, run as a child process of the mount's daemon."""
+"""The Alyx and file server inside onefs, run as a child process of the mount's daemon."""
 
 from __future__ import annotations
 
@@ -27,7 +27,10 @@ _MAX_ERROR_LINES = 20
 
 @dataclass(frozen=True, slots=True)
 class DemoOptions:
-    """Options for the embedded servers, with the names and units of ``onefs demo serve``."""
+    """Options of ``onefs mount --demo`` for the Alyx and file server inside onefs.
+
+    Names and units are those of ``onefs demo serve``.
+    """
 
     #: folder to serve; None means the synthetic laboratory
     data: str | None = None

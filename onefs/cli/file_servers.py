@@ -39,8 +39,8 @@ def find_file_servers(
 ) -> list[FileServer]:
     """Return the file servers of the database ``url``, each with its answer to a first request.
 
-    ``known`` are URLs from the settings. Personal repositories and malformed addresses are left
-    out. Raises an error such as Unreachable if the repositories cannot be listed.
+    ``known`` are URLs from the settings. Repositories that serve no files and malformed addresses
+    are left out. Raises an error such as Unreachable if the repositories cannot be listed.
     """
     named: dict[str, str] = {}
     for repository in AlyxClient(transport, url, FixedToken(token)).repositories():

@@ -122,7 +122,7 @@ def _incomplete_sessions(
 ) -> list[Session]:
     """Return the sessions whose datasets are known only from cache tables.
 
-    If ``include_cached`` is false, cached datasets are ignored.
+    If ``include_cached`` is false, datasets whose files are already downloaded are ignored.
     """
     # the types and replicas of datasets from cache tables are not known
     eids = {

@@ -73,7 +73,7 @@ def publish(
     Raises what :func:`onefs.cache.one_tables.write_tables` raises. Return None and write nothing:
 
     - if there are no tables.
-    - if the tables belong to a release tag.
+    - if the tables have only the datasets of a release (a tag in Alyx).
     - if the cache folder already has the same tables, and ``overwrite`` is false.
     """
     facts = _read_facts(state_dir)

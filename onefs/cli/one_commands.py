@@ -35,7 +35,7 @@ _one_options = all_of(database_options, offline_option, cache_dir_option, trust_
 
 @dataclass(frozen=True, slots=True)
 class DatabaseOptions:
-    """The database options of one call of a command. These options are not saved."""
+    """The options in one call of a command that select its database, user and cache folder."""
 
     url: str | None
     username: str | None
@@ -117,7 +117,7 @@ def format_table(rows: Sequence[Sequence[object]], header: Sequence[str]) -> lis
 def mountpoint_of(one: ONE) -> str | None:
     """Return a mount point of the database, or None if the database is not mounted.
 
-    Mounts that show the full tree are preferred.
+    A mount without ``--flat`` and ``--as-of`` is preferred.
     """
     from onefs.mount.mount_registry import STALE, list_mounts
 

@@ -148,7 +148,7 @@ def _state_dirs_of(databases: Iterable[str], mounts: Iterable[MountInfo]) -> set
 
 
 def _selected_state_dirs(flags: dict[str, str | None], mounts: Iterable[MountInfo]) -> set[Path]:
-    """Return the state folders of the database that ``flags`` name. They contain the catalogues.
+    """Return the folders with the catalogues (state folders) of the database that ``flags`` name.
 
     Without flags, return the folders of all mounts and of the default database. Raises
     NotConfigured if there are none.
@@ -190,8 +190,8 @@ def _clear_rejections(
 ) -> None:
     """Forget which files at and below a place contradict the database.
 
-    ``folders`` are the state folders of the databases. ``variant`` is the variant of the tree that
-    contains the place. None means the full tree.
+    ``folders`` are the state folders of the databases. ``variant`` tells whether ``place`` is in a
+    mount that shows one day (``--as-of``) or a flat tree. None means a mount of all revisions.
     """
     from onefs.cli.cached_datasets import clear_rejections
     from onefs.cli.open_database import closing_access, open_database

@@ -67,7 +67,7 @@ class MountSettings:
 
 
 def settings_to_json(settings: Settings) -> dict[str, Any]:
-    """Return the fields of settings as JSON values, with ``sources`` empty."""
+    """Return the fields of settings as JSON values, without the values of ``sources``."""
     folders = {"cache_dir": str(settings.cache_dir), "state_dir": str(settings.state_dir)}
     return asdict(replace(settings, sources={})) | folders
 

@@ -96,7 +96,10 @@ def _serve(
     timeout: float,
     on_ready: Callable[[], None],
 ) -> None:
-    """Start the mount. In the foreground, call ``on_ready`` when the mount is ready."""
+    """Start the mount in the background, or run it in the foreground until it ends.
+
+    In the foreground, ``on_ready`` is called when the mount is ready.
+    """
     config = _daemon_config(request, place)
     if request.foreground:
         daemon_log.set_up_logging(None, request.log_level)

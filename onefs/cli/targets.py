@@ -151,7 +151,8 @@ def _known_locations(flags: Flags) -> list[DatabaseLocation]:
 def _configured_database(flags: Flags) -> ResolvedDatabase:
     """Return the database that a flag, an environment variable or the settings file names.
 
-    Otherwise return the owner of the named cache folder. Raises NotConfigured if there is no owner.
+    If only a cache folder is named, return the database that owns this folder. Raises NotConfigured
+    if neither is known.
     """
     folder = flags.get("cache_dir") or os.environ.get("ONEFS_CACHE_DIR")
     owner = cache_owner_of(Path(folder).expanduser()) if folder else ""

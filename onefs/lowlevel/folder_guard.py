@@ -69,9 +69,9 @@ class FolderGuard:
             raise CacheError(self.status_message)
 
     def note_available_again(self, *, recreated: bool) -> None:
-        """Record the folder's new identity, and log that the folder is used again. Raises OSError.
+        """Remember the folder that is at the path now, and log that it is used again.
 
-        ``recreated`` is True if the folder was deleted and created again.
+        ``recreated`` is True if the folder was deleted and created again. Raises OSError.
         """
         self._record_identity()
         self._is_disk_missing = False

@@ -5,8 +5,8 @@ another thread held stays locked in the child for ever. If parent and child use 
 connection, the file is damaged. A lock on a file lasts until both processes have closed its
 descriptor. Therefore each object with such state registers with :func:`register_fork_aware`. Before
 a fork, this module pauses the registered objects. After the fork, it resumes the objects in the
-parent. In the child, the objects drop their state, and create new state on first use. A fork by
-``subprocess`` does this only if the caller gives the argument ``preexec_fn``.
+parent. In the child, the objects drop their state, and create new state on first use. When
+``subprocess`` starts a program, the objects are paused only if it was given ``preexec_fn``.
 """
 
 from __future__ import annotations
@@ -177,9 +177,9 @@ def _close_inherited_lock_files() -> None:
 
 
 def _is_open_as(descriptor: int, name: str) -> bool:
-    """Whether the file that is open as ``descriptor`` has the name ``name``.
+    """Whether ``descriptor`` is still open, and is a file with the name ``name``.
 
-    If the lock file was closed, another file may be open as ``descriptor``.
+    After a lock file is closed, its descriptor may be that of another file.
     """
     try:
         target = os.readlink(f"/proc/self/fd/{descriptor}")

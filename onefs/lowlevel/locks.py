@@ -61,10 +61,10 @@ def lock_file(
     keep_waiting: Callable[[], bool] = lambda: True,
     advice: str = "",
 ) -> bool:
-    """Lock a whole file. Return False if another open file keeps its lock until the wait ends.
+    """Lock a whole file and return True. Return False if another open file has the lock too long.
 
     The wait ends after ``timeout`` seconds, or when ``keep_waiting`` returns False. If the file
-    system has no locks, log ``advice`` as a warning and return True.
+    system or the operating system has no locks, log ``advice`` as a warning and return True.
     """
     attempt = partial(_try_lock_file, descriptor)
     return wait_for_lock(partial(lock_or_go_on, attempt, advice), timeout, keep_waiting)

@@ -46,8 +46,9 @@ def is_abandoned(folder: Path, pid: str, namespace_id: str) -> bool:
     ``pid`` and ``namespace_id`` identify the process.
 
     - A process of this host and container uses its folder until it ends.
-    - A process of this host with ``pid`` 0 is unknown. Its folder always counts as used.
-    - The folder of any other process is abandoned after UNUSED_DAYS without use.
+    - If the pid is unknown (0), the folder counts as used.
+    - The folder of a process of another host or container is abandoned after UNUSED_DAYS without
+      use.
     """
     if namespace_id == pid_namespace_id():
         return pid != "0" and not _is_running(int(pid))

@@ -244,7 +244,7 @@ def _format_bar(done: float, total: float, width: int) -> str:
 
 
 def _bar_width(spare: int) -> int:
-    """Return the width of a bar that fits in ``spare`` characters with its brackets and a space.
+    """Return the width of a bar. With its brackets and a space, it fits in ``spare`` characters.
 
     Return 0 if the bar would have less than MIN_BAR_CHARACTERS.
     """

@@ -130,7 +130,10 @@ def is_corrupt(error: BaseException | None) -> bool:
 
 
 def leak_connection(connection: sqlite3.Connection | None) -> None:
-    """Keep the parent's connection open for ever, in a child made by a fork."""
+    """Prevent that a child made by ``fork`` ever closes the connection of its parent.
+
+    Closing it would free the parent's locks.
+    """
     # closing it would free the parent's locks, remove the WAL file that the parent writes to, or
     # wait for ever for a lock that no thread of the child can release
     ctypes.pythonapi.Py_IncRef(ctypes.py_object(connection))

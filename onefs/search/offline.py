@@ -158,9 +158,10 @@ SqlCondition = Callable[[CatalogueDatabase, tuple[str, ...]], tuple[str, list[ob
 def _distinct_value_condition(
     column: str, matches: Callable[[str, tuple[str, ...]], bool]
 ) -> SqlCondition:
-    """Return a function that makes the SQL condition for a column with few distinct values.
+    """Return a function that makes the SQL condition of a search term.
 
-    ``matches`` compares each distinct value with the wanted values, as Alyx does.
+    ``column`` is the term's column, which has few distinct values. ``matches`` compares each of
+    them with the values of the search, as Alyx does.
     """
 
     def make(database: CatalogueDatabase, wanted: tuple[str, ...]) -> tuple[str, list[object]]:

@@ -32,8 +32,8 @@ class FoundSessions:
 
     - ``eids`` are the eids of these sessions.
     - ``read_hits`` returns the sessions with their rows. It is called on first use.
-    - ``has_complete_numbers`` is True if all sessions with the same subject, day and number as a
-      found session were found too.
+    - ``has_complete_numbers`` is True if the search cannot have missed a session that has the same
+      subject, day and number as a found session.
     """
 
     def __init__(

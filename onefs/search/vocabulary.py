@@ -92,7 +92,7 @@ class Query:
 
 
 def parse_terms(terms: Mapping[str, object]) -> Query:
-    """Return the query for search terms. ``terms`` has their values by name, as Python objects.
+    """Return the query for search terms. ``terms`` has the value of each term, by the term's name.
 
     Raises UsageError if a term is unknown or given twice, or if a value is invalid.
     """

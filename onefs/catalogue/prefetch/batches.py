@@ -1,9 +1,9 @@
 """Batch prefetcher: one request for many listings, for walks and for stale listings.
 
 A program makes a walk when it lists one session after another. One request fetches the datasets of
-as many sessions as fit in a page (25 sessions if each has 40 datasets), or the sessions of a whole
-lab. A batch never raises an error in its caller. If a batch does not fetch a listing, this listing
-is requested by a separate request when it is needed.
+as many sessions as fit in one page of Alyx's answer (25 sessions if each has 40 datasets), or the
+sessions of a whole lab. Such a request is a batch. It never raises an error in its caller. If a
+batch does not fetch a listing, this listing is requested by a separate request when it is needed.
 """
 
 from __future__ import annotations
@@ -91,14 +91,15 @@ class BatchPrefetcher:
         self._leases = LabLeases(folder, deadline * _LEASE_DEADLINE_FRACTION, self._closed)
 
     def close(self) -> None:
-        """Stop waiting for leases and for more stale sessions, and start no more bulk requests."""
+        """Start no more requests for many sessions. End the waits before such requests."""
         self._closed.set()
 
     def plan_datasets(self, session: Session, scope: tuple[str, ...]) -> Batch | None:
         """Return a batch that fetches the datasets of ``session`` and of other sessions near it.
 
-        Call this if the datasets of ``session`` are not stored. ``scope`` is the session's path in
-        the tree. Return None if the caller is to request only the datasets of ``session``.
+        Call this if the datasets of ``session`` are not stored. ``scope`` is the path of the
+        session's folder from the lab down. Return None if the caller is to request only the
+        datasets of ``session``.
         """
         step = self._walk_detector.note_session_miss(session)
         if step.session_count == 1:
@@ -119,7 +120,8 @@ class BatchPrefetcher:
         """Return a batch that fetches the sessions of all other subjects of a lab.
 
         Call this if the sessions of ``subject`` are not stored; the caller requests these. Return
-        None if no walk over the lab is detected, or if the batch would be empty.
+        None unless a program has listed several subjects of the lab, or if the batch would be
+        empty.
         """
         if not self._walk_detector.note_subject_miss(lab, subject):
             return None
@@ -263,7 +265,7 @@ class BatchPrefetcher:
             self._wait_for_full_page()
 
     def _wait_for_full_page(self) -> None:
-        """Wait 0.3 seconds for more stale sessions, if the waiting sessions do not fill a page."""
+        """Wait 0.3 seconds for more stale sessions, unless those in the queue fill a page."""
         # no caller waits for this, because stale listings are returned at once
         with self._lock:
             lab = next((session.lab for session in self._stale_sessions.values()), None)
@@ -272,9 +274,10 @@ class BatchPrefetcher:
             self._closed.wait(STALE_COLLECTION_SECONDS)
 
     def _fetch_datasets(self, alyx: AlyxClient, lab: str, eids: Sequence[str]) -> Set[str]:
-        """Fetch and store the datasets of the first of these sessions, as many as fit in a page.
+        """Fetch and store the datasets of the first sessions in ``eids``, as many as fit in a page.
 
-        Return the eids of these sessions. Raises the errors of :class:`AlyxClient`.
+        Return the eids of the sessions that were requested. Raises the errors of
+        :class:`AlyxClient`.
         """
         began = self._clock()
         while (rows_by_eid := _request_datasets(alyx, eids)) is None:
@@ -297,7 +300,7 @@ class BatchPrefetcher:
         return requested
 
     def _take_stale_sessions(self) -> list[Session]:
-        """Remove as many stale sessions of one lab as fit in a page, and return these sessions.
+        """Take stale sessions of one lab from the queue, as many as fit in a page of an answer.
 
         Return [] if no stale session is waiting.
         """

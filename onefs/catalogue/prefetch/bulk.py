@@ -27,8 +27,8 @@ class BatchBisection:
 
     - ``groups``: the eids of the sessions to fetch, by group. A group is a lab, or '' for sessions
       of different labs. Sessions of one group may share a request.
-    - ``fetch``: requests sessions of one group, and returns the eids that were fetched: all or the
-      first ones.
+    - ``fetch``: requests sessions of one group, and returns the eids that were fetched. It may
+      fetch only the first sessions.
     - ``batch_size``: returns how many sessions of a group to put into one request.
     """
 
@@ -49,8 +49,8 @@ class BatchBisection:
     def run(self) -> dict[str, OnefsError]:
         """Send the requests. Return an error, by eid, for each session that could not be fetched.
 
-        All these sessions get the same error, the last one. A session that Alyx does not have
-        counts as fetched. Raises Stopping.
+        This is the error of the last failed request, for all these sessions. A session that Alyx
+        does not have counts as fetched. Raises Stopping.
         """
         workers = range(_PARALLEL_REQUESTS)
         for outcome in run_parallel(self._run_worker, workers, len(workers), "onefs-bulk"):

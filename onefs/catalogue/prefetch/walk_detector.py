@@ -35,7 +35,7 @@ _MAX_LABS = 256
 
 @dataclass(slots=True)
 class _LabWalk:
-    """The recent misses in one lab, and the numbers of datasets in its sessions.
+    """The recent misses in one lab, and how many datasets the lab's sessions have.
 
     A miss is the use of a listing that is not stored.
     """
@@ -59,7 +59,10 @@ class Lookahead:
 
 
 class WalkDetector:
-    """The walks that programs make now, at most one walk for each lab. Thread-safe."""
+    """Finds programs that are listing one session of a lab after another. Thread-safe.
+
+    At most one such program (a walk) is known for each lab.
+    """
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
@@ -114,9 +117,9 @@ class WalkDetector:
             self._walk_of(lab).suspended_until = self._clock() + BATCH_SUSPENSION_SECONDS
 
     def _current_walk(self, lab: str) -> _LabWalk:
-        """Return the lab's walk, and set the time of its last miss to now.
+        """Return the record of what was listed in the lab, and set its last use to now.
 
-        A new walk begins if the last miss was more than 30 seconds ago.
+        A record that was not used for 30 seconds is emptied first.
         """
         walk, now = self._walk_of(lab), self._clock()
         if now - walk.last_miss_at > WALK_TIMEOUT_SECONDS:

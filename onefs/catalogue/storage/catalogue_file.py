@@ -101,7 +101,11 @@ class CatalogueFile:
             return now
 
     def note_server_url(self, url: str) -> None:
-        """Store the URL of Alyx. If it has changed, the repositories are requested again."""
+        """Store the URL of Alyx.
+
+        If it has changed, the repositories are requested again, because their URLs may have changed
+        too.
+        """
         try:
             # ``onefs mount --demo`` has other URLs of Alyx and of the file server after each start
             if self.fact("alyx_url") != url:

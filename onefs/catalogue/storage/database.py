@@ -207,7 +207,7 @@ class CatalogueDatabase(CatalogueFile):
             _mark_listed(connection, f"ref/{ref.date}_{ref.number}_{ref.subject}", now)
 
     def add_sessions(self, key: str, sessions: Iterable[NumberedSession], now: float) -> None:
-        """Store sessions without removing others. The listing ``key`` gets the time ``now``."""
+        """Store sessions and keep others. The listing ``key`` counts as requested at ``now``."""
         with self._transaction() as connection:
             _insert_sessions(connection, sessions)
             _mark_listed(connection, key, now)
@@ -227,7 +227,7 @@ class CatalogueDatabase(CatalogueFile):
     def store_search_results(self, sessions: Iterable[NumberedSession]) -> None:
         """Store the sessions that a search has found, without removing others.
 
-        The time of no listing changes, because a search does not return whole listings.
+        No listing counts as requested, because a search does not return whole listings.
         """
         with self._transaction() as connection:
             _insert_sessions(connection, sessions)
@@ -263,14 +263,14 @@ class CatalogueDatabase(CatalogueFile):
     def find_sessions(
         self, condition: str, values: Iterable[object], having: DatasetConditions = ()
     ) -> list[tuple[str, int, str]]:
-        """Return date, number and eid of the matching stored sessions, the latest session first.
+        """Return date, number and eid of each matching stored session, the latest session first.
 
         - ``condition``: an SQL condition on the columns of a session.
         - ``values``: the parameters of ``condition``.
         - ``having``: pairs of a column and a value. For each pair, the session must have a dataset
-          with this value in this column.
+          with this value in this column of ``datasets``.
 
-        The number is -1 for a session without a number.
+        The returned number is -1 for a session without a number.
         """
         has = "".join(f" AND eid IN (SELECT eid FROM datasets WHERE {c} = ?)" for c, _ in having)
         query = (

@@ -39,7 +39,7 @@ _DatasetPath = tuple[str, str, str]
 class OverlayDatabase(CatalogueDatabase):
     """A catalogue at ``path``, read together with the cache tables in the same folder.
 
-    A listing from the tables has the form of a listing from Alyx. Its time is the time when the
+    A listing from the tables has the form of a listing from Alyx, requested at the time when the
     tables were made. The listings of labs, subjects and repositories are stale until Alyx has
     answered. Without cache tables, this class does the same as :class:`CatalogueDatabase`.
     """
@@ -177,8 +177,8 @@ class OverlayDatabase(CatalogueDatabase):
     def _session_in_tables(self, eid: str) -> Session | None:
         """Return a session from the tables.
 
-        Return None if the tables lack the session, or if Alyx has listed the subject's sessions
-        since the tables were made.
+        Return None if the tables lack the session, or if they are older than Alyx's list of the
+        subject's sessions.
         """
         session = self.tables.session(eid)
         if session is None or not self.is_from_tables(f"sessions/{session.lab}/{session.subject}"):
@@ -228,10 +228,10 @@ class OverlayDatabase(CatalogueDatabase):
         return type_patterns.parse_type_patterns(body)
 
     def mark_subjects_without_sessions(self, lab: str) -> None:
-        """Store an empty listing of sessions for each subject of a lab that the tables lack.
+        """Store an empty list of sessions for those subjects of a lab that are not in the tables.
 
-        Call this right after the tables are loaded and the subjects are listed. Does nothing for
-        the tables of a release tag.
+        Call this right after the tables are loaded and the subjects are listed. Does nothing if the
+        tables have only the datasets of a release, because these do not contain all sessions.
         """
         # the tables of a release tag do not contain all sessions, and a subject that was added
         # after the tables were loaded may have sessions

@@ -36,8 +36,8 @@ def path_rows_having(
 ) -> list[set[int]]:
     """Return, for each condition in ``having``, the row numbers of the paths that may fulfil it.
 
-    ``paths`` are the row numbers and paths of datasets in the cache tables. ``rows`` reads the
-    catalogue.
+    A condition is a column (the file's name or the dataset type) and a value. ``paths`` are the row
+    numbers and paths of datasets in the cache tables. ``rows`` reads the catalogue.
     """
     by_name: dict[str, list[int]] = {}
     for row, path in paths:
