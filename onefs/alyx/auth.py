@@ -133,9 +133,9 @@ def log_in(
 
 
 def unsaved_token(settings: Settings, store: CredentialStore, token: Secret) -> Secret:
-    """Return ``token`` if it is not stored, otherwise an empty Secret.
+    """Return ``token`` if it is not in the store, otherwise an empty Secret.
 
-    A process cannot read such a token from the store, so its parent must pass the token on.
+    The caller passes the result to its child process, which can read only stored tokens itself.
     """
     return Secret("") if find_token(settings, store) == token else token
 

@@ -200,13 +200,17 @@ class AlyxClient:
     # -- cache tables, and rows that are missing in the cache tables
 
     def cache_info(self) -> dict[str, Any] | None:
-        """Return the server's description of its cache tables, or None if the server has no cache
-        tables."""
+        """Return the server's description of its cache tables (files that list all datasets).
+
+        Return None if the server has no cache tables.
+        """
         return self._sender.get_object("cache/info/", "cache/info/")
 
     def cache_zip(self) -> Stream:
-        """Return a stream of the archive of cache tables. The caller must check the stream's HTTP
-        status."""
+        """Return a stream of the archive of Alyx's cache tables (files that list all datasets).
+
+        The caller must check the stream's HTTP status.
+        """
         return self._sender.stream("cache.zip")
 
     def subjects_by_lab(self) -> dict[str, list[str]]:
@@ -262,7 +266,7 @@ class AlyxClient:
         return list(rows.values())[:most]
 
     def table_rows(self, endpoint: str, column: str) -> list[parsing.Row]:
-        """Return all rows of a small table. ``column`` is the column with the name of each row."""
+        """Return all rows of a small table of Alyx. ``column`` has the name of each row."""
 
         def key(row: parsing.Row) -> str:
             return f"{row.get(column)} {row.get('lab')}"

@@ -124,7 +124,7 @@ class Paginator:
     ) -> dict[str, parsing.Row]:
         """Return all rows that may match the names in ``query``, as a dictionary by key.
 
-        The caller compares the names.
+        The caller must compare the names, because rows with other names may be included.
         """
         # Alyx removes blanks at the ends of a name from the query, and then does not find the name
         sent = {name: value for name, value in query.items() if value == value.strip()}

@@ -3,15 +3,14 @@
 Three files in ``.onefs/partial/`` make one partial file:
 
 ``<id>.json``              the header (:class:`BlockMapHeader`), published by rename. The header
-                           names the generation. Files of other generations are ignored. The
-                           mtime of this file is the time of last use.
+                           names the generation, a random text. Files of other generations are
+                           ignored. The mtime of this file is the time of last use.
 ``<id>.<generation>.data`` the bytes, each block at its own offset. Absent blocks are holes.
 ``<id>.<generation>.map``  64-bit words, little-endian. Word 0 is the :class:`PartialState`.
                            Word ``1 + i`` is the record of block i. The record is 0 when the
                            block is absent, and ``1 << 32 | crc32`` when the block is present.
 
-The generation is a random text. A partial file that is removed and created again gets a new
-generation.
+A partial file that is removed and created again gets a new generation.
 
 The bytes of a block are written before the record of the block. The record is cleared before the
 bytes are freed. After a crash or a power loss, a block may have a record although its bytes are
@@ -156,7 +155,7 @@ class BlockFile:
     def records(self, first: int, last: int) -> tuple[int, ...]:
         """Return the records of the blocks from ``first`` to ``last``, ``last`` excluded.
 
-        The record of an absent block is 0.
+        The record of a present block has its checksum. The record of an absent block is 0.
         """
         return self._read_words(1 + first, last - first)
 
@@ -195,11 +194,11 @@ class BlockFile:
         return header is not None and header.generation == self.header.generation
 
     def record_source(self, url: str, validator: str, *, alone: bool) -> str | None:
-        """Record a replica's version of the file. Return the recorded version.
+        """Record a server's version of the file. Return the version recorded for ``url``.
 
-        ``url`` is the replica's URL. ``validator`` is a text that identifies the version. If a
-        version was recorded before, that version is kept and returned. If ``alone`` is true, a
-        second replica is not recorded, and None is returned. The caller holds the dataset's lock.
+        ``validator`` is a text that identifies the version. A version that was recorded before for
+        ``url`` is kept. If ``alone`` is true and another URL is recorded already, nothing is
+        recorded, and None is returned. The caller holds the dataset's lock.
         """
         known = self.reload_header()
         if url not in self.header.sources:
@@ -322,10 +321,7 @@ def remove_block_file(folder: Path, dataset_id: str, *, retire: bool = True) -> 
 
 
 def _counted_bytes(data: Path, header: BlockMapHeader | None) -> int:
-    """Return the bytes of disk that are counted for the data file ``data``.
-
-    All processes together count the bytes that the cache folder takes.
-    """
+    """Return the bytes that the data file ``data`` adds to the counted size of the cache."""
     if header is None or data.name != f"{header.dataset_id}.{header.generation}.data":
         return allocated_size(data)
     try:

@@ -1,6 +1,6 @@
 """Read cursor: the reads of one open dataset from its partial file.
 
-A read waits until its blocks are present, and pins these blocks.
+A read waits until its blocks are present, and pins these blocks: they are not evicted.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ STALL_CHECK_SECONDS = 0.25
 
 @dataclass
 class _PinnedRange:
-    """The blocks that one thread has pinned: from ``first`` to ``last``, ``last`` excluded."""
+    """Blocks that one thread protects from eviction: from ``first`` to ``last`` (excluded)."""
 
     first: int
     last: int
@@ -40,7 +40,8 @@ class _PinnedRange:
 class ReadCursor:
     """The reads of one open dataset from its partial file. Thread-safe.
 
-    The blocks of a read stay pinned until the same thread reads again or the cursor is closed.
+    The blocks of a read cannot be evicted until the same thread reads again or the cursor is
+    closed.
 
     - ``stall``: seconds without progress after which a read fails
     - ``max_readahead``: returns the longest read-ahead in bytes
@@ -79,11 +80,11 @@ class ReadCursor:
         return self.partial.block_file.data_fd
 
     def pin_if_present(self, offset: int, length: int) -> bool:
-        """Pin a range of bytes without waiting. Return True if the range can be read now.
+        """Protect a range of bytes from eviction. Return True if the range can be read now.
 
-        Return False if a block of the range is absent, or if the whole file must be verified first.
-        Raises BadContent if the file contradicts the database. Raises RemoteFileChanged if the file
-        must be opened again.
+        Does not wait. Return False if a block of the range is absent, or if the whole file must be
+        verified first. Raises BadContent if the file contradicts the database. Raises
+        RemoteFileChanged if the file must be opened again.
         """
         first, last = self.partial.block_range(offset, length)
         self._check_state()
@@ -139,7 +140,7 @@ class ReadCursor:
         return pinned if is_readable else None
 
     def close(self) -> None:
-        """Unpin all blocks, and stop read-ahead."""
+        """Allow the eviction of all blocks again, and stop read-ahead."""
         with self._scheduler.lock:
             self.partial.demand.windows.difference_update(self._windows)
             self._scheduler.cancel_unwanted(self.partial)
@@ -153,10 +154,10 @@ class ReadCursor:
             self.partial.unpin(block, block + 1)
 
     def _wait_for_ticket(self, ticket: Ticket, *, unverified: bool) -> bool:
-        """Wait until the blocks of ``ticket`` are present, and return True.
+        """Wait until the blocks that ``ticket`` asks for are present, and return True.
 
-        Return False at once if the whole file must be verified first. With ``unverified``, this
-        condition is not checked.
+        If the whole file must be verified before reading, return False at once. With
+        ``unverified``, wait for the blocks of such a file too.
         """
         demand = self.partial.demand
         progress_at, left = time.monotonic(), ticket.last - ticket.first
@@ -215,7 +216,7 @@ class ReadCursor:
             )
 
     def _pin_for_thread(self, first: int, last: int) -> _PinnedRange:
-        """Pin blocks for this thread, and unpin the blocks of this thread's last read."""
+        """Protect the blocks of a read from eviction, until the next read of the same thread."""
         thread = threading.get_ident()
         with self._lock:
             before = self._pinned_by_thread.get(thread)
@@ -232,9 +233,9 @@ class ReadCursor:
         return pinned
 
     def _pin_recent(self, block: int) -> None:
-        """Keep a block pinned after its read has ended.
+        """Protect a block from eviction even after its read has ended.
 
-        Only the last RECENT_PINNED_BLOCKS blocks stay pinned.
+        Only the last RECENT_PINNED_BLOCKS such blocks are protected.
         """
         if block in self._recent_blocks:
             return

@@ -2,9 +2,10 @@
 
 A complete file is removed as a whole. A process that has the file open can still read the file
 until the process closes it. From a partial file, single blocks are removed, beginning with the
-first block, because a sequential reader has already passed the first blocks. Pinned blocks stay.
-Pinned datasets, and files that onefs did not download, are never evicted. An accepted file is
-evicted only if the user names its dataset, because eviction also removes the acceptance.
+first block, because a sequential reader has already passed the first blocks. Blocks that are being
+read stay. These files are never evicted: files that onefs did not download, and files of datasets
+that the user has pinned. If the user has accepted a file that contradicts the database, the file is
+evicted only if the user names its dataset, because the user must then accept the file again.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ log = logging.getLogger(__name__)
 class EvictionCandidate:
     """A file that may be evicted.
 
-    This is a complete file, a partial file, or the kept bytes of a file that contradicts the
+    This is a complete file, a partial file, or a file that is not served because it contradicts the
     database.
     """
 
@@ -96,8 +97,8 @@ class Evictor:
     def evict_dataset(self, dataset_id: str) -> int:
         """Evict the file or the partial file of one dataset. Return the bytes of disk freed.
 
-        Pinned blocks, pinned datasets and locked datasets stay. Raises CacheError, which names the
-        files that could not be removed.
+        Nothing is removed if the user has pinned the dataset, or if its lock is held. Blocks that
+        are being read stay. Raises CacheError, which names the files that could not be removed.
         """
         outcome = EvictionResult()
         with disk_errors(self._store.root):
@@ -111,7 +112,8 @@ class Evictor:
     def _try_remove(self, candidate: EvictionCandidate, need: int, outcome: EvictionResult) -> None:
         """Remove a complete file, or free blocks of a partial file.
 
-        The freed bytes and the failures are added to ``outcome``. A locked dataset stays.
+        The freed bytes and the failures are added to ``outcome``. Nothing is removed while another
+        thread or process holds the dataset's lock.
         """
         try:
             with self._store.locks.hold(candidate.dataset_id, 0.0):
@@ -165,7 +167,7 @@ class Evictor:
         return sorted(candidates, key=lambda candidate: candidate.used_at)
 
     def _remove_file(self, dataset_id: str) -> int:
-        """Remove a complete file, or the kept bytes of a file that contradicts the database.
+        """Remove a complete file, or a file that is not served because it contradicts the database.
 
         Return the bytes of disk freed. Raises OSError if the file cannot be removed.
         """
@@ -237,7 +239,8 @@ class Evictor:
     def _remove_empty(self, partial: PartialFile, freed: int) -> int:
         """Remove a partial file that no process has open. Return the bytes of disk freed.
 
-        ``freed`` is the number of bytes just freed from blocks of the file.
+        ``freed`` is the number of bytes just freed from blocks of the file. If this is not 0 and
+        some blocks are still present, the file stays.
         """
         # if blocks were just freed and some blocks are still present, the file stays
         if freed and partial.block_file.present_bytes():

@@ -153,9 +153,9 @@ class PartialFile:
         return absent
 
     def wanted_blocks(self) -> set[int]:
-        """Return the blocks that readers of this process wait for or that are to be read ahead.
+        """Return all blocks that readers of this process need.
 
-        Blocks that are being requested are included.
+        A reader waits for the block, or the block is being requested, or it is to be read ahead.
         """
         with self.demand.condition:
             wanted = set(self.demand.in_flight)
@@ -188,7 +188,7 @@ class PartialFile:
                 time.sleep(_PIN_RETRY_SECONDS)
 
     def unpin(self, first: int, last: int) -> None:
-        """Release one pin of each block from ``first`` to ``last``, ``last`` excluded."""
+        """End one protection from eviction for each block from ``first`` to ``last`` (excluded)."""
         with self._lock:
             unpinned = []
             for block in range(first, last):
@@ -282,7 +282,10 @@ class PartialFile:
                 self._pinned_present.add(block)
 
     def _try_pin(self, first: int, last: int) -> bool:
-        """Pin the blocks. If one of the blocks is being evicted, pin no block and return False."""
+        """Protect blocks from eviction, and return True.
+
+        If one of the blocks is being evicted, protect no block and return False.
+        """
         with self._lock:
             locked: list[tuple[int, int]] = []
             for start, end in contiguous_ranges(

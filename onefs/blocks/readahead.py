@@ -67,7 +67,10 @@ class ReadaheadWindow:
         return self.position // self._block_size, -(-end // self._block_size) if ahead else 0
 
     def plan_requests(self) -> list[tuple[int, int]]:
-        """Return the next requests, each as its first block and the block after its last block."""
+        """Return the block ranges to request next for read-ahead.
+
+        Each range is its first block and the block after its last block.
+        """
         first, end = self.wanted_range()
         # at most a quarter of the window, so that several requests run at once
         step = max(1, min(MAX_REQUEST_BYTES // self._block_size, (end - first) // 4))

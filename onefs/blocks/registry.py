@@ -41,8 +41,7 @@ class PartialFileRegistry:
         self.on_last_user: Callable[[PartialFile], None] = lambda partial: None
 
     def is_open(self) -> bool:
-        """Whether partial files may be used. Return False from the moment when onefs is being
-        stopped."""
+        """Whether partial files may be used. Return False once onefs is being stopped."""
         return not self.stopping.is_set()
 
     def acquire(self, dataset: Dataset, place: Place, deadline: float) -> PartialFile | None:

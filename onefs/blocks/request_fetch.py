@@ -126,7 +126,7 @@ class RequestFetch:
         return [replica for replica in replicas if replica.url in sources] or replicas
 
     def _request_with_version_retries(self, replica: Replica, stall: float) -> None:
-        """Send one request. Retry while the server answers with another version of the file.
+        """Send one request. Retry while the server has another version than the cached blocks.
 
         Raises VersionMismatch if the retries do not help.
         """
@@ -241,10 +241,11 @@ class RequestFetch:
             raise ServerError(f"{url}: the answer ended {end - position} bytes early")
 
     def _record_source(self, replica: Replica, stream: Stream) -> None:
-        """Record the file's version on a replica, before blocks from the replica are written.
+        """Record a replica's version of the file, before blocks from the replica are written.
 
-        Raises VersionMismatch if another version was recorded for this replica. Raises
-        RemoteFileChanged or ServerError for a second replica of a dataset without md5.
+        Raises VersionMismatch if another version was recorded for this replica. If the dataset has
+        no md5, all blocks must be from one replica: raises RemoteFileChanged or ServerError for a
+        second replica.
         """
         if replica.url in self._blocks.header.sources or self._partial.has_mixed_versions():
             return

@@ -262,7 +262,7 @@ class Verifier:
     def _publish_or_reject(self, progress: _HashProgress) -> None:
         """Give a file its final name if its hash agrees with the database.
 
-        Otherwise the file is rejected, or is fetched again.
+        Otherwise fetch the file again, or stop serving it.
         """
         partial = progress.partial
         dataset, blocks = partial.dataset, partial.block_file
@@ -284,9 +284,9 @@ class Verifier:
         self._notify_readers(partial)
 
     def _reject_or_drop(self, partial: PartialFile, reason: str, digest: str) -> None:
-        """Reject a file if the same wrong digest was found before. Otherwise drop the file.
+        """Stop serving a wrong file if the same wrong digest was found before.
 
-        The bytes of a dropped file are fetched again.
+        Otherwise remove its blocks, so that the file is fetched again.
         """
         # the digest of blocks of several versions proves nothing about any version
         needed = NEVER_CONFIRMED if partial.has_mixed_versions() else REQUIRED_DIGEST_MISMATCHES

@@ -47,7 +47,7 @@ class FsyncQueue:
     def add(self, dataset: Dataset) -> None:
         """Add the file of a dataset to the queue. The file is synced soon.
 
-        If the queue is full, the file is not added.
+        If the queue is full, the file is not added, and is verified again after a reboot.
         """
         # the thread that syncs is not woken: waking a thread would slow down readers
         with self._lock:
@@ -82,17 +82,16 @@ class FsyncQueue:
                     )
 
     def _next_batch(self) -> list[Dataset]:
-        """Wait until a batch is due. Remove and return all queued files.
+        """Wait until queued files should be synced. Empty the queue, and return these files.
 
-        A batch is due after QUIET_SECONDS without a new file. An empty batch means that the thread
-        must end.
+        An empty list means that the thread must end.
         """
         latest = time.monotonic() + MAX_DELAY_SECONDS
         while True:
             now = time.monotonic()
             with self._lock:
-                # a batch is due after QUIET_SECONDS without a new file, and at the latest after
-                # MAX_DELAY_SECONDS
+                # due with FULL_BATCH_FILES files, or after QUIET_SECONDS without a new file, and at
+                # the latest after MAX_DELAY_SECONDS
                 quiet = min(self._last_added_at + QUIET_SECONDS, latest)
                 if now >= quiet or len(self._queued) >= FULL_BATCH_FILES or self._closing.is_set():
                     batch, self._queued = self._queued, []

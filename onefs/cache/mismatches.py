@@ -51,7 +51,7 @@ class UnconfirmedMismatch(BadContent):
 
 @dataclass(frozen=True, slots=True)
 class _Mismatch:
-    """The mismatches noted for one dataset."""
+    """What is known about wrong responses for one dataset: they contradict the database."""
 
     #: size and md5 in the database when the mismatch was noted
     size: int | None
@@ -70,7 +70,10 @@ class _Mismatch:
 
 
 class Mismatches:
-    """The mismatches in one cache folder. Safe for threads and for other processes."""
+    """Responses that contradict the database (mismatches), recorded in one cache folder.
+
+    Safe for threads and for other processes.
+    """
 
     def __init__(self, folder: Path, clock: Callable[[], float] = time.time) -> None:
         self._folder = folder
@@ -79,10 +82,10 @@ class Mismatches:
             self._forget_old()
 
     def check(self, dataset: Dataset) -> bool:
-        """Whether a dataset has mismatches.
+        """Whether a response for a dataset has contradicted the database.
 
-        Raises UnconfirmedMismatch during the pause after a mismatch, because the file must not be
-        requested during the pause.
+        Raises UnconfirmedMismatch during the pause after such a response, because the file must not
+        be requested during the pause.
         """
         mismatch = self._get(dataset)
         if mismatch is None:
@@ -93,9 +96,9 @@ class Mismatches:
         return True
 
     def describe(self, dataset: Dataset) -> str:
-        """Return a sentence that describes the last mismatch of a dataset.
+        """Return a sentence on how the last response for a dataset contradicted the database.
 
-        Return '' if the dataset has no mismatch.
+        Return '' if no response for the dataset has contradicted the database.
         """
         mismatch = self._get(dataset)
         if mismatch is None:
@@ -133,18 +136,19 @@ class Mismatches:
         raise error
 
     def clear_size_mismatch(self, dataset: Dataset) -> None:
-        """Forget the mismatches of a dataset's size, because a response had the right size."""
+        """Forget responses with a wrong size of a dataset, because a later response had the right
+        size."""
         mismatch = self._get(dataset)
         if mismatch is not None and not mismatch.evidence.startswith(DIGEST_PREFIX):
             self.clear(dataset.id)
 
     def clear(self, dataset_id: str) -> None:
-        """Forget the mismatches of a dataset."""
+        """Forget that responses for a dataset contradicted the database."""
         with suppress(OSError):
             self._path(dataset_id).unlink()
 
     def dataset_ids(self) -> list[str]:
-        """Return the ids of the datasets that have mismatches."""
+        """Return the ids of the datasets for which a response contradicted the database."""
         with suppress(OSError):
             return [path.stem for path in self._folder.glob("*.json")]
         return []

@@ -120,9 +120,9 @@ class OneTables:
         return dict(self._pair)
 
     def acquire(self, name: str, identity: FileIdentity) -> OpenTable | None:
-        """Return a table to read from. Return None if the table is closed already.
+        """Return one of ONE's two tables to read from. Return None if the table is closed already.
 
-        The caller must call :meth:`release` at the end of the use.
+        The caller must call :meth:`release` after the last read.
         """
         with self._lock:
             for table in (*self._pair.values(), *self._retired):
@@ -190,7 +190,7 @@ def write_tables(root: Path, database: str, source: str, mtime: float) -> Iterat
     """Yield an empty folder for new tables. The end of the ``with`` block replaces the old tables.
 
     - ``database`` is the database to which the cache folder must belong.
-    - ``source`` is the text that :func:`source_of` will return for the new tables.
+    - ``source`` is a text that identifies the data of the new tables. :func:`source_of` returns it.
     - ``mtime`` is the mtime of the new tables, in seconds since the epoch.
 
     Raises UsageError if the folder belongs to another database, or has tables of another program.
@@ -215,7 +215,7 @@ def write_tables(root: Path, database: str, source: str, mtime: float) -> Iterat
 
 
 def source_of(root: Path) -> str:
-    """Return the text ``source`` that :func:`write_tables` recorded for the tables in ``root``.
+    """Return the text ``source`` of the tables in ``root`` (see :func:`write_tables`).
 
     Return '' if there are no tables, or if onefs did not write them.
     """
@@ -270,7 +270,7 @@ def _recorded_pairs(root: Path) -> list[dict[str, FileIdentity]]:
 
 
 def _tables_in(folder: Path) -> dict[str, FileIdentity]:
-    """Return the identities of the tables in a folder, by name.
+    """Return the inode, size and mtime of each of ONE's tables in a folder, by name.
 
     The tables may have been written by onefs or by another program.
     """
@@ -282,7 +282,7 @@ def _tables_in(folder: Path) -> dict[str, FileIdentity]:
 
 
 def _parse_pair(value: Any) -> dict[str, FileIdentity]:
-    """Return the identity of each table, by name, from a value in ``tables.json``.
+    """Return the inode, size and mtime of each table, by name, from a value in ``tables.json``.
 
     Return {} if the value is invalid.
     """

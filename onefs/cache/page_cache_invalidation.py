@@ -62,15 +62,18 @@ class PageVersions:
 
 
 def version_of_entry(entry: CacheEntry) -> str:
-    """Return the version of a complete file.
+    """Return the version of a complete file's bytes: a text that changes with the bytes.
 
-    If the file was a partial file before, the version is still that of the partial file.
+    A file that was a partial file before keeps the version of the partial file.
     """
     return entry.source_generation or _version(entry.inode, entry.mtime_ns)
 
 
 def version_of_file(status: os.stat_result) -> str:
-    """Return the version of a small file that was just downloaded, from the file's ``status``."""
+    """Return the version of the bytes of a small file that was just downloaded.
+
+    ``status`` is the ``os.stat`` result of the file.
+    """
     return _version(status.st_ino, status.st_mtime_ns)
 
 

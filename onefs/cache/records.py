@@ -92,8 +92,8 @@ class CacheEntry:
     def expected_digest(self) -> str:
         """Return the digest that the bytes must have, or '' if it is unknown.
 
-        The digest is that in the database. For accepted or unverified bytes, it was computed from
-        the bytes.
+        This is the digest in the database. If the database has none, or the user has accepted bytes
+        that contradict the database, this is the digest that the bytes had when they were recorded.
         """
         return self.digest if self.state in ("accepted", "unverified") else self.claimed_md5
 
@@ -105,8 +105,8 @@ class CacheEntry:
 class Records:
     """The records of one cache folder. Safe for threads and for other processes.
 
-    ``folder`` has the records. ``accepted`` has an empty file for each accepted dataset. The caller
-    makes both folders. Methods raise OSError.
+    ``folder`` has the records. ``accepted`` has an empty file for each dataset whose wrong bytes
+    the user has accepted. The caller makes both folders. Methods raise OSError.
     """
 
     def __init__(self, folder: Path, accepted: Path) -> None:
@@ -133,7 +133,7 @@ class Records:
     def sync(self, dataset_id: str) -> None:
         """Sync a dataset's record to disk.
 
-        The folder of the records and the folder of the accepted datasets are synced too.
+        The folder of the records, and the folder that marks accepted files, are synced too.
         """
         sync_file(Path(self._path(dataset_id)))
         for folder in (self._folder, self._accepted_folder):
@@ -141,7 +141,7 @@ class Records:
                 fsync_folder(folder)
 
     def mark_synced(self, entry: CacheEntry) -> bool:
-        """Mark a record as synced to the disk. Return False if it was marked already.
+        """Record that a file is synced to the disk. Return False if this was recorded already.
 
         Also return False if the record has changed since ``entry`` was read.
         """
@@ -204,16 +204,16 @@ class Records:
                 yield entry
 
     def accepted_ids(self) -> frozenset[str]:
-        """Return the ids of accepted datasets.
+        """Return the ids of datasets whose wrong bytes the user has accepted.
 
-        Datasets that were changed in the database after they were accepted are included.
+        Datasets that were changed in the database after that are included.
         """
         return frozenset(os.listdir(self._accepted_folder))
 
     def accepted_entries(self) -> Iterator[CacheEntry]:
-        """Yield the entries of accepted datasets.
+        """Yield the records of datasets whose wrong bytes the user has accepted.
 
-        Datasets that were changed in the database after they were accepted are included.
+        Datasets that were changed in the database after that are included.
         """
         for name in self.accepted_ids():
             entry = self.get(name)

@@ -85,8 +85,8 @@ class Store(CacheFolder):
     def valid_entry(self, dataset: Dataset) -> CacheEntry | None:
         """Return a dataset's record if it is valid and its file needs no hashing. Else return None.
 
-        A valid record agrees with the database and with the file on disk. A record in state ``bad``
-        can be valid too. Raises CacheError.
+        A valid record agrees with the database and with the file on disk. It may also say that the
+        file on the server is wrong (state ``bad``). Raises CacheError.
         """
         entry, must_hash = self.look_up(dataset)
         return None if must_hash else entry
@@ -139,7 +139,8 @@ class Store(CacheFolder):
 
         - ``durable`` says that the bytes are synced to disk.
         - ``generation`` is the random text in the name of the partial file.
-        - ``digest`` is recorded only for accepted or unverified bytes.
+        - ``digest`` is recorded only if it cannot be read from the database: the database has no
+          digest, or the user has accepted other bytes.
 
         The caller holds the dataset's lock. Raises CacheError or CacheFull.
         """
@@ -166,7 +167,7 @@ class Store(CacheFolder):
         return final
 
     def reinstate(self, dataset: Dataset, place: Place) -> Path | None:
-        """Move a dataset's rejected bytes to the final path if they agree with the database now.
+        """Move bytes to the final path if they contradicted the database, but agree with it now.
 
         Return the final path, or None if no bytes were moved. The caller holds the dataset's lock.
         Raises CacheError or CacheFull.

@@ -110,7 +110,7 @@ class UsageCounter:
                 self._adjust(max(0, measured - self._total_bytes()), 0)
 
     def adjust(self, written: int, reserved: int = 0) -> None:
-        """Add ``written`` bytes to the bytes on disk, and ``reserved`` bytes to the reservations.
+        """Add ``written`` to the bytes on disk, and ``reserved`` to the bytes that are reserved.
 
         Negative numbers mean bytes that were removed or are no longer reserved.
         """

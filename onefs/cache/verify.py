@@ -82,7 +82,7 @@ def check_file(
 def hash_file(
     dataset: Dataset, path: Path, watch: Callable[[int], None] = lambda done: None
 ) -> str:
-    """Return the digest of a file, by the hash algorithm of the dataset in the database.
+    """Return the digest of a file, with the algorithm of the dataset's digest in the database.
 
     ``watch`` is called with the number of bytes read so far. Raises OSError.
     """

@@ -1,7 +1,7 @@
 """Options of the cache folder: its limits, and what a mount may fetch.
 
-Flags override variables (``ONEFS_CACHE_SIZE`` ...), and variables override profiles. The same is
-true for all settings in ``onefs.config.settings``.
+Flags override environment variables (``ONEFS_CACHE_SIZE`` ...), and these override profiles. The
+same is true for all settings in ``onefs.config.settings``.
 """
 
 from __future__ import annotations
@@ -133,8 +133,8 @@ def first_given(
 ) -> dict[str, tuple[str, str]]:
     """Return ``{name: (value, source)}`` for each setting in ``names`` that has a value.
 
-    A flag overrides a variable, and a variable overrides the profile. ``source`` is a text for
-    messages, such as ``--cache-size``.
+    A flag overrides an environment variable, and this variable overrides the profile. ``source`` is
+    a text for messages, such as ``--cache-size``.
     """
     given: dict[str, tuple[str, str]] = {}
     for name in names:
@@ -170,13 +170,12 @@ def parse_given(
 def resolve_cache_options(
     flags: Mapping[str, str | None], environ: Mapping[str, str], profile: Mapping[str, str]
 ) -> CacheOptions:
-    """Return the cache options from flags, variables and a profile.
+    """Return the cache options from flags, environment variables and a profile.
 
     An option that is set nowhere has its default value. The text ``none`` means:
 
     - no limit, for a limit
-    - no programs, for ``indexers``
-    - no preference, for ``copies``
+    - no names, for ``indexers`` and ``copies``
     - only the names in :data:`WRITABLE_FOLDERS`, for ``writable``
 
     Raises UsageError that names the source of an invalid value.

@@ -169,8 +169,8 @@ class CredentialStore:
     def _write(self, key: str, secret: str | None, in_keyring: bool | None = None) -> bool:
         """Write a secret to ``credentials.json``, or remove the secret if ``secret`` is None.
 
-        ``in_keyring`` tells whether the keyring has the secret now. None means unknown. Return True
-        if the file says that the keyring has the secret.
+        The file also records whether the keyring has the secret: ``in_keyring``, or as before if
+        this is None. Return what is recorded now.
         """
         with file_lock(self._path):
             entries, names = self._read()
@@ -192,7 +192,7 @@ def find_token(
 ) -> Secret | None:
     """Return the Alyx token, or None if there is no token.
 
-    This is the token in ONEFS_TOKEN, if that variable is for this database. Otherwise this is the
+    This is the token in ONEFS_TOKEN, unless ONEFS_URL names another database. Otherwise this is the
     stored token of the user.
     """
     environ = os.environ if environ is None else environ

@@ -1,7 +1,7 @@
 """Attributes of the files in a mount: owner, modes and inode numbers.
 
-Flags override variables (``ONEFS_UMASK`` ...), and variables override profiles. The same is true
-for all settings in ``onefs.config.settings``.
+Flags override environment variables (``ONEFS_UMASK`` ...), and these override profiles. The same is
+true for all settings in ``onefs.config.settings``.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ def parse_id(text: str) -> int:
 def resolve_file_attributes(
     flags: Mapping[str, str | None], environ: Mapping[str, str], profile: Mapping[str, str]
 ) -> FileAttributes:
-    """Return the file attributes from flags, variables and a profile.
+    """Return the attributes of files in a mount from flags, environment variables and a profile.
 
     An attribute that is set nowhere has its default value. Raises UsageError that names the source
     of an invalid value.

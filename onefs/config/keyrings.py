@@ -86,8 +86,8 @@ class Keyring:
 def _find_backend() -> Any:
     """Return the backend that the keyring library chooses.
 
-    Raises ImportError without the extra, NoKeyringInstalled if the keyring is turned off, and
-    KeyringUnavailable if there is no keyring.
+    Raises ImportError if the library is not installed, NoKeyringInstalled if the keyring is turned
+    off, and KeyringUnavailable if there is no keyring.
     """
     import keyring
     from keyring.backends import chainer, fail, null

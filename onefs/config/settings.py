@@ -165,7 +165,10 @@ def settings_path() -> Path:
 
 
 def default_cache_dir(url: str) -> Path:
-    """Return the cache folder for the database at ``url`` if no setting names a cache folder."""
+    """Return the default cache folder for the database at ``url``.
+
+    A setting can name another folder.
+    """
     return Path(platformdirs.user_cache_dir("onefs")) / host_key(url)
 
 
@@ -273,9 +276,9 @@ def resolve_settings(
     - ONEFS_PROFILE
     - the default profile
 
-    Every other setting comes from a flag, otherwise from a variable, otherwise from the profile
-    with this URL. If ONEFS_URL names another URL, only the variables for folders, cache options and
-    file attributes are used.
+    Every other setting comes from a flag, otherwise from an environment variable, otherwise from
+    the profile with this URL. If ONEFS_URL is set to another URL, ONEFS_USERNAME,
+    ONEFS_DATA_USERNAME and ONEFS_DATA_HOSTS are ignored.
 
     Raises NotConfigured if no URL is known. Raises UsageError for an unknown profile, a broken
     settings file, or a URL flag that contradicts the profile flag.
@@ -354,7 +357,8 @@ def _pick_value(
 ) -> tuple[str, str]:
     """Return ``(value, source)`` of a setting.
 
-    A flag comes first, then a variable, then the profile, then ``default``.
+    The value comes from a flag, otherwise from an environment variable, otherwise from the profile,
+    otherwise from ``default``.
     """
     variable = f"ONEFS_{name.upper()}"
     candidates: tuple[tuple[str | None, str], ...] = (

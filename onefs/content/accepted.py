@@ -15,9 +15,10 @@ ACCEPTED_TTL_SECONDS = 1.0
 
 
 class AcceptedEntries:
-    """The cache entries of accepted bytes in one cache folder. Thread-safe.
+    """The records of files that contradict the database, but that the user has accepted.
 
-    The entries are read again after ACCEPTED_TTL_SECONDS.
+    These are the files in one cache folder. The records are read again after ACCEPTED_TTL_SECONDS.
+    Thread-safe.
     """
 
     def __init__(self, store: Store) -> None:
@@ -27,9 +28,9 @@ class AcceptedEntries:
         self._valid_until = 0.0
 
     def get(self, dataset: Dataset) -> CacheEntry | None:
-        """Return the cache entry of a dataset's accepted bytes, or None if no bytes are accepted.
+        """Return the record of a dataset's file if the user has accepted it, otherwise None.
 
-        After a change of the dataset in the database, its bytes no longer count as accepted.
+        Return None also if the size or md5 in the database has changed since the file was accepted.
         """
         now = time.monotonic()
         if now > self._valid_until:
@@ -43,9 +44,9 @@ class AcceptedEntries:
         return entry
 
     def expire(self, dataset_id: str | None = None) -> None:
-        """Make the next :meth:`get` read all entries again.
+        """Make the next :meth:`get` read all records again.
 
-        With ``dataset_id``, do nothing if an entry of this dataset has been read already.
+        If ``dataset_id`` is given and its record is known already, do nothing.
         """
         if dataset_id not in self._entries:
             self._valid_until = 0.0

@@ -128,8 +128,9 @@ class CacheAdmin:
     def clear(self, failed: Callable[[str], None] = lambda reason: None) -> int:
         """Remove all files that may be evicted. Return the bytes of disk freed.
 
-        Pinned datasets, accepted files and files of other programs stay. ``failed`` is called with
-        a sentence for each file that could not be removed.
+        These files stay: files of pinned datasets, files of other programs, and files that the user
+        has accepted although they contradict the database. ``failed`` is called with a sentence for
+        each file that could not be removed.
         """
         outcome = self._evictor.evict(1 << 62)
         for reason in outcome.failures:
@@ -143,12 +144,11 @@ class CacheAdmin:
     ) -> Iterator[VerifyResult]:
         """Hash cached files again, compare the hashes with the database, and yield the results.
 
-        If ``only`` is given, only the datasets with these ids are verified. The results of wrong
-        content are:
+        If ``only`` is given, only the datasets with these ids are verified. If bytes are wrong:
 
         - a file that onefs downloaded is removed
         - a file of another program stays, but no longer counts as cached
-        - a wrong block becomes absent
+        - a block of a partial file becomes absent
 
         A file that another process changes at the same time is skipped.
         """
@@ -170,7 +170,11 @@ class CacheAdmin:
     def _verify_locked(
         self, dataset_id: str, check: VerifyFunction, watch: PathProgressCallback
     ) -> VerifyResult | None:
-        """Verify a dataset while holding its lock. Return None if this is not possible now."""
+        """Verify a dataset while holding its lock.
+
+        Return None if another process holds the lock too long, or if the file is not in the cache
+        any more.
+        """
         # None: another process holds the lock for more than VERIFY_LOCK_WAIT_SECONDS, or the file
         # is not in the cache any more
         try:
@@ -316,10 +320,7 @@ class CacheAdmin:
         return VerifyResult(path, not wrong, reason)
 
     def _clear_if_invalid(self, blocks: BlockFile, block: int) -> bool:
-        """Clear the record of a block if the block's bytes are wrong.
-
-        Return True if the record was cleared.
-        """
+        """Mark a block as absent if its bytes are wrong. Return True if it was marked."""
         record = blocks.records(block, block + 1)[0]
         if not record or blocks.is_block_valid(block, record):
             return False

@@ -101,10 +101,9 @@ class Content:
     def open(self, dataset: Dataset, place: Place, at: Place | None = None) -> DatasetHandle:
         """Open a dataset whose size is known, without any request to a server.
 
-        ``place`` is the path of the file in ONE's cache folder. ``at`` is the path in the tree, or
-        None if this path is ``place``. The kernel caches pages by the path in the tree. Raises
-        BadContent if the file is known to be bad. Raises CacheError if the cache folder cannot be
-        used.
+        ``place`` is the path of the file in ONE's cache folder. ``at`` is the path in the tree, for
+        which the kernel caches pages, or None if this path is ``place``. Raises BadContent if the
+        file is known to be bad. Raises CacheError if the cache folder cannot be used.
         """
         at = place if at is None else at
         entry, must_hash = self.store.look_up(dataset)
@@ -143,8 +142,14 @@ class Content:
     def state(self, dataset: Dataset) -> tuple[str, str]:
         """Return the state of a dataset, and a sentence on its problem ('' if there is no problem).
 
-        The state is ``remote``, ``partial``, ``cached``, ``unverified``, ``accepted`` or ``bad``.
-        The extended attribute ``user.onefs.state`` has this value.
+        The extended attribute ``user.onefs.state`` has the state, which is one of these:
+
+        - ``remote``: no byte is cached
+        - ``partial``: some blocks are cached
+        - ``cached``: the whole file is cached, and agrees with the database
+        - ``unverified``: the whole file is cached, but the database has no hash of it
+        - ``accepted``: the file contradicts the database, but the user has accepted the file
+        - ``bad``: the file contradicts the database, and is not served
         """
         entry, _ = self.store.look_up(dataset)
         if entry is not None:
@@ -172,7 +177,7 @@ class Content:
     def total_bytes(self) -> int:
         """Return the bytes of disk that files downloaded by onefs take.
 
-        Partial files and reserved bytes are included.
+        Partial files, and the space reserved for bytes that are about to be written, are included.
         """
         return self.store.usage.total_bytes()
 
@@ -254,10 +259,11 @@ class Content:
         return entry.digest.encode() or b"accepted %d" % entry.size + dataset_identity(dataset)
 
     def accept(self, dataset: Dataset, place: Place) -> Path:
-        """Accept the rejected bytes of a dataset for all readers. Return the path of the bytes.
+        """Serve a dataset's bytes to all readers, although they contradict the database.
 
-        Rejected bytes that were not kept are fetched again. Raises NotFound if the dataset is not
-        rejected. Also raises the errors of :meth:`fetch_file` and :meth:`probe_size`.
+        Return the path of the bytes. The bytes are fetched again if the cache does not have them.
+        Raises NotFound if the dataset is not known to contradict the database. Also raises the
+        errors of :meth:`fetch_file` and :meth:`probe_size`.
         """
         entry, rejected = self.admin.rejected_content(dataset)
         digest = entry.digest

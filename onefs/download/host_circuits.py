@@ -2,9 +2,9 @@
 
 No request is sent while a circuit is open. A read whose deadline expires opens the circuit of its
 file. The read also opens the circuit of the host, but not if the host has just sent bytes of
-another file. A probe is a small request for a file that a reader wants to read. A file that stalls
-is therefore never probed for the readers of other files. A reader waits for a probe for at most 3
-seconds.
+another file. A probe is a small request for the file that a reader wants to read. So a reader of
+one file does not wait for probes of another file that stalls. A reader waits for a probe for at
+most 3 seconds.
 """
 
 from __future__ import annotations

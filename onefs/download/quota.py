@@ -96,9 +96,9 @@ class FetchQuota:
     def reserve(self, key: str, size: int, name: str) -> Iterator[None]:
         """Reserve ``size`` bytes of the limit inside the ``with`` block.
 
-        Of several reservations with the same ``key``, only the largest counts. ``name`` is the name
-        of the file in the error message. Raises FetchLimit if the bytes of the last hour and all
-        reservations exceed the limit.
+        Reads that fetch the same bytes use the same ``key``. Of their reservations, only the
+        largest counts. ``name`` is the name of the file in the error message. Raises FetchLimit if
+        the bytes of the last hour and all reservations exceed the limit.
         """
         if self.limit is None:
             yield

@@ -1,5 +1,6 @@
-"""Circuit breaker: while a server does not answer, requests fail at once until a probe succeeds.
+"""Circuit breaker: while a server does not answer, requests to it fail at once.
 
+A probe (a test request) finds out whether the server answers again.
 ``docs/decisions/0001-circuit-breaker.md`` compares this circuit breaker with pybreaker.
 """
 
@@ -35,11 +36,11 @@ class Probe:
 class CircuitBreaker:
     """The circuit to one server or file. Thread-safe.
 
-    The circuit is open from a failure until the next answer. One probe runs at a time, for at most
-    MAX_PROBE_SECONDS, on its own thread.
+    The circuit is open from a failure until the next answer. One probe (a test request) runs at a
+    time, for at most MAX_PROBE_SECONDS, on its own thread.
 
     The condition ``changed`` is notified when the circuit closes or a probe ends. Several circuits
-    may share it, so that a thread can wait for any of these circuits.
+    may share this condition, so that a thread can wait for any of these circuits.
     """
 
     def __init__(

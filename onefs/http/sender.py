@@ -60,7 +60,7 @@ class Sender:
     def send(
         self, call: HttpRequest, exchange: Exchange, seconds: float
     ) -> tuple[BaseHTTPResponse, str]:
-        """Send ``call``, answer a challenge, and follow redirects.
+        """Send ``call`` with the credentials for its host, and follow redirects.
 
         Return the final response and its URL. ``seconds`` is the timeout to state in the error
         message for an overdue request.
@@ -91,9 +91,10 @@ class Sender:
     def _send_with_credentials(
         self, call: HttpRequest, exchange: Exchange, seconds: float
     ) -> BaseHTTPResponse:
-        """Send ``call`` with the credentials for its host. Answer a challenge once.
+        """Send ``call`` with the credentials for its host.
 
-        Raises DataServerCredentials if the host still answers 401.
+        After a 401, ``call`` is sent once more if there are other credentials. Raises
+        DataServerCredentials if there are none, or if the host still answers 401.
         """
         if call.auth is None:
             return self._send_with_reconnect(call, exchange, seconds)
@@ -115,7 +116,10 @@ class Sender:
     def _send_with_reconnect(
         self, call: HttpRequest, exchange: Exchange, seconds: float
     ) -> BaseHTTPResponse:
-        """Send ``call``. If the server has closed a kept connection, send ``call`` once again."""
+        """Send ``call``. Send it again if it fails on a connection of an earlier request.
+
+        The server may have closed that connection.
+        """
         try:
             return self._send_once(call, exchange, seconds)
         except Unreachable:
@@ -203,7 +207,11 @@ def _with_authorization(call: HttpRequest, header: str | None) -> HttpRequest:
 
 
 def _discard_body(response: BaseHTTPResponse, exchange: Exchange) -> None:
-    """Discard the body of a response. Afterwards ``exchange`` cannot shut the connection down."""
+    """Discard the body of a response.
+
+    From now on, ``exchange`` cannot shut the connection down, because another request may use the
+    connection.
+    """
     try:
         length = response.length_remaining
         if length is not None and length <= _MAX_DISCARDED_BYTES:

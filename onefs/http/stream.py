@@ -110,9 +110,10 @@ class Stream:
         return self.length - received
 
     def _read_piece(self, size: int) -> bytes:
-        """Return at most ``size`` bytes. While chunks arrive fast, join several chunks.
+        """Return at most ``size`` bytes of the body.
 
-        The deadline applies to each chunk.
+        While bytes arrive fast, several reads are joined. The deadline applies to each of these
+        reads.
         """
         if self._pending_error is not None:
             raise self._pending_error

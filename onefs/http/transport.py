@@ -174,8 +174,8 @@ class Transport:
 
         ``connect_timeout`` is the longest time in seconds for connecting. ``stall_timeout`` is the
         longest wait in seconds for the headers or the next byte. The total time is not limited.
-        ``auth`` answers Basic challenges. There is no retry after an error, except for a kept
-        connection that the server has closed. The bytes are not decoded.
+        ``auth`` answers Basic challenges. A request is repeated only if it used a connection of an
+        earlier request and the server has closed this connection. The bytes are not decoded.
         """
         sent = {"Accept-Encoding": "identity", **(headers or {})}
         if self._fail_fast:
