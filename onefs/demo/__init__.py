@@ -24,7 +24,7 @@ def demo_identity(data: Path | None) -> str:
 
     - digits: the first 12 hex digits of the sha1 of the real path of ``data``, or of the word
       ``made`` if ``data`` is None
-    - GENERATION: the number of times that the demo's ids have been assigned so far
+    - GENERATION: a number that is raised when new ids are given to the demo's sessions and files
     """
     source = b"made" if data is None else os.fsencode(os.path.realpath(data))
     return f"demo-{hashlib.sha1(source).hexdigest()[:12]}-{GENERATION}"

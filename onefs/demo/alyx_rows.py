@@ -1,6 +1,6 @@
-"""Ids, names on the file server, and rows of Alyx's tables, for all laboratories of the demo.
+"""Ids, file names on the file server, and rows of Alyx's tables, for all demo laboratories.
 
-The rows have the same columns as in a recorded Alyx 3.6.1 (``tests/data/recorded``). The names
+The rows have the same columns as in a recorded Alyx 3.6.1 (``tests/data/recorded``). File names
 follow the same rules as in the recorded Alyx.
 """
 
@@ -103,7 +103,7 @@ def public_path(lab: str) -> str:
 
 
 def file_records_of(dataset_id: str, lab: str, relative_path: str) -> tuple[FileRecord, FileRecord]:
-    """Return two replicas of a dataset: on FlatIron, and on the lab's own computer.
+    """Return two replicas of a dataset: on the file server, and on the lab's own computer.
 
     A dataset of a real laboratory also has these two replicas.
     """
@@ -134,7 +134,7 @@ def dataset_record(identity: str, lab: str, relative_path: str, **columns: Any) 
 def repository_rows(labs: Iterable[str], timezones: Mapping[str, str]) -> list[Row]:
     """Return the rows of ``/data-repository``: two rows for each lab.
 
-    The first row is the lab's repository on FlatIron. The second row is on the lab's own computer.
+    The first repository is on the file server. The second is on the lab's own computer.
     """
     return [
         _repository(lab, timezones.get(lab, "UTC"), personal=personal)
@@ -221,7 +221,7 @@ def dataset_type_rows(types: Iterable[str], descriptions: Mapping[str, str]) -> 
 
 
 def insertion_row(eid: str, name: str, datasets: Sequence[str]) -> Row:
-    """Return one row of ``/insertions`` for a probe.
+    """Return the row of ``/insertions`` (inserted probes) for one probe of a session.
 
     The row has the session, the probe's name and the ids of the datasets. All other columns are
     empty.

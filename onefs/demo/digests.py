@@ -74,9 +74,9 @@ class Digests:
         return self._compute(key, path)
 
     def has_changed(self, path: Path, stat: os.stat_result) -> bool:
-        """Whether a file differs from its stored version. Return False if no version is stored.
+        """Whether a file has changed since its status was stored.
 
-        ``stat`` is the file's current status.
+        Return False if no status is stored. ``stat`` is the file's current status.
         """
         # a large file's first version is stored before its md5 is known (see ``_enqueue``)
         key = _key(path, stat)
@@ -85,7 +85,7 @@ class Digests:
         return known is not None and known[0] != key
 
     def _last_known(self, path: bytes) -> tuple[FileKey, str] | None:
-        """Return the stored key and the stored md5 of a path. Return None if nothing is stored.
+        """Return the FileKey and md5 that are stored for a path. Return None if there are none.
 
         The md5 is '' if the file was seen but not hashed yet.
         """

@@ -1,4 +1,4 @@
-"""The file server of the embedded laboratory, which answers as FlatIron's nginx does.
+"""The demo's file server. It answers like nginx on FlatIron, which is IBL's file server.
 
 The server supports Basic auth, requests for one or several ranges, conditional requests, and folder
 listings. The user and password are not those of Alyx. Paths below ``/aws/`` need no password. In a

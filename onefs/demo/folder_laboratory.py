@@ -242,7 +242,7 @@ class FolderLaboratory(Source):
         return dict(probes)
 
     def _ids(self, path: str, stat: os.stat_result) -> tuple[str, str]:
-        """Return two ids of a file's dataset: the normal id, and an id of the file's version."""
+        """Return two dataset ids for a file: from its path alone, and from its path and version."""
         # The second id is used for a changed large file until its md5 is known, so that a client
         # does not use cached bytes of the old version.
         relative = os.path.relpath(path, self._root)

@@ -1,7 +1,7 @@
 """An HTTP/1.1 server in a thread. It serves a WSGI application on a loopback port.
 
 Werkzeug parses the requests and wsgiref writes the responses. Werkzeug itself would close the
-connection after each request. Alyx and FlatIron keep connections open, and so does this server.
+connection after each request. Real servers keep connections open, and so does this server.
 ``docs/decisions/0003-embedded-server.md`` gives the reasons against other libraries.
 """
 

@@ -1,4 +1,4 @@
-"""The embedded laboratory as two running servers, Alyx and FlatIron, on the loopback interface."""
+"""The embedded laboratory as two servers, Alyx and a file server, on the loopback interface."""
 
 from __future__ import annotations
 

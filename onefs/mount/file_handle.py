@@ -110,7 +110,7 @@ class FileHandle:
     def _short_file_error(self, size: int) -> BadContent:
         """Return the error for a cached file that has only ``size`` bytes.
 
-        The error is logged once for each opening of the file.
+        The first call after the file was opened also logs the error.
         """
         problem = BadContent(
             f"{self._path}: the cached file has {size} bytes, but must have {self.handle.size}."

@@ -171,7 +171,7 @@ class Fuse(mfusepy.FUSE):  # type: ignore[misc]
         """Mount, and serve requests until the mount is unmounted.
 
         - ``options``: the result of :func:`mount_options`
-        - ``appearance``: the user, the group and the umask that all files show
+        - ``appearance``: the user and the group of all files, and the umask for their modes
         - ``on_ready``: called with libfuse's loop when the kernel has accepted the mount
         - ``on_end``: called when the mount ends; the loop must not be used after its return
 

@@ -32,10 +32,10 @@ def other_owner_of(mountpoint: str) -> str:
 
 
 def remaining_mountpoints(mount: KernelMount) -> list[str]:
-    """Return the paths at which an unmounted file system is still mounted.
+    """Return the other paths at which a file system is still mounted after its unmount.
 
-    They are bind mounts in this mount namespace. If there are none, mounts in the other mount
-    namespaces that this user may inspect are returned.
+    These are bind mounts in this process's mount namespace. If there are none, return those
+    in all other mount namespaces that this user may inspect.
     """
     in_this_namespace = _mountpoints_of_device(mount, MOUNTINFO_FILE)
     if in_this_namespace:

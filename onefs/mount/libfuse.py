@@ -94,7 +94,7 @@ def tune_process() -> None:
 class PinnedThreadStates:
     """Keep the Python thread state of each libfuse thread until the thread ends.
 
-    This makes random reads of 4 KiB 1.6 times as fast.
+    Then no request needs a new state, so random reads of 4 KiB are 1.6 times as fast.
     """
 
     # Python did not start the libfuse threads. Without this class, each callback in such a thread

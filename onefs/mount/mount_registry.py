@@ -342,8 +342,8 @@ def claim_mountpoint(
 ) -> Iterator[None]:
     """Prevent this user's other processes from mounting at ``mountpoint`` in the ``with`` block.
 
-    Raises :class:`MountError` immediately if another process has claimed the mount point, or if no
-    folder of the registry is writable.
+    Raises :class:`MountError` immediately if another process is mounting there, or if no folder
+    of the registry is writable.
     """
     # without a claim, two processes could mount here, and the later mount would hide the earlier
     # one
@@ -369,9 +369,9 @@ def claim_mountpoint(
 
 
 def _read_records(folder: Path) -> dict[str, Mapping[str, Any]]:
-    """Return the valid records of this machine, by mount point.
+    """Return the valid records of mounts on this machine, by mount point.
 
-    Remove the records whose daemon is dead and whose mount no longer exists.
+    Delete the records whose daemon is dead and whose mount no longer exists.
     """
     records: dict[str, Mapping[str, Any]] = {}
     mounted = {mount.mountpoint for mount in read_mounts()}

@@ -80,9 +80,9 @@ class PathErrors:
                 self._by_path.pop(path, None)
 
     def note_fetched(self, path: str) -> None:
-        """Drop the errors that are resolved after bytes of ``path`` were downloaded and stored.
+        """Drop the errors that are over, because bytes of ``path`` were downloaded and stored.
 
-        These are the error of ``path``, and the errors of the whole mount except that of the
+        These are the error of ``path``, and all errors of the whole mount except that of the
         limit --max-fetch.
         """
         self.clear(path)

@@ -41,7 +41,7 @@ class Refresher:
         self._completed = 0
 
     def xattr_value(self, name: str) -> str | None:
-        """Return the value of the attribute ``name``, and begin a refresh for REFRESH_XATTR.
+        """Return the value of the attribute ``name``. If it is REFRESH_XATTR, begin a refresh.
 
         Return None if ``name`` is neither REFRESH_XATTR nor REFRESHED_XATTR.
         """

@@ -1,4 +1,4 @@
-"""The methods of the ONE tutorial: ``search``, ``list`` and ``load`` (docs/tutorial.md)."""
+"""The methods that ONE's tutorial uses: ``search``, ``list`` and ``load`` (docs/tutorial.md)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Check the arguments of ``ONE``'s methods, and convert tree paths to cache folder paths."""
+"""Check the arguments of ``ONE``'s methods, and convert tree paths to paths in the cache."""
 
 from __future__ import annotations
 
@@ -37,9 +37,9 @@ def parse_names(names: object) -> tuple[list[object], bool]:
 
 
 def cache_path(cache_dir: Path, place: Sequence[str]) -> Path:
-    """Return the path of ``place`` in the cache folder ``cache_dir``.
+    """Return the path in the cache folder ``cache_dir`` for the path ``place`` in the tree.
 
-    ``place`` is a path in the tree, as a tuple of its parts from the lab on.
+    ``place`` is a tuple of names that begins with the lab.
     """
     # in a cache folder, a lab's folder contains one more folder
     return cache_dir.joinpath(place[0], alf.SUBJECTS, *place[1:])

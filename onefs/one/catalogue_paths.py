@@ -1,4 +1,4 @@
-"""The folders of sessions, and the datasets in these folders, according to the catalogue."""
+"""Folders of sessions, and their datasets, from the catalogue (the local copy of Alyx's rows)."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from onefs.tree.variant import Variant
 class CataloguePaths:
     """The paths of a laboratory's sessions (see :class:`onefs.one.laboratory.SessionPaths`).
 
-    If Alyx is unreachable, the rows that the catalogue has stored are used.
+    If Alyx is unreachable, the rows that are stored on this machine are used.
     """
 
     def __init__(self, access: Access) -> None:
@@ -67,11 +67,11 @@ class CataloguePaths:
         return cache_path(self._access.cache_dir, place)
 
     def layout(self, session: Session, variant: Variant) -> SessionLayout:
-        """Return the folders and datasets of a session as ``variant`` of the tree shows them.
+        """Return the folders and datasets that a session has in the tree ``variant``.
 
-        The variant is the full tree, the tree as of a day, or the flat tree. Datasets from cache
-        tables are first requested from Alyx. If Alyx cannot list them, the datasets from the tables
-        are used.
+        ``variant`` is the full tree, the tree as of a day, or the flat tree. If the catalogue has
+        the datasets only from ONE's cache tables, Alyx is asked for the session's datasets. If Alyx
+        cannot list them, those from the tables are returned.
         """
         # cache tables lack types, replicas and some of the datasets, but with them cached files can
         # be loaded if Alyx is unreachable or has deleted the session
@@ -93,9 +93,9 @@ class CataloguePaths:
         refuse_unserved(self._access.catalogue, session, lambda at, _: at == below, variant)
 
     def _cached_session_at(self, place: Place) -> Session | None:
-        """Return the session that the catalogue has at ``place``.
+        """Return the stored session whose folder has the path ``place``.
 
-        Return None if the catalogue has no session or several sessions at ``place``.
+        Return None if no stored session, or more than one, has this path.
         """
         _, subject, day, number = place
         ref = alf.Ref(day, alf.parse_number_folder(number) or 0, subject)

@@ -1,4 +1,4 @@
-"""``ONE``: the methods of the ONE tutorial. They use the same catalogue and cache as the mount."""
+"""``ONE``: the methods of ONE's tutorial. They use the same stored rows and files as a mount."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class ONE(LaboratoryClient):
         silent: Whether to ask nothing on the terminal.
         token: A token of Alyx. It replaces the user name and password.
         profile: The name of a profile that ``onefs setup`` has saved.
-        cache_dir: A ONE cache folder, where downloaded files are stored.
+        cache_dir: ONE-api's cache folder, where downloaded files are stored.
         data_username: The user name for the file server.
         data_password: The password for the file server.
         data_hosts: The servers that may receive the login for the file server, as
@@ -66,7 +66,7 @@ class ONE(LaboratoryClient):
 
     @staticmethod
     def search_terms(all: bool = False) -> list[str]:
-        """Return the names of the ten search terms in the tutorial.
+        """Return the names of the ten search terms in ONE's tutorial.
 
         Args:
             all: Whether to return the names of all terms of :meth:`search`.

@@ -79,7 +79,8 @@ class ConnectionArguments:
     def has_secret(self) -> bool:
         """Whether a password or token is given.
 
-        Only the server in ``base_url`` may receive the password or token.
+        If so, no mounted database is opened, because only the server in ``base_url`` may receive
+        the password or token.
         """
         return any(each is not None for each in (self.password, self.token, self.data_password))
 
@@ -87,12 +88,12 @@ class ConnectionArguments:
 def open_access(
     arguments: ConnectionArguments, set_up: Callable[[], None]
 ) -> tuple[Access, Settings]:
-    """Return the laboratory that the arguments identify, as an open database, and its settings.
+    """Open the database that the arguments identify. Return it, and its settings (address, login).
 
-    It is the first of these:
+    The database is the first of these:
 
     - the database that the arguments name, or that is set up
-    - the only mounted laboratory, if no password or token is given
+    - the only mounted database, if no password or token is given
     - the database that ``set_up`` asks for, if there is a terminal
 
     Raises NotConfigured, UsageError, AlyxCredentials or CacheError. Raises Unreachable if Alyx is

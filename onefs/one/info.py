@@ -36,7 +36,7 @@ class DatasetInfo(NamedTuple):
 
     @property
     def data_url(self) -> str:
-        """The value of ``url``. The tutorial calls this value ``data_url``."""
+        """The same value as ``url``, under the name that ONE's tutorial uses."""
         return self.url
 
 
@@ -75,7 +75,7 @@ class SessionDataInfo:
 
     @property
     def data_url(self) -> list[str]:
-        """The column ``url``. The tutorial calls this column ``data_url``."""
+        """The column ``url`` of this table, under the name that ONE's tutorial uses."""
         return self.url
 
     def keys(self) -> list[str]:

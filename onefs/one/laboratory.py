@@ -58,9 +58,9 @@ class SessionSearch(Protocol):
         """Return at most ``limit`` sessions that match every term, the latest session first."""
 
     def suggest_names(self, query: Query) -> str:
-        """Return a suggestion of similar names for a search that found nothing.
+        """Return a sentence about an unknown name, such as a subject, in a search without results.
 
-        Return '' if the database contains all names in the search.
+        The sentence may suggest a similar name. Return '' if no name is unknown.
         """
 
     def list_table(self, what: str) -> list[Row]:
@@ -103,7 +103,7 @@ class Laboratory(Protocol):
 
     @property
     def cache_dir(self) -> Path:
-        """The folder that contains the files: a ONE cache folder, or a mount point."""
+        """The folder that contains the files: ONE-api's cache folder, or a mount point."""
 
     @property
     def catalogue(self) -> SessionCatalogue:
@@ -162,15 +162,15 @@ class SessionPaths(Protocol):
         """Return the path on this machine of the file at ``place``. The file may be missing."""
 
     def layout(self, session: Session, variant: Variant) -> SessionLayout:
-        """Return the folders and datasets of a session as ``variant`` of the tree shows them.
+        """Return the folders and datasets that a session has in the tree ``variant``.
 
-        The variant is the full tree, the tree as of a day, or the flat tree.
+        ``variant`` is the full tree, the tree as of a day, or the flat tree.
         """
 
     def datasets(self, layout: SessionLayout) -> list[tuple[Place, Dataset]]:
-        """Return the datasets in the folders of a session, each with its place below the session.
+        """Return the datasets in the folders of a session, each with its path below the session.
 
-        Each dataset has its dataset type.
+        If a dataset is from ONE's cache tables, which have no dataset types, its type is guessed.
         """
 
     def registered_types(self, session: Session) -> set[str]:

@@ -142,7 +142,7 @@ class LaboratoryClient(Interruptible):
 
     @property
     def cache_dir(self) -> Path:
-        """The ONE cache folder that contains the files, or another user's mount point."""
+        """ONE-api's cache folder that contains the files, or another user's mount point."""
         return self._laboratory.cache_dir
 
     @property

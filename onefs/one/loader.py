@@ -170,8 +170,8 @@ class Loader:
     ) -> list[Any]:
         """Download the selected datasets, and return the content of each dataset.
 
-        A dataset that cannot be loaded gives _MISSING, and a warning. With ``are_elements``, wrong
-        bytes raise BadContent.
+        A dataset that cannot be loaded gives _MISSING, and a warning. But if ``are_elements`` is
+        True, a file that contradicts the database raises BadContent.
         """
         files = self._download(session, [each.placed for each in selected])
         reader = FileReader(

@@ -165,8 +165,8 @@ class MountQueries:
 class MountContent:
     """The files of datasets in a mount (see :class:`onefs.one.laboratory.DatasetFiles`).
 
-    ``paths`` gives the path of a dataset's file by the dataset's id. It has only datasets that
-    :class:`onefs.one.mount_paths.MountPaths` has listed before.
+    ``paths`` gives the path of a dataset's file by the dataset's id. ``paths`` has only
+    datasets that :class:`onefs.one.mount_paths.MountPaths` has listed before.
     """
 
     def __init__(self, files: MountFiles) -> None:

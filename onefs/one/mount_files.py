@@ -60,9 +60,9 @@ class MountFiles:
             return os.fsdecode(path.read_bytes())
 
     def link_target(self, *place: str) -> Place:
-        """Return the path of the folder that a link leads to, below the mount point.
+        """Return the target of a link such as ``.by-eid/<uuid>``.
 
-        The link is, for example, in the folder ``.by-eid``.
+        The target is the path of a folder, without the mount point.
         """
         path = self.root.joinpath(*place)
         with self.translate_errors(path):

@@ -82,14 +82,14 @@ class MountPaths:
         return datasets_by_path(layout)
 
     def registered_types(self, session: Session) -> set[str]:
-        """Return an empty set. Datasets that are on no server are not read from a mount."""
+        """Return an empty set, because datasets on no server are not read from a mount."""
         return set()
 
     def refuse_unserved(self, session: Session, below: Place, variant: Variant) -> None:
-        """Do nothing. Datasets that are on no server are not read from a mount."""
+        """Do nothing, because datasets on no server are not read from a mount."""
 
     def _fetch_full_listing(self, folder: Place) -> None:
-        """Make the mount ask Alyx for a session's datasets if only cache tables list them."""
+        """Make the mount list a session's datasets from Alyx, not only from ONE's cache tables."""
         # the mount asks Alyx for a name that the cache tables lack, and no file has this name; if
         # Alyx is unreachable, the listing from the cache tables is used
         path = self.file_path((*folder, "%"))

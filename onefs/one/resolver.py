@@ -75,8 +75,8 @@ class SessionResolver:
     def any_session(self, name: object) -> Session:
         """Return the session named ``name``, with or without a folder.
 
-        ``name`` may be the path of a file. Raises NotFound if this path lacks the subfolder of the
-        file.
+        ``name`` may be the path of a file. Raises NotFound if this path lacks a folder, as in
+        ``<session>/spikes.times.npy`` for ``<session>/alf/spikes.times.npy``.
         """
         return self._session(name, self._catalogue.any_session)
 
@@ -94,14 +94,14 @@ class SessionResolver:
         return session
 
     def datasets(self, session: Session) -> list[tuple[Place, Dataset]]:
-        """Return the datasets of a session with their places below the session, sorted by place."""
+        """Return the datasets of a session with their paths below the session, sorted by path."""
         return self.paths.datasets(self.paths.layout(session, FULL_TREE))
 
     def dataset(self, name: str | PurePath) -> tuple[Session, Place, Dataset]:
-        """Return the session, the place and the dataset that a path names.
+        """Return the session, the place and the dataset for the path ``name``.
 
-        The place is the dataset's path in ONE's layout, from the lab on. Raises NotFound if there
-        is no file at the path.
+        The place is the dataset's path in the full tree, as a tuple that begins with the lab.
+        Raises NotFound if there is no file at the path.
         """
         parts = _split_path(str(name))
         folders = _session_folders(parts)

@@ -1,4 +1,4 @@
-"""What all entries of a tree share, and the nodes (values of ``stat``) of folders and datasets."""
+"""Objects that all entries of a tree share, and the ``stat`` values of folders and datasets."""
 
 from __future__ import annotations
 
@@ -24,7 +24,8 @@ from onefs.tree.variant import FULL_TREE, Variant
 class TreeContext:
     """The objects that all entries of a tree share, such as the catalogue and the caches.
 
-    Each variant of the tree has its own ``variant`` and ``path_prefix``.
+    The full tree, each tree as of a day and each flat tree differ in ``variant`` and
+    ``path_prefix``.
     """
 
     catalogue: Catalogue
@@ -66,7 +67,7 @@ def session_folder_node(session: Session, folders: Folders = ()) -> Node:
 def date_folder_node(place: Place) -> Node:
     """Return the node (the values of ``stat``) of a date's folder.
 
-    ``place`` is the folder's path from the lab on.
+    ``place`` is the folder's path: lab, subject and date.
     """
     return Node(NodeKind.DIRECTORY, inode_of_path("date", *place), 0, midnight(place[-1]))
 

@@ -36,7 +36,7 @@ class DatasetFile(File):
 
     @property
     def canonical_path(self) -> Place:
-        """The path where the cache stores the dataset, from the lab on."""
+        """The path of the dataset in the cache, as a tuple that begins with the lab."""
         return self.canonical_path_of(self.dataset)
 
     def node(self) -> Node:
@@ -98,8 +98,9 @@ class DatasetFile(File):
     def _alyx_file_to_read(self) -> DatasetFile | None:
         """Return the file to open instead of this file, or None to open this file.
 
-        Raises the error of a failed request to Alyx. An unreachable Alyx is no error if a replica
-        exists.
+        A file that is known only from ONE's cache tables, and must be downloaded, is opened as Alyx
+        lists it. Raises the error of a failed request to Alyx. But if Alyx is unreachable and a
+        replica is known, returns None.
         """
         # only a dataset from cache tables that must be downloaded needs Alyx's listing
         if not self.dataset.from_tables or self.context.content.has_local_candidate(

@@ -53,7 +53,8 @@ class InodeNumbers:
     Several processes may share the file.
 
     - ``limit``: one more than the largest 32-bit number
-    - ``reserve``: how many numbers are reserved for the time while the file cannot be written
+    - ``reserve``: how many numbers this object takes from the file in advance, to assign them while
+      the file cannot be written
 
     If no number is free, an entry keeps the tree's own number, which has 63 bits. Raises
     CacheError if the file cannot be opened.
@@ -105,9 +106,9 @@ class InodeNumbers:
             return [self._cached.get(each, each) for each in wide]
 
     def _load_or_assign(self, missing: Sequence[int]) -> None:
-        """Put a 32-bit number for each of ``missing`` into the cache in memory.
+        """Put 32-bit numbers for the tree's own numbers ``missing`` into the cache in memory.
 
-        If too few numbers are free, some of ``missing`` get no number.
+        If too few 32-bit numbers are free, some of ``missing`` get none.
         """
         # numbers that the file contains, then new numbers
         try:

@@ -25,7 +25,7 @@ from onefs.tree.session_paths import load_subject_layout
 
 @dataclass(frozen=True, slots=True)
 class DateFolder(Folder):
-    """The folder of one date of a subject. It contains a number folder for each session.
+    """The folder of one date of a subject. It contains a folder like ``001`` for each session.
 
     Links without leading zeros, like ``1`` to ``001``, are not listed, but can be looked up.
     """
@@ -91,7 +91,7 @@ class SubjectFolder(Folder):
         return [(date, date_folder_node((*self.place, date))) for date in self.sessions_by_date()]
 
     def sessions_by_date(self) -> Mapping[str, Mapping[str, Session]]:
-        """Return the subject's sessions by date, and then by the name of the number folder.
+        """Return the subject's sessions by date, and then by the name of the session's folder.
 
         Raises an error such as Unreachable if the listing fails.
         """

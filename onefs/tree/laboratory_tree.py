@@ -154,8 +154,8 @@ class LaboratoryTree:
         """Yield the datasets at and below all paths that match ``pattern``, each with its path.
 
         ``pattern`` is a path, a path with wildcards, or ``dataset:<uuid>``. Each dataset is yielded
-        once. Its path is that in ONE's layout, from the lab on. Raises NotFound if no path matches.
-        Raises an error such as Unreachable if a listing fails.
+        once. Its path is that in the full tree, and begins with the lab. Raises NotFound if no path
+        matches. Raises an error such as Unreachable if a listing fails.
         """
         if pattern.startswith(DATASET_PREFIX):
             yield self._find_dataset_by_id(pattern.removeprefix(DATASET_PREFIX))
@@ -169,7 +169,7 @@ class LaboratoryTree:
                     yield entry.dataset, entry.canonical_path
 
     def _find_dataset_by_id(self, dataset_id: str) -> tuple[Dataset, Place]:
-        """Return the dataset with a UUID, and its path in ONE's layout.
+        """Return the dataset with a UUID, and its path in the full tree.
 
         Raises NotFound if Alyx has no such dataset, or if it is on no server. Raises the error of a
         failed request to Alyx.
@@ -187,7 +187,7 @@ class LaboratoryTree:
         return self._context.content.disk_space()
 
     def _variant_at(self, path: str) -> Variant:
-        """Return the variant that contains an existing path."""
+        """Return which tree contains an existing path: the full tree, as of a day, or flat."""
         variant = self._context.variant
         if not path.startswith("/."):
             return variant
@@ -229,7 +229,7 @@ class _FolderCache:
 
 
 def _with_variant_inode(variant: Variant, node: Node) -> Node:
-    """Return ``node``, a node of the full tree, with the inode number for a variant of the tree."""
+    """Return ``node`` (``stat`` values) with the inode number that it has in ``variant``."""
     # Each variant has other numbers, because two variants may show different bytes at one path, and
     # because ``diff -r`` does not compare folders with the same inode number.
     if variant.day:

@@ -1,4 +1,4 @@
-"""Build layouts: the names of folders and files that show a listing in the tree. No I/O.
+"""Build layouts: the names of folders and files with which the tree shows a listing. No I/O.
 
 A layout is built once for each listing. The rules in ``onefs.alf`` make the names of folders and
 files from the server's names. If two entries of a folder would have the same name, these rules add
@@ -51,7 +51,7 @@ def subject_folder_names(subjects: Iterable[str]) -> dict[str, str]:
 
 
 def subject_layout(sessions: Iterable[Session]) -> SubjectLayout:
-    """Return the date and number folders of a subject.
+    """Return a subject's sessions by date, and then by the name of the session's folder.
 
     ``sessions`` must be sorted by date, number and eid.
     """
@@ -117,7 +117,7 @@ def default_revision_of(datasets: Iterable[Dataset]) -> Dataset | None:
 
 
 def flat_layout(layout: SessionLayout) -> SessionLayout:
-    """Return a layout with the default revision of each file, all in the session's own folder.
+    """Return the files of a session in a flat tree: default revisions, all in the session's folder.
 
     A file is left out if another collection has a file with the same name. It is also left out if
     two of its revisions are flagged as default.

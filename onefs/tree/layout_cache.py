@@ -1,4 +1,7 @@
-"""A cache of layouts. A layout is built from a listing, and is kept until the listing changes."""
+"""Cache layouts: the names of folders and files that are made from a listing of the catalogue.
+
+A layout is kept until its listing changes.
+"""
 
 from __future__ import annotations
 

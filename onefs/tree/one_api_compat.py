@@ -57,9 +57,9 @@ class OneApiFolder:
         return self.children().get(name) if name in ROOT_FILES else None
 
     def effective_dataset(self, dataset: Dataset) -> Dataset:
-        """Return the table that programs have open at the path of the table ``dataset``.
+        """Return the version of the table ``dataset`` that programs have open.
 
-        If no program has a table open at this path, return ``dataset``.
+        If no program has the table open, return ``dataset``.
         """
         return self._open_files.effective_dataset(dataset, (dataset.name,))
 

@@ -70,7 +70,7 @@ class OpenFiles:
         return pinned is not None and pinned.replaced
 
     def pin(self, dataset: Dataset, place: Place) -> Dataset:
-        """Count one more open file at a path, and return the dataset that must be read from it.
+        """Count one more open file at a path, and return the dataset that the path must show.
 
         ``dataset`` is the dataset of the listing. Raises OSError (ESTALE) if the kernel may still
         have the size of a replaced dataset.
@@ -103,7 +103,7 @@ class OpenFiles:
         """Record that the layout of the folder ``place`` has changed from ``before`` to ``after``.
 
         The kernel's caches are invalidated for each file whose bytes have changed. If programs have
-        the file open, this is done when the last of them has closed it.
+        the file open, the caches are invalidated when no program has it open any more.
         """
         with self._lock:
             for inner in _replaced_paths(before, after):
@@ -141,7 +141,7 @@ class OpenFiles:
 
 
 class PinnedHandle:
-    """An open file (see ``onefs.tree.nodes.Handle``) at whose path the dataset stays the same."""
+    """An open file. Its path shows the same dataset until the file is closed."""
 
     __slots__ = ("_handle", "_open_files", "_place", "keep_cache", "size", "try_fd", "wait_fd")
 

@@ -1,4 +1,4 @@
-"""``#<revision>#`` folders in a tree as of a day, so that paths in ONE's layout also work there.
+"""``#<revision>#`` folders in a tree as of a day, so that paths with a revision also work there.
 
 A tree as of a day shows each file at its path without a revision. The folder of the file's revision
 is not listed, but can be looked up. It contains links, so that the path with the revision leads to

@@ -1,4 +1,4 @@
-"""The root of the tree and of its variants, and ``.as-of``, which contains a tree for each day."""
+"""The root folder, and ``.as-of``, which contains a tree with its own root for each day."""
 
 from __future__ import annotations
 
@@ -50,9 +50,9 @@ class AsOfFolder(Folder):
 
 @dataclass(frozen=True, slots=True)
 class RootFolder(Folder):
-    """The root of the full tree or of another variant. It contains the labs and virtual entries.
+    """The root of a tree: the full tree, a tree as of a day, or a flat tree.
 
-    Examples of virtual entries are ``.search`` and ``.by-eid``.
+    It contains the labs, and virtual entries such as ``.search`` and ``.by-eid``.
     """
 
     context: TreeContext
@@ -123,7 +123,7 @@ class RootFolder(Folder):
 
 
 def _variant_root(context: TreeContext, variant: Variant, *folders: str) -> RootFolder:
-    """Return the root of ``variant``.
+    """Return the root of another tree: a tree as of a day, or a flat tree.
 
     ``context`` is the context of another root, and ``folders`` is the path from that root to the
     returned root.

@@ -129,7 +129,7 @@ class SessionFolder(Folder):
         return (*self.context.path_prefix, *self.place)
 
     def _canonical_path(self, layout: SessionLayout, name: str, dataset: Dataset) -> Place:
-        """Return the path in ONE's layout, from the lab on, at which the cache stores ``dataset``.
+        """Return the path of ``dataset`` in the cache, as a tuple that begins with the lab.
 
         ``name`` is the dataset's name in this folder.
         """

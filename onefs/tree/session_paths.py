@@ -16,7 +16,7 @@ from onefs.tree.variant import FULL_TREE, Variant
 
 
 def session_path(catalogue: Catalogue, layouts: LayoutCache, session: Session) -> Place:
-    """Return the path of a session's folder from the lab on.
+    """Return the path of a session's folder: lab, subject, date and number.
 
     Lists all sessions of the subject. Raises an error such as Unreachable if the listing fails.
     """
@@ -28,7 +28,7 @@ def session_path(catalogue: Catalogue, layouts: LayoutCache, session: Session) -
 
 
 def session_path_or_cached(catalogue: Catalogue, layouts: LayoutCache, session: Session) -> Place:
-    """Return the path of a session's folder from the lab on, like :func:`session_path`.
+    """Return the path of a session's folder, like :func:`session_path`, even without Alyx.
 
     If the subject's sessions cannot be listed, the subject's sessions in the catalogue are used.
     Raises only NotFound and Stopping.
@@ -51,8 +51,8 @@ def session_paths_or_cached(
     """Return the paths of the sessions' folders by eid, in the order of ``sessions``.
 
     Each path is that of :func:`session_path_or_cached`. If ``has_complete_numbers`` is True, no
-    sessions are listed. Then ``sessions`` must include every session with the same subject, date
-    and number as one of them.
+    sessions are listed. Then, if several sessions of a subject have the same date and number,
+    ``sessions`` must contain all of them or none.
     """
     if not has_complete_numbers:
         return {each.eid: session_path_or_cached(catalogue, layouts, each) for each in sessions}
@@ -65,7 +65,7 @@ def session_paths_or_cached(
 
 
 def session_path_among(session: Session, others: Iterable[Session]) -> Place:
-    """Return the path of a session's folder from the lab on. No I/O.
+    """Return the path of a session's folder: lab, subject, date and number. No I/O.
 
     ``others`` are all sessions of the subject, sorted by date, number and eid.
     """
@@ -76,7 +76,7 @@ def session_path_among(session: Session, others: Iterable[Session]) -> Place:
 def load_subject_layout(
     catalogue: Catalogue, layouts: LayoutCache, lab: str, subject: str
 ) -> SubjectLayout:
-    """Return the date and number folders of a subject.
+    """Return a subject's sessions by date, and then by the name of the session's folder.
 
     Raises an error such as Unreachable if the listing fails.
     """
@@ -87,7 +87,7 @@ def load_subject_layout(
 def load_session_layout(
     catalogue: Catalogue, layouts: LayoutCache, session: Session, variant: Variant = FULL_TREE
 ) -> SessionLayout:
-    """Return the folders and files of a session, as a variant of the tree shows them.
+    """Return a session's folders and files in the full tree, as of a day, or in a flat tree.
 
     Raises an error such as Unreachable if the listing fails.
     """

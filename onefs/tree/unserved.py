@@ -22,7 +22,7 @@ def unserved(
 
     The session's datasets must have been listed before. Each item has:
 
-    - the path below the session in ``variant``
+    - the path below the session in the tree ``variant`` (the full tree, as of a day, or flat)
     - the dataset
     - the names of the repositories that Alyx lists for the dataset
     """

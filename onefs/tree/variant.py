@@ -40,20 +40,20 @@ class Variant:
 
     @property
     def folders(self) -> Folders:
-        """The path from the root of the full tree to the folder that contains the labs."""
+        """The path from the full tree's root to this tree's root, such as ``(".flat",)``."""
         return (*((AS_OF, self.day) if self.day else ()), *((FLAT,) if self.flat else ()))
 
     @property
     def is_full_tree(self) -> bool:
-        """Whether this variant is the full tree, which shows all revisions in ONE's layout."""
+        """Whether this is the full tree, which shows all revisions in their own folders."""
         return not self.folders
 
     def path_in_full_tree(self, inner: str) -> str:
-        """Return the path in the full tree for the path ``inner`` in this variant."""
+        """Return the path from the full tree's root for the path ``inner`` in this tree."""
         return "/".join((*self.folders, inner))
 
     def build_layout(self, datasets: Iterable[Dataset]) -> SessionLayout:
-        """Return the folders and files that this variant shows for a session's datasets."""
+        """Return the folders and files that this tree shows for a session's datasets."""
         layout = layout_as_of(datasets, self.day) if self.day else session_layout(datasets)
         return flat_layout(layout) if self.flat else layout
 
@@ -62,7 +62,7 @@ FULL_TREE = Variant()
 
 
 def split_variant(parts: Sequence[str]) -> tuple[Variant, Folders]:
-    """Return the variant that contains a path, and the parts of the path below the variant's root.
+    """Return which tree contains a path (full, as of a day, or flat), and the path in this tree.
 
     ``parts`` are the names in the path, from the root of the full tree on.
     """
@@ -75,10 +75,11 @@ def split_variant(parts: Sequence[str]) -> tuple[Variant, Folders]:
 
 
 def variant_of_path(parts: Sequence[str]) -> Variant:
-    """Return the variant that contains a session. ``parts`` are the names in the session's path.
+    """Return which tree contains a session: the full tree, a tree as of a day, or a flat tree.
 
-    The path may begin at the root of the tree, or at any folder above the mount point, as in
-    ``home/me/mount/.flat/lab/...``. Return the full tree if the path contains no other variant.
+    ``parts`` are the names in the session's path. The path may begin at the root of the full tree,
+    or at any folder above the mount point, as in ``home/me/mount/.flat/lab/...``. Return the
+    full tree if the path contains neither ``.as-of/<day>`` nor ``.flat``.
     """
     for at, part in enumerate(parts):
         if part in (AS_OF, FLAT):

@@ -59,7 +59,7 @@ def create_app(
     - ``data_url``: the file server's address, without a slash at the end
     - ``throttle``: the number of requests that a user may send per minute; None for no limit
     - ``public_users``: the users that may only send GET requests
-    - ``allowed_hosts``: the hosts that a request may be for; others are refused, as in Alyx
+    - ``allowed_hosts``: the hosts that the Host header of a request may name, as in Alyx
     """
     app = flask.Flask("onefs.demo.rest", static_folder=None)
     app.url_map.merge_slashes = False

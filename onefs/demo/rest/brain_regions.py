@@ -18,10 +18,10 @@ _ALIGNED = "Ephys aligned histology track"
 
 
 def insertions_in(db: DemoDatabase, name: str, value: str) -> frozenset[str]:
-    """Return the ids of the insertions that have a channel in the regions that a filter selects.
+    """Return the ids of the inserted probes that recorded in the regions that a filter selects.
 
-    ``name`` is the filter, such as ``atlas_acronym``. ``value`` is the filter's text. Regions below
-    these regions are included. Raises ApiError for a value that Alyx refuses.
+    ``name`` is the filter, such as ``atlas_acronym``. ``value`` is the filter's text. Regions
+    inside the selected regions are included. Raises ApiError for a value that Alyx refuses.
     """
     keys = _below(db, _named(db, name, value))
     if not keys:
@@ -40,7 +40,7 @@ def insertions_in(db: DemoDatabase, name: str, value: str) -> frozenset[str]:
 
 
 def sessions_in(db: DemoDatabase, name: str, value: str) -> frozenset[str]:
-    """Return the eids of the sessions to which the insertions of :func:`insertions_in` belong."""
+    """Return the eids of the sessions whose probes :func:`insertions_in` returns."""
     insertions = (db.row("insertions", probe) or {} for probe in insertions_in(db, name, value))
     return frozenset(str(row.get("session")) for row in insertions)
 

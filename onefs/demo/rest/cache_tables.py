@@ -43,14 +43,14 @@ _SERVERS = ("flatiron", "aws")
 
 @dataclass(frozen=True, slots=True)
 class _BuiltTables:
-    """The cache tables of all sessions, or the cache tables of one tag."""
+    """ONE's cache tables: of all sessions, or only of the datasets with one tag."""
 
     info: dict[str, Any]
     files: dict[str, bytes]
 
 
 class CacheTables:
-    """The cache tables of the laboratory, for all sessions and for each tag. Thread-safe.
+    """ONE's cache tables of all sessions, and of the datasets with each tag. Thread-safe.
 
     They are built at the first request, and again after the database has changed.
     """
@@ -62,7 +62,7 @@ class CacheTables:
         self._lock = threading.Lock()
 
     def get(self, db: DemoDatabase, tag: str | None = None) -> _BuiltTables:
-        """Return the cache tables for ``tag``, or the tables of all sessions if ``tag`` is None.
+        """Return the tables of the datasets with the tag ``tag``, or of all sessions for None.
 
         Raises ApiError 404 if pyarrow is not installed.
         """

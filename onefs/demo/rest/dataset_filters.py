@@ -119,7 +119,7 @@ def _sessions(
 
 
 def _keys_of(lookups: Sequence[DjangoLookup], paths: Sequence[str]) -> list[str] | None:
-    """Return the ids in the first look-up whose path is in ``paths``, each id once.
+    """Return the ids that are the value of the first look-up with a path in ``paths``.
 
     Return None if there is no such look-up. Look-ups that start with ``~`` are ignored.
     """

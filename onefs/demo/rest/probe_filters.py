@@ -1,4 +1,4 @@
-"""Filters of insertions, trajectories, channels, notes and brain regions."""
+"""Filters of insertions (inserted probes), trajectories, channels, notes and brain regions."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def _start(db: DemoDatabase, row: Row) -> str:
 def _session_filters(model: str, path: str) -> dict[str, Filter]:
     """Return filters that select rows of ``model`` by their session.
 
-    ``path`` is the look-up of the session, such as ``probe_insertion__session``.
+    ``path`` leads from a row of ``model`` to its session, such as ``probe_insertion__session``.
     """
     by = partial(lookup_filter, model)
     return {

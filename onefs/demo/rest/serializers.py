@@ -119,7 +119,10 @@ def file_row(_: DemoDatabase, file: File, link: Link) -> dict[str, Any]:
 
 
 def insertion_row(db: DemoDatabase, insertion: Row, link: Link) -> dict[str, Any]:
-    """Return a row of ``/insertions``. ``session_info`` is the session's row without ``url``."""
+    """Return a row of ``/insertions``.
+
+    Its field ``session_info`` is the session's row without ``url``.
+    """
     session = db.session(insertion.get("session"))
     info = {} if session is None else _session_info(db, session, link)
     defaults: dict[str, Any] = {
@@ -145,7 +148,7 @@ def insertion_detail(db: DemoDatabase, insertion: Row, link: Link) -> dict[str, 
 
 
 def trajectory_row(db: DemoDatabase, row: Row, link: Link) -> dict[str, Any]:
-    """Return a row of ``/trajectories``, with the session and the name of the insertion."""
+    """Return a row of ``/trajectories``, with the session and the name of the probe."""
     insertion = db.row("insertions", row.get("probe_insertion")) or {}
     session = db.session(insertion.get("session"))
     return {

@@ -60,7 +60,7 @@ def _candidates(db: DemoDatabase, args: Mapping[str, str]) -> Sequence[SessionRe
 
 
 def _joined(rows: Sequence[SessionRecord], args: Mapping[str, str]) -> list[SessionRecord]:
-    """Return ``rows``, with each session as often as Alyx returns it for ``args``."""
+    """Repeat or drop sessions in ``rows`` as Alyx does for the filters ``args``."""
     patterns = [args[name].casefold() for name in ("project", "projects") if name in args]
 
     def projects(session: SessionRecord) -> int:

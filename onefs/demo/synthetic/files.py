@@ -33,7 +33,7 @@ def encode(content: Content) -> bytes:
 
 
 def standard_files(recording: Recording) -> Files:
-    """Return the files of a session that is not in the ONE tutorial."""
+    """Return the files of a session that is not in ONE's tutorial."""
     plan = recording.plan
     files = wheel_and_licks(recording)
     if recording.has_task:
@@ -165,7 +165,7 @@ def _passive(recording: Recording) -> Files:
 
 
 def _probe(recording: Recording, probe: str, revision: str, collection: str) -> Files:
-    """Return the files of one spike sorting of a probe.
+    """Return the files of one spike sorting (spikes, each with its neuron) of a probe.
 
     If ``revision`` is given, the files of channels and templates are left out.
     """

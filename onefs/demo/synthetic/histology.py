@@ -78,7 +78,7 @@ def coordinates(depths: Array) -> Array:
 
 
 def insertion_json() -> dict[str, Any]:
-    """Return the value of the column ``json`` for an insertion.
+    """Return the value of the column ``json`` in a row of ``/insertions`` (inserted probes).
 
     The value describes a probe whose track was traced and aligned.
     """
@@ -111,9 +111,9 @@ def brain_region_rows() -> list[alyx_rows.Row]:
 
 
 def trajectory_rows(insertions: Sequence[alyx_rows.Row]) -> list[alyx_rows.Row]:
-    """Return the rows of ``/trajectories``. Each probe has four trajectories.
+    """Return the rows of ``/trajectories``, which are paths of probes through the brain.
 
-    The four trajectories of a probe come from four methods, such as the histology track.
+    Each probe has four trajectories. They come from four methods, such as the histology track.
     """
     return [
         _trajectory(insertion, provenance)

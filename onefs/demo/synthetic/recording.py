@@ -67,7 +67,7 @@ class Recording:
         return behaviour.make_eye(generator(self.plan.key, "eye"), self.duration, self.trials)
 
     def _sorting(self, probe: str, revision: str) -> spike_sorting.Sorting:
-        """Return one spike sorting of a probe. ``revision`` is '' for the first sorting."""
+        """Return one sorting of a probe's spikes. ``revision`` is '' for the first sorting."""
         random = generator(self.plan.key, probe, revision)
         clusters = int(random.integers(28, 44))
         return spike_sorting.make_sorting(random, self.duration, clusters, 384, self.trials.stim_on)

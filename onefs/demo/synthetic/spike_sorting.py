@@ -1,4 +1,7 @@
-"""Synthetic spike sortings. Neurons are in layers along a probe, with a slow drift."""
+"""Synthetic spike sortings: spikes, each with its neuron.
+
+Neurons are in layers along a probe, with a slow drift.
+"""
 
 from __future__ import annotations
 

@@ -84,7 +84,7 @@ class _TwoProbes:
         )
 
     def annotation(self) -> str:
-        """Return Phy's label of each cluster: 2 for a good unit, 1 for several units."""
+        """Return each cluster's label in the program Phy: 2 for a good unit, otherwise 1."""
         labels = [label for p in self.probes for label in p.cluster_labels]
         return "annotation\n" + "".join("2\n" if label == "good" else "1\n" for label in labels)
 
