@@ -160,8 +160,8 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
             shutil.copytree(source, target, ignore=shutil.ignore_patterns("__pycache__"))
         else:
             shutil.copy(source, target)
-    build = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", folder]
-    run([*build, folder / "tree"], cwd=folder, timeout=300)
+    build = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir"]
+    run([*build, folder, folder / "tree"], cwd=folder, timeout=300)
     (built,) = folder.glob("*.whl")
     assert built.name.startswith(f"onefs-{__version__}-")
     with zipfile.ZipFile(built) as archive:
