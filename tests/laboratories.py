@@ -17,7 +17,7 @@ from onefs.config.credentials import DataCredentials
 from onefs.config.secret import Secret
 from onefs.config.settings import Settings
 from onefs.demo import http_server
-from onefs.demo.records import DatasetRecord, SessionRecord, Source
+from onefs.demo.records import DatasetRecord, Login, SessionRecord, Source
 from onefs.demo.rest.errors import ApiError
 from onefs.demo.servers import Servers
 from tests import rig
@@ -38,6 +38,11 @@ def account(servers: Servers, token: str = "") -> dict[str, str]:
         "ONEFS_DATA_HOSTS": servers.data_url,
         **secret,
     }
+
+
+def on_same_ports(stopped: Servers, source: Source, login: Login) -> Servers:
+    """Return servers on the ports of others that have stopped. Tokens depend on the password."""
+    return Servers(source, login, alyx_port=stopped.alyx.port, data_port=stopped.data.port)
 
 
 def open_laboratory(

@@ -42,7 +42,7 @@ def rscript() -> str:
 def compile_for_32_bits(source: Path, target: Path) -> Path:
     """Compile a C program for 32 bits; skip or fail the test if the compiler cannot."""
     compiler = require_program("gcc", "gcc-multilib")
-    command = [compiler, "-m32", "-o", target, source]
+    command: list[str | Path] = [compiler, "-m32", "-o", target, source]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
     if done.returncode:
         skip_or_fail("gcc compiles nothing for 32 bits (Debian's package gcc-multilib)")

@@ -10,7 +10,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -75,7 +75,7 @@ def files_below(folder: Path) -> set[str]:
 
 
 def run(
-    command: list[str | Path],
+    command: Sequence[str | Path],
     *,
     cwd: Path | None = None,
     timeout: float = TIMEOUT_SECONDS,
@@ -165,12 +165,16 @@ class Home:
         code: int = 0,
         given: str | None = None,
         timeout: float = TIMEOUT_SECONDS,
-        **variables: str,
+        variables: Mapping[str, str] | None = None,
+        **more: str,
     ) -> subprocess.CompletedProcess[str]:
-        """Run ``onefs ARGUMENTS``; fail unless it exits with ``code``."""
+        """Run ``onefs ARGUMENTS``; fail unless it exits with ``code``.
+
+        ``variables`` and ``more`` are set in its environment.
+        """
         return run(
             [ONEFS, *arguments],
-            environment=self.environment | variables,
+            environment={**self.environment, **(variables or {}), **more},
             code=code,
             given=given,
             timeout=timeout,
@@ -179,7 +183,7 @@ class Home:
 
     def error_of(self, code: int, *arguments: str | Path, **variables: str) -> str:
         """Return the one sentence with which ``onefs ARGUMENTS`` fails, without ``onefs: ``."""
-        done = self.run(*arguments, code=code, **variables)
+        done = self.run(*arguments, code=code, variables=variables)
         lines = done.stderr.splitlines()
         assert done.stdout == ""
         assert len(lines) == 1, done.stderr
@@ -189,7 +193,7 @@ class Home:
     def mount(self, *arguments: str | Path, at: str = "mnt", **variables: str) -> Mounted:
         """Run ``onefs mount ARGUMENTS``, and return the mount when it answers."""
         path = self.root / at
-        self.run("mount", path, *arguments, **variables)
+        self.run("mount", path, *arguments, variables=variables)
         # read as `onefs status` does, without starting a program
         record = mount_registry.find_record(os.path.realpath(path), self.state / "mounts")
         assert record is not None
@@ -242,12 +246,12 @@ def network_disk(root: Path) -> Iterator[Path]:
         yield place
     finally:
         # the clean-up of a home in the same folder may have unmounted it already
-        command = ["fusermount3", "-u", "-z", place]
+        command: list[str | Path] = ["fusermount3", "-u", "-z", place]
         subprocess.run(command, timeout=20, capture_output=True, check=False)
 
 
 @contextmanager
-def process(command: list[str | Path], **options: Any) -> Iterator[subprocess.Popen[Any]]:
+def process(command: Sequence[str | Path], **options: Any) -> Iterator[subprocess.Popen[Any]]:
     """Start a program, and end it, by its id, at the end of the block."""
     started = subprocess.Popen(command, **options)
     try:

@@ -18,8 +18,11 @@ import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 #: no script holds a connection for longer than this
 LONGEST_PAUSE_SECONDS = 60.0
@@ -66,13 +69,16 @@ class ScriptedConnection:
 
 
 Script = Callable[[ScriptedConnection], None]
+#: for each path, the only script or one script after the other
+Scripts = Mapping[str, Script | Sequence[Script]]
 
 
 def answer(body: bytes = b"", status: int = 200, **headers: object) -> Script:
-    return lambda talk: (
-        talk.head(status, **{"Content_Length": len(body), **headers}),
-        talk.send(body),
-    )[0]
+    def script(talk: ScriptedConnection) -> None:
+        talk.head(status, **{"Content_Length": len(body), **headers})
+        talk.send(body)
+
+    return script
 
 
 def answer_json(value: Any, status: int = 200, **headers: object) -> Script:
@@ -228,7 +234,7 @@ class ScriptedServer:
 
     def __init__(
         self,
-        scripts: Mapping[str, Script | Sequence[Script]],
+        scripts: Scripts,
         tls: ssl.SSLContext | None = None,
     ) -> None:
         self._scripts = {
@@ -250,7 +256,7 @@ class ScriptedServer:
                 return answer(b"<html>no such path</html>", 404, Content_Type="text/html")
             return scripts.pop(0) if len(scripts) > 1 else scripts[0]
 
-    def __enter__(self) -> ScriptedServer:
+    def __enter__(self) -> Self:
         threading.Thread(target=self._server.serve_forever, daemon=True).start()
         return self
 

@@ -33,14 +33,17 @@ print("free", flush=True)
 @contextmanager
 def locks_held(*paths: Path, kind: str = "EXCLUSIVE") -> Iterator[Callable[[], None]]:
     """Hold a lock on SQLite files in another process; yield the function that releases it."""
-    command = [sys.executable, "-c", _HOLD_LOCKS, kind, *paths]
+    command: list[str | Path] = [sys.executable, "-c", _HOLD_LOCKS, kind, *paths]
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
     with process(command, **pipes) as other:
-        assert other.stdout.readline() == b"held\n"
+        given, said = other.stdin, other.stdout
+        assert given is not None
+        assert said is not None
+        assert said.readline() == b"held\n"
 
         def let_go() -> None:
-            other.stdin.close()
-            assert other.stdout.readline() == b"free\n"
+            given.close()
+            assert said.readline() == b"free\n"
 
         yield let_go
 

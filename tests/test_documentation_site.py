@@ -164,7 +164,7 @@ def test_bad_links_are_found(tmp_path: Path, link: str, problem: str) -> None:
     (site / "other.html").write_text('<p id="here">')
     (site / "data.txt").write_text("")
     (site / "index.html").write_text(f'<a href="{link}">x</a>')
-    command = [sys.executable, SCRIPTS / "check_links.py", site]
+    command = [sys.executable, str(SCRIPTS / "check_links.py"), str(site)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60)
     assert done.returncode == (1 if problem else 0), done.stderr
     assert problem in done.stderr

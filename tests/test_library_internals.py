@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import inspect
 import re
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -73,7 +74,7 @@ def test_mfusepy_wraps_each_callback_and_shares_its_init(mfusepy: Any) -> None:
 def test_urllib3_has_the_names_that_connections_use(name: str) -> None:
     kind, user = OF_CONNECTIONS[name]
     assert name in inspect.getsource(user), (
-        f"urllib3 {urllib3.__version__}: {kind.__name__} does not use {name} any more, which "
+        f"urllib3 {version('urllib3')}: {kind.__name__} does not use {name} any more, which "
         "onefs.http.connection_pools._Watched needs: adapt it, or bound urllib3 in pyproject.toml"
     )
     assert "self._new_conn(" in inspect.getsource(HTTPSConnection.connect)

@@ -170,8 +170,11 @@ ABOUT_TEXTS = (
     retry,
     auth,
     parsing,
+    type_guess,
+    vocabulary,
+    resolver,
+    as_of,
 )
-ABOUT_TEXTS += (type_guess, vocabulary, resolver, as_of)
 
 
 def of_one_text(module: ModuleType) -> Iterator[tuple[str, Callable[[str], object]]]:

@@ -75,7 +75,7 @@ class Machine:
         self, uid: int, *command: str | Path, code: int = 0
     ) -> subprocess.CompletedProcess[str]:
         """Run a program in the namespace as a user without privileges."""
-        enter = ["nsenter", f"--mount=/proc/{self.pid}/ns/mnt", "env", "-C", self.home]
+        enter = ["nsenter", f"--mount=/proc/{self.pid}/ns/mnt", "env", "-C", str(self.home)]
         become = ["setpriv", "--reuid", str(uid), "--regid", str(uid), "--clear-groups"]
         whole = [*enter, *become, *command] if uid else [*enter, *command]
         own = {UID: self.home, OTHER_UID: self.folder / "home" / "rat"}
@@ -96,12 +96,11 @@ def private_machine() -> Iterator[Machine]:
     before = _machine_itself()
     folder = Path(tempfile.mkdtemp(prefix="onefs-user-"))
     folder.chmod(0o755)
-    command = ["unshare", "--mount", "sh", "-c", _PRIVATE, "sh", folder, str(UID), str(OTHER_UID)]
+    command: list[str | Path] = ["unshare", "--mount", "sh", "-c", _PRIVATE, "sh"]
+    command += [folder, str(UID), str(OTHER_UID), rig.FILES]
     closed, needed = _closed_folders()
     environment = os.environ | {"CLOSED": " ".join(closed), "NEEDED": " ".join(needed)}
-    with process(
-        [*command, rig.FILES], stdout=subprocess.PIPE, text=True, env=environment
-    ) as holder:
+    with process(command, stdout=subprocess.PIPE, text=True, env=environment) as holder:
         try:
             assert holder.stdout is not None
             assert holder.stdout.readline() == "ready\n"

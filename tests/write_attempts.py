@@ -35,7 +35,7 @@ for name, write in ATTEMPTS.items():
         print(name, "works")
     except OSError as error:
         if error.errno != errno.EROFS:
-            print(name, errno.errorcode[error.errno])
+            print(name, errno.errorcode.get(error.errno or 0, error))
 for path in (file, folder):
     if os.access(path, os.W_OK) or not os.access(path, os.R_OK):
         print("access", path)

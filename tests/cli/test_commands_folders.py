@@ -111,8 +111,8 @@ def test_the_state_folder_may_lie_in_the_cache_folder(user: Home, tmp_path: Path
     folder = tmp_path / "folder"
     for state in (folder, folder / "state"):
         there = {"ONEFS_CACHE_DIR": str(folder), "ONEFS_STATE_DIR": str(state)}
-        user.run("search", "--limit", "1", **there)
-        user.run("get", PATH, **there)
+        user.run("search", "--limit", "1", variables=there)
+        user.run("get", PATH, variables=there)
 
 
 @row("onefs mount --cache-dir DIR of a project")

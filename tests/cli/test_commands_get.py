@@ -126,10 +126,10 @@ def test_equal_errors_are_printed_once(home: Home, servers: Servers) -> None:
     source = FolderLaboratory(small_folder(home.root / "data"))
     with Servers(source) as servers:
         user = account(servers)
-        home.run("get", "lab*", "--dry-run", **user)
+        home.run("get", "lab*", "--dry-run", variables=user)
         servers.data.stop()
-        done = home.run("get", "lab*", code=EXIT_UNREACHABLE, **user)
-        verbose = home.run("get", "lab*", "--verbose", code=EXIT_UNREACHABLE, **user)
+        done = home.run("get", "lab*", code=EXIT_UNREACHABLE, variables=user)
+        verbose = home.run("get", "lab*", "--verbose", code=EXIT_UNREACHABLE, variables=user)
     *failures, counts = done.stderr.splitlines()
     assert done.stdout == ""
     assert len([line for line in failures if "files: " in line]) == 1, done.stderr
@@ -145,7 +145,7 @@ def test_the_summary_counts_what_this_process_fetched(tmp_path: Path) -> None:
     folder = tmp_path / "data"
     source = FolderLaboratory(small_folder(folder, size=200_000))
     with Servers(source, rate=1_000_000) as servers, Home(tmp_path, **account(servers)) as home:
-        command = [ONEFS, "get", "labone", "--jobs", "1"]
+        command: list[str | Path] = [ONEFS, "get", "labone", "--jobs", "1"]
         with process(command, env=home.environment, stderr=PIPE, stdout=PIPE, text=True) as other:
             done = home.run("get", "labone", "--jobs", "1")
             _, said = other.communicate(timeout=TIMEOUT_SECONDS)

@@ -13,7 +13,7 @@ import pytest
 from onefs.demo.folder_laboratory import FolderLaboratory
 from onefs.demo.servers import Servers
 from tests.cli.commands_table import row
-from tests.laboratories import SMALL, account, small_folder
+from tests.laboratories import SMALL, account, on_same_ports, small_folder
 from tests.running import Home, Mounted, read_errno, wait_until
 from tests.sqlite_faults import fill_disk, small_disk
 
@@ -42,7 +42,7 @@ def user(tmp_path: Path, servers: Servers) -> Iterator[Home]:
 
 def status_text(mounted: Mounted, words: str) -> str:
     """Wait until the output of ``onefs status`` contains ``words``, and return the output."""
-    shown = []
+    shown: list[str] = []
 
     def says() -> bool:
         text = mounted.home.run("status").stdout
@@ -99,8 +99,8 @@ def test_a_revoked_token_is_reported(
     assert mounted.xattr("error") == ""
     refused = "labtwo/mouse.1"
     servers.stop()
-    ports = {"alyx_port": servers.alyx.port, "data_port": servers.data.port}
-    with Servers(source, replace(servers.login, password="another one"), **ports) as later:
+    login = replace(servers.login, password="another one")
+    with on_same_ports(servers, source, login) as later:
         assert read_errno(mounted.path / refused) == errno.EACCES
         for path in ("", "labtwo"):
             assert "onefs login" in mounted.xattr("error", path)
@@ -119,9 +119,8 @@ def test_a_refused_file_server_login_is_reported(
     user: Home, servers: Servers, source: FolderLaboratory
 ) -> None:
     mounted = user.mount()
-    ports = {"alyx_port": servers.alyx.port, "data_port": servers.data.port}
     servers.stop()
-    with Servers(source, replace(servers.login, data_password="another one"), **ports):
+    with on_same_ports(servers, source, replace(servers.login, data_password="another one")):
         assert read_errno(mounted.path / SMALL[0]) == errno.EACCES
         assert "onefs setup" in mounted.xattr("error", SMALL[0])
         assert status_text(mounted, f"{mounted.path}  refused").startswith(

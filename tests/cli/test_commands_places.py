@@ -60,10 +60,10 @@ def test_mount_reports_an_unreachable_server(user: Home, data: Path) -> None:
         mounted = user.mount(**login)
         assert (mounted.path / SESSION / "alf").is_dir()
         mounted.umount()
-        told = user.run("mount", mounted.path, **login).stderr
+        told = user.run("mount", mounted.path, variables=login).stderr
         assert told == ""
         mounted.umount()
-    told = user.run("mount", mounted.path, **login).stderr
+    told = user.run("mount", mounted.path, variables=login).stderr
     away = f"onefs: the server {re.escape(servers.alyx_url)} is unreachable: "
     shown = r"the mount at \S+ shows the catalogue of 20\S+ \S+ until the server answers again\n"
     assert re.fullmatch(away + shown, told), told
@@ -89,7 +89,7 @@ def test_messages_name_the_mistake_and_the_counts(user: Home, data: Path) -> Non
             f"there is no dataset of type lickss.times at {REF} (did you mean 'licks.times'?)"
         )
         for flags, done in (["--dry-run"], "1 file to fetch, "), ([], "1 file fetched, "):
-            said = user.run("get", SMALL[4], *flags, **login).stderr
+            said = user.run("get", SMALL[4], *flags, variables=login).stderr
             assert said.splitlines()[-1].startswith(done)
 
 

@@ -55,7 +55,7 @@ def test_a_database_that_is_down_is_one_sentence_and_one_line(user: Home) -> Non
             len(mounted.log_lines("is unreachable (", "; onefs shows what is in the catalogue"))
             == 1
         )
-        assert "Traceback" not in user.run("get", f"{SESSION}/no.npy", code=4, **who).stderr
+        assert "Traceback" not in user.run("get", f"{SESSION}/no.npy", code=4, variables=who).stderr
         mounted.umount()
 
 
@@ -84,17 +84,17 @@ def test_a_request_limit_used_up_by_other_clients_is_reported(user: Home, with_t
         with Transport() as transport:
             token = fetch_token(transport, servers.alyx_url, login.username, login.password)
         who = account(servers, token=token if with_token else "")
-        found = user.run("search", "--user", "olivier", **who).stdout
+        found = user.run("search", "--user", "olivier", variables=who).stdout
         assert found
         use_up_request_limit(servers, token)
         soon = {**who, "ONEFS_DEADLINE": "2"}
-        done = user.run("search", "--user", "olivier", **soon)
+        done = user.run("search", "--user", "olivier", variables=soon)
         assert done.stdout == found
         (line,) = done.stderr.splitlines()
         assert re.search(r"\d+ s", line)
         assert "by the same search are returned, because of an error: " in line
         ref = found.splitlines()[1].split()[0]
-        assert user.run("list", ref, code=4, **soon).stdout == ""
+        assert user.run("list", ref, code=4, variables=soon).stdout == ""
         for command in (["search", "--tag", "no"], ["list", "--users"]):
             assert re.search(r"\d+ s", user.error_of(4, *command, **soon)), command
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from onefs.demo.servers import Servers
@@ -48,7 +50,7 @@ def test_a_search_for_known_names_that_finds_nothing_is_reported(
     ("terms", "hint"), [({"users": "oliv"}, "olivier"), ({"location": "100%"}, "not known")]
 )
 def test_an_unknown_term_is_a_warning_in_python(
-    laboratory: Servers, tmp_path: object, terms: dict[str, str], hint: str,
+    laboratory: Servers, tmp_path: object, terms: dict[str, Any], hint: str,
 ) -> None:  # fmt: skip
     login = laboratory.login
     with (

@@ -31,10 +31,10 @@ def record_of(user: Home) -> Path:
 def test_a_mount_without_a_record_is_foreign(user: Home) -> None:
     mounted = user.mount("--demo")
     elsewhere = {"XDG_STATE_HOME": str(user.root / "elsewhere")}
-    told = user.run("status", **elsewhere).stdout
+    told = user.run("status", variables=elsewhere).stdout
     assert f"{mounted.path}  foreign" in told
     assert "mounted by another user, or recorded in another state folder" in told
-    found = json.loads(user.run("status", "--json", **elsewhere).stdout)["mounts"]
+    found = json.loads(user.run("status", "--json", variables=elsewhere).stdout)["mounts"]
     (mine,) = [each for each in found if each["mountpoint"] == str(mounted.path)]
     assert (mine["state"], mine["pid"]) == ("foreign", None)
 

@@ -201,7 +201,7 @@ def given_folders(user: Home) -> dict[str, str]:
 @row("HOME=/nonexistent, every ONEFS_* given")
 def test_without_a_home_folder_commands_work_and_nothing_is_saved(user: Home, fuse: None) -> None:
     folders = given_folders(user)
-    done = user.run("get", SESSION, **folders)
+    done = user.run("get", SESSION, variables=folders)
     saved = [line for line in done.stderr.splitlines() if "cannot be saved" in line]
     assert len(saved) == 1
     assert saved[0].startswith("onefs: the login cannot be saved for later commands: ")
@@ -213,14 +213,14 @@ def test_without_a_home_folder_commands_work_and_nothing_is_saved(user: Home, fu
     )  # fmt: skip
     assert int(done.stdout) > 0
     mount = user.root / "mnt"
-    user.run("mount", mount, **folders)
+    user.run("mount", mount, variables=folders)
     try:
         assert (mount / SMALL[0]).read_bytes()
-        status = user.run("status", **folders).stdout
+        status = user.run("status", variables=folders).stdout
         assert f"cache {user.root / 'c'}" in status
         assert list((user.root / "s" / "mounts").glob("*.json"))
     finally:
-        user.run("umount", mount, **folders)
+        user.run("umount", mount, variables=folders)
     assert not mount.exists()
 
 
@@ -230,8 +230,8 @@ def test_a_command_that_needs_a_home_folder_names_the_variable(user: Home, fuse:
     assert "XDG_CONFIG_HOME" in user.error_of(2, "login", **folders)
     assert "XDG_CONFIG_HOME" in user.error_of(2, "setup", **folders)
     del folders["ONEFS_STATE_DIR"]
-    done = user.run("mount", user.root / "mnt", code=1, **folders)
+    done = user.run("mount", user.root / "mnt", code=1, variables=folders)
     assert "ONEFS_STATE_DIR" in done.stderr
     assert "Traceback" not in done.stderr
-    user.run("mount", user.root / "mnt", "--state-dir", user.root / "s", **folders)
-    user.run("umount", user.root / "mnt", **folders)
+    user.run("mount", user.root / "mnt", "--state-dir", user.root / "s", variables=folders)
+    user.run("umount", user.root / "mnt", variables=folders)

@@ -65,14 +65,14 @@ def home(tmp_path: Path) -> Iterator[Home]:
 
 def test_from_the_server(home: Home, servers: Servers) -> None:
     who = account(servers)
-    done = home.run("sync", **who)
+    done = home.run("sync", variables=who)
     assert "sessions and" in done.stdout
     assert "loaded in" in done.stdout
     assert done.stderr == ""
     asked = [each.path.partition("?")[0] for each in alyx_requests(servers)]
     lists = ["/labs", "/data-repository", "/subjects", "/dataset-types"]
     assert asked == ["/cache/info/", "/cache.zip", *lists]
-    assert home.run("sync", **who).stdout == ("The server has no newer tables.\n")
+    assert home.run("sync", variables=who).stdout == ("The server has no newer tables.\n")
     assert [each.path for each in alyx_requests(servers)].count("/cache.zip") == 1
 
 
@@ -228,13 +228,13 @@ def test_sizes_are_asked_for_in_bulk(
     Sizes of datasets that are known only from tables are asked for too.
     """
     who = account(sizeless)
-    home.run("sync", **who)
+    home.run("sync", variables=who)
     before = len(alyx_requests(sizeless))
     path = "mainenlab/Subjects/clns0730/2018-08-24/1/spikes.times.npy"
-    done = home.run("sync", "--sizes", path, **who)
+    done = home.run("sync", "--sizes", path, variables=who)
     assert done.stdout.splitlines()[-1] == "1 size was fetched from the file servers."
     assert len(downloads(sizeless)) == 1
-    done = home.run("sync", "--sizes", **who)
+    done = home.run("sync", "--sizes", variables=who)
     assert done.stdout.splitlines()[-1] == "28 sizes were fetched from the file servers."
     assert sum(each.bytes for each in downloads(sizeless)) == 29  # one byte for each size
     assert [each.path for each in alyx_requests(sizeless)[before:]].count("/cache.zip") == 0
@@ -251,30 +251,30 @@ def test_one_tables_get_the_sizes_that_were_asked_for(
     """The sizes are in the tables in the cache folder."""
     pd = pytest.importorskip("pandas")
     who = account(sizeless)
-    said = home.run("sync", **who).stdout.splitlines()[-1]
+    said = home.run("sync", variables=who).stdout.splitlines()[-1]
     table = (
         Path(said.removeprefix("ONE-api finds the tables in ").partition(",")[0]) / "datasets.pqt"
     )
     assert pd.read_parquet(table).loc[TUTORIAL]["file_size"].isna().all()
-    home.run("sync", "--sizes", "mainenlab/clns0730", **who)
+    home.run("sync", "--sizes", "mainenlab/clns0730", variables=who)
     found = pd.read_parquet(table)["file_size"]
     assert str(found.dtype) == "UInt64"  # no size is unknown any more
     known = {each.id: each.file_size for each in laboratory.datasets(TUTORIAL)}
     assert len(found.loc[TUTORIAL]) == 29
     assert found.loc[TUTORIAL].to_dict().items() <= known.items()
     before = table.stat()
-    home.run("sync", "--sizes", "mainenlab/clns0730", **who)
+    home.run("sync", "--sizes", "mainenlab/clns0730", variables=who)
     assert table.stat().st_ino == before.st_ino  # no new sizes: nothing is written
 
 
 def test_sizes_that_cannot_be_fetched_are_an_error(home: Home, sizeless: Servers) -> None:
     who = account(sizeless)
-    home.run("sync", **who)
+    home.run("sync", variables=who)
     sizeless.data.stop()
-    done = home.run("sync", "--sizes", code=1, **who)
+    done = home.run("sync", "--sizes", code=1, variables=who)
     assert done.stdout.splitlines()[-1] == "0 sizes were fetched from the file servers."
     assert "29 sizes could not be fetched, the first error: " in done.stderr
-    done = home.run("sync", "--sizes", "nolab", code=1, **who)
+    done = home.run("sync", "--sizes", "nolab", code=1, variables=who)
     assert done.stderr.startswith("onefs: there is no folder nolab: ")
 
 
@@ -301,11 +301,11 @@ def test_after_a_sync_files_are_fetched_by_type_and_from_wherever_they_are(
     """Alyx returns types and replicas, with one request per session known only from tables."""
     with Servers(OtherRepositoryPaths(laboratory)) as servers:
         who = account(servers)
-        home.run("sync", **who)
+        home.run("sync", variables=who)
         servers.clear_requests()
-        [path] = home.run("get", TUTORIAL, "--type", "clusters.d*", **who).stdout.split()
+        [path] = home.run("get", TUTORIAL, "--type", "clusters.d*", variables=who).stdout.split()
         assert path.endswith("/001/clusters.depths.npy")
-        fetched = home.run("get", HERE, "mainenlab/clns0730", **who)
+        fetched = home.run("get", HERE, "mainenlab/clns0730", variables=who)
         assert len(fetched.stdout.split()) == 29
         asked = [each.path for each in alyx_requests(servers)]
         assert len([each for each in asked if each.startswith("/datasets")]) == 1
@@ -322,19 +322,19 @@ def test_many_sessions_are_asked_for_together_and_only_where_it_matters(
 ) -> None:
     """A dry run uses only the tables, and asks Alyx only for types."""
     who = account(servers)
-    home.run("sync", **who)
+    home.run("sync", variables=who)
     servers.clear_requests()
-    [said] = home.run("get", "*", "--dry-run", **who).stderr.splitlines()
+    [said] = home.run("get", "*", "--dry-run", variables=who).stderr.splitlines()
     assert "files to fetch" in said
     assert dataset_requests(servers) == []
-    done = home.run("get", "*", "--dry-run", "--type", "clusters.depths", **who)
+    done = home.run("get", "*", "--dry-run", "--type", "clusters.depths", variables=who)
     asking, said = done.stderr.splitlines()
     count = int(asking.removeprefix("asking Alyx for ").removesuffix(" sessions ..."))
     assert count >= 40
     assert f"{len(done.stdout.split())} files to fetch" in said
     assert len(dataset_requests(servers)) <= 10
     servers.clear_requests()
-    again = home.run("get", "*", "--dry-run", "--type", "clusters.depths", **who)
+    again = home.run("get", "*", "--dry-run", "--type", "clusters.depths", variables=who)
     assert (again.stdout, again.stderr.splitlines()) == (done.stdout, [said])
     assert dataset_requests(servers) == []
 
@@ -349,10 +349,10 @@ def test_sessions_that_alyx_cannot_answer_for_are_fetched_by_the_tables(
     source = FailingDatasets(laboratory)
     with Servers(source) as servers:
         who = account(servers)
-        home.run("sync", **who)
+        home.run("sync", variables=who)
         source.error = trouble
         servers.clear_requests()
-        done = home.run("get", "*", "--type", "clusters.depths", **who)
+        done = home.run("get", "*", "--type", "clusters.depths", variables=who)
         asked = dataset_requests(servers)
     assert len(done.stdout.split()) > 1
     lines = done.stderr.splitlines()
@@ -372,8 +372,13 @@ def test_a_session_deleted_from_alyx_does_not_stop_the_others(
     rows = [session(1, id=TUTORIAL, date=datetime.date(2018, 8, 24), **at), session(2, **at)]
     told = [dataset(1, 1, "alf/licks.times.npy", eid=TUTORIAL), dataset(2, 2, "alf/gone.times.npy")]
     who = account(servers)
-    home.run("sync", "--tables", write(tmp_path / "told", rows, told, created="2999-01-01"), **who)
-    done = home.run("get", "mainenlab/clns0730", **who, code=1)
+    home.run(
+        "sync",
+        "--tables",
+        write(tmp_path / "told", rows, told, created="2999-01-01"),
+        variables=who,
+    )
+    done = home.run("get", "mainenlab/clns0730", variables=who, code=1)
     assert len(done.stdout.split()) == 29
     assert "1 failed" in done.stderr
     [line] = [line for line in done.stderr.splitlines() if "gone.times.npy: " in line]
@@ -430,18 +435,18 @@ def test_types_offline_are_by_the_patterns_of_alyx(home: Home, tmp_path: Path) -
         LaboratoryWithTypePatterns(FolderLaboratory(tmp_path / "data", tmp_path / "digests"))
     ) as servers:
         who = account(servers)
-        home.run("sync", **who)
-        [row] = home.run("search", "--subject", "mouse", **who).stdout.splitlines()[1:]
+        home.run("sync", variables=who)
+        [row] = home.run("search", "--subject", "mouse", variables=who).stdout.splitlines()[1:]
     eid = "2021-03-04_1_mouse"
     assert eid in row
     types = {"_iblrig_Camera.raw", "ephysData.raw.ap"}
-    assert set(home.run("list", eid, "--offline", **who).stdout.split()) == types
-    details = home.run("list", eid, "--details", "--offline", **who).stdout
+    assert set(home.run("list", eid, "--offline", variables=who).stdout.split()) == types
+    details = home.run("list", eid, "--details", "--offline", variables=who).stdout
     assert {line.split()[0] for line in details.splitlines()[1:]} == types
     for name in types:
-        found = home.run("search", "--dataset-type", name, "--offline", **who).stdout
+        found = home.run("search", "--dataset-type", name, "--offline", variables=who).stdout
         assert eid in found.splitlines()[1]
-    known = home.run("list", "--dataset-types", "--offline", **who).stdout.splitlines()
+    known = home.run("list", "--dataset-types", "--offline", variables=who).stdout.splitlines()
     assert known == sorted(row["name"] for row in results("other/dataset_types.json"))
 
 

@@ -144,18 +144,18 @@ def test_commands_take_a_days_paths(mounted: Mounted, as_of: Mounted, servers: S
         path = place / PROBE / "clusters.metrics.pqt"
         if not path.exists():
             path = place / PROBE / "clusters.depths.npy"
-        printed = home.run("get", path, **user).stdout.strip()
+        printed = home.run("get", path, variables=user).stdout.strip()
         assert f"/#{FIRST}#/" in printed
         assert Path(printed).read_bytes() == path.read_bytes()
         shown = json.loads(
-            home.run("show", place / PROBE / NAME, "--format", "json", **user).stdout
+            home.run("show", place / PROBE / NAME, "--format", "json", variables=user).stdout
         )
         assert f"/#{FIRST}#/" in shown["path"]
-        listed = home.run("cache", "list", place / PROBE / NAME, **user).stdout
+        listed = home.run("cache", "list", place / PROBE / NAME, variables=user).stdout
         assert f"#{FIRST}#/{NAME}" in listed
         assert SECOND not in listed
-        assert home.run("path", EID, **user).stdout.strip() == str(mounted.path / SESSION)
-    home.run("cache", "evict", as_of.path / PROBE / NAME, **user)
+        assert home.run("path", EID, variables=user).stdout.strip() == str(mounted.path / SESSION)
+    home.run("cache", "evict", as_of.path / PROBE / NAME, variables=user)
     assert mounted.xattr("state", in_ones_layout(FIRST)) == "remote"
     assert mounted.xattr("state", in_ones_layout(SECOND)) in ("cached", "remote")
 
@@ -217,7 +217,7 @@ def test_refresh_of_a_days_path_clears_a_rejection(home: Home, tmp_path: Path) -
         assert read_errno(path) == 5
         source.replace(number, right, announce=False)
         assert read_errno(path) == 5
-        home.run("refresh", path, **account(servers))
+        home.run("refresh", path, variables=account(servers))
         wait_until(lambda: read_errno(path) == 0, 8)
         assert path.read_bytes() == right
         mounted.umount()

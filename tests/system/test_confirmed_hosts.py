@@ -19,7 +19,7 @@ def test_a_host_is_confirmed_while_it_is_mounted(home: Home, servers: Servers) -
     assert f"add {named} to ONEFS_DATA_HOSTS" in mounted.xattr("error", SMALL[1])
     assert {each.status for each in data_requests(servers)} == {401}
 
-    home.run("setup", **person)
+    home.run("setup", variables=person)
     wait_until(lambda: read_errno(mounted.path / SMALL[1]) == 0, 10)
     assert not mounted.has_ended()
 
@@ -28,7 +28,7 @@ def test_a_profile_of_before_needs_no_new_setup(home: Home, servers: Servers) ->
     """Its ``data_url`` is the data server."""
     person = account(servers)
     del person["ONEFS_DATA_HOSTS"]
-    home.run("setup", **person)
+    home.run("setup", variables=person)
     mounted = home.mount()
     assert read_errno(mounted.path / SMALL[1]) == 0
 

@@ -53,11 +53,17 @@ def test_locks_of_another_process_stall_nothing(
         assert set(SMALL) <= files_below(mounted.path)
         assert time.monotonic() - began < BOUND_SECONDS
         found = home.run(
-            "search", "--subject", "mouse.1", "--format", "eids", timeout=BOUND_SECONDS, **who
+            "search",
+            "--subject",
+            "mouse.1",
+            "--format",
+            "eids",
+            timeout=BOUND_SECONDS,
+            variables=who,
         )
         eid = found.stdout.split()[0]
-        home.run("list", eid, timeout=BOUND_SECONDS, **who)
-        home.run("get", SMALL[5], timeout=BOUND_SECONDS, **who)
+        home.run("list", eid, timeout=BOUND_SECONDS, variables=who)
+        home.run("get", SMALL[5], timeout=BOUND_SECONDS, variables=who)
         home.run("status", timeout=BOUND_SECONDS)
         assert os.listdir(mounted.path / ".search/subject=mouse.2")
     assert "Traceback" not in home.log()
@@ -81,7 +87,7 @@ def test_a_full_state_disk_costs_requests_and_no_file(
         assert alyx_requests(servers) == []  # from memory
         assert not mounted.has_ended()
         (disk / "filler").unlink()
-        home.run("refresh", mounted.path, **who)
+        home.run("refresh", mounted.path, variables=who)
         assert set(SMALL) <= files_below(mounted.path)
         mounted.umount()
         servers.clear_requests()

@@ -193,11 +193,11 @@ def test_the_register_of_mounts_cannot_be_made(home: Home) -> None:
     (home.root / "occupied").write_text("")
     variables = {"XDG_STATE_HOME": str(home.root / "occupied")}
     state = home.root / "state"
-    home.run("mount", "mnt", "--demo", "--state-dir", state, **variables)
+    home.run("mount", "mnt", "--demo", "--state-dir", state, variables=variables)
     assert os.listdir(home.root / "mnt")
-    told = home.run("status", ONEFS_STATE_DIR=str(state), **variables).stdout
+    told = home.run("status", ONEFS_STATE_DIR=str(state), variables=variables).stdout
     assert str(home.root / "mnt") in told
-    home.run("umount", "mnt", ONEFS_STATE_DIR=str(state), **variables)
+    home.run("umount", "mnt", ONEFS_STATE_DIR=str(state), variables=variables)
 
 
 def test_a_script_with_the_line_ends_of_windows(home: Home) -> None:

@@ -129,15 +129,15 @@ def test_commands_take_its_paths(mounted: Mounted, flat: Mounted, servers: Serve
     real = DEFAULT.replace("cortexlab/", "cortexlab/Subjects/")
     for place in (mounted.path / ".flat", flat.path):
         path = place / SINGLE / "spikes.times.npy"
-        assert home.run("get", path, **user).stdout.strip().endswith(real)
-        shown = json.loads(home.run("show", path, "--format", "json", **user).stdout)
+        assert home.run("get", path, variables=user).stdout.strip().endswith(real)
+        shown = json.loads(home.run("show", path, "--format", "json", variables=user).stdout)
         assert shown["path"].endswith(real)
         assert shown["state"] == "cached"
-        assert "spikes.times" in home.run("list", path, **user).stdout.split()
-        assert home.run("path", path, **user).stdout == f"{mounted.path / SINGLE}\n"
-        assert home.run("cache", "list", path, **user).stdout.strip().endswith(real)
-        home.run("refresh", path, **user)
-    home.run("cache", "evict", flat.path / SINGLE / "spikes.times.npy", **user)
+        assert "spikes.times" in home.run("list", path, variables=user).stdout.split()
+        assert home.run("path", path, variables=user).stdout == f"{mounted.path / SINGLE}\n"
+        assert home.run("cache", "list", path, variables=user).stdout.strip().endswith(real)
+        home.run("refresh", path, variables=user)
+    home.run("cache", "evict", flat.path / SINGLE / "spikes.times.npy", variables=user)
     assert mounted.xattr("state", DEFAULT) == "remote"
 
 
@@ -164,9 +164,13 @@ def test_where_datasets_have_no_collection_that_path_is_the_file(
     user, home = account(servers), mounted.home
     path = f"{TUTORIAL}/spikes.times.npy"
     assert "spikes.times.npy" in os.listdir(mounted.path / TUTORIAL)
-    assert "float64" in home.run("show", path, **user).stdout
-    assert home.run("get", mounted.path / path, **user).stdout.strip().endswith("spikes.times.npy")
-    assert home.run("path", path, **user).stdout == f"{mounted.path / TUTORIAL}\n"
+    assert "float64" in home.run("show", path, variables=user).stdout
+    assert (
+        home.run("get", mounted.path / path, variables=user)
+        .stdout.strip()
+        .endswith("spikes.times.npy")
+    )
+    assert home.run("path", path, variables=user).stdout == f"{mounted.path / TUTORIAL}\n"
 
 
 def test_a_name_with_the_datasets_uuid_is_a_link_to_it(mounted: Mounted, servers: Servers) -> None:
@@ -196,10 +200,12 @@ def test_a_name_with_the_datasets_uuid_is_a_link_to_it(mounted: Mounted, servers
     user = account(servers)
     named = f"{SINGLE}/spikes.times.{number}.npy"
     for path in (named, mounted.path / named):
-        shown = json.loads(mounted.home.run("show", path, "--format", "json", **user).stdout)
+        shown = json.loads(
+            mounted.home.run("show", path, "--format", "json", variables=user).stdout
+        )
         assert shown["dataset_id"] == number
         assert (
-            mounted.home.run("get", path, **user)
+            mounted.home.run("get", path, variables=user)
             .stdout.strip()
             .endswith("#2021-07-05#/spikes.times.npy")
         )
@@ -210,13 +216,13 @@ def test_of_two_sessions_on_one_number_each_has_one_path(
 ) -> None:
     user, home = account(servers), mounted.home
     terms = ("search", "--subject", "flowers")
-    eids = home.run(*terms, "--format", "eids", **user).stdout.split()
+    eids = home.run(*terms, "--format", "eids", variables=user).stdout.split()
     assert sorted(eids) == list(TwinSessions.eids)
-    expected = [home.run("path", eid, **user).stdout.strip() for eid in eids]
+    expected = [home.run("path", eid, variables=user).stdout.strip() for eid in eids]
     assert len(set(expected)) == 2
     assert [os.getxattr(path, "user.onefs.eid").decode() for path in expected] == eids
-    assert home.run(*terms, "--format", "paths", **user).stdout.split() == expected
-    found = json.loads(home.run(*terms, "--format", "json", **user).stdout)
+    assert home.run(*terms, "--format", "paths", variables=user).stdout.split() == expected
+    found = json.loads(home.run(*terms, "--format", "json", variables=user).stdout)
     assert [each["path"] for each in found] == expected
     paths = mounted.path / ".search" / "subject=flowers" / ".paths"
     for _ in range(2):
@@ -224,6 +230,6 @@ def test_of_two_sessions_on_one_number_each_has_one_path(
         assert paths.stat().st_size == len(paths.read_bytes())
     # the search finds only one of them, which has its mark all the same
     alone = ("search", "--subject", "flowers", "--project", "ibl_tutorial", "--limit", "1")
-    (eid,) = home.run(*alone, "--format", "eids", **user).stdout.split()
-    (path,) = home.run(*alone, "--format", "paths", **user).stdout.split()
+    (eid,) = home.run(*alone, "--format", "eids", variables=user).stdout.split()
+    (path,) = home.run(*alone, "--format", "paths", variables=user).stdout.split()
     assert os.getxattr(path, "user.onefs.eid").decode() == eid

@@ -82,7 +82,7 @@ def test_when_it_has_come_the_others_cost_nothing(home: Home, held: HeldServers)
 def test_an_invalidated_lab_is_listed_in_one_request(home: Home, held: HeldServers) -> None:
     held.release.set()
     mounted = home.mount(**account(held.servers))
-    walk = ["find", mounted.path / "labone", "-maxdepth", "2"]
+    walk = ["find", str(mounted.path / "labone"), "-maxdepth", "2"]
     run(walk)
     home.run("refresh", mounted.path / "labone")
     time.sleep(

@@ -7,6 +7,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,7 @@ from onefs.alyx.auth import fetch_token
 from onefs.demo.folder_laboratory import FolderLaboratory
 from onefs.demo.servers import Servers
 from onefs.http import Transport
-from tests.laboratories import SMALL, account, small_file
+from tests.laboratories import SMALL, account, on_same_ports, small_file
 from tests.running import Home, read_errno, wait_until
 
 #: what the mount has seen before, and what it has not
@@ -34,13 +35,23 @@ def servers(source: FolderLaboratory) -> Iterator[Servers]:
 
 
 @contextmanager
-def _revoked(servers: Servers, source: FolderLaboratory, **changes: str) -> Iterator[Servers]:
-    """The servers on the same ports with another login: tokens derive from the password."""
+def _revoked(
+    servers: Servers, source: FolderLaboratory, password: str = "", data_password: str = ""
+) -> Iterator[Servers]:
+    """Yield servers on the same ports with another password."""
     servers.stop()
-    login = replace(servers.login, **changes)
-    ports = {"alyx_port": servers.alyx.port, "data_port": servers.data.port}
-    with Servers(source, login, **ports) as later:
+    old = servers.login
+    login = replace(
+        old,
+        password=password or old.password,
+        data_password=data_password or old.data_password,
+    )
+    with on_same_ports(servers, source, login) as later:
         yield later
+
+
+def _is_readable(path: Path) -> bool:
+    return read_errno(path) == 0
 
 
 def test_known_listings_are_served_and_the_rest_is_eacces_until_a_login(
@@ -58,10 +69,10 @@ def test_known_listings_are_served_and_the_rest_is_eacces_until_a_login(
         assert len(mounted.log_lines("refuses")) == 1
         assert "onefs login" in mounted.log_lines("refuses")[0]
 
-        home.run("login", **account(later))
+        home.run("login", variables=account(later))
         wait_until(lambda: read_errno(mounted.path / UNKNOWN[0]) == 0)
         for path in SMALL:
-            wait_until(lambda path=path: read_errno(mounted.path / path) == 0, 10)
+            wait_until(partial(_is_readable, mounted.path / path), 10)
             assert (mounted.path / path).read_bytes() == small_file(folder, path).read_bytes()
         assert not mounted.has_ended()
         assert len(mounted.log_lines("refuses")) == 1
@@ -74,7 +85,7 @@ def test_a_second_revocation_is_reported_again(
     mounted = home.mount(**account(servers))
     with _revoked(servers, source, password="second") as second:
         assert read_errno(mounted.path / "labone/mouse.1") == errno.EACCES
-        home.run("login", **account(second))
+        home.run("login", variables=account(second))
         wait_until(lambda: read_errno(mounted.path / "labone/mouse.1") == 0)
         with _revoked(second, source, password="third"):
             assert read_errno(mounted.path / "labtwo/mouse.1") == errno.EACCES
@@ -84,12 +95,12 @@ def test_a_second_revocation_is_reported_again(
 def test_a_token_of_the_environment_works_and_gives_way_to_a_login(
     home: Home, servers: Servers, source: FolderLaboratory
 ) -> None:
-    home.run("login", **account(servers))
+    home.run("login", variables=account(servers))
     mounted = home.mount(**account(servers, token=_token(servers)))
     assert read_errno(mounted.path / KNOWN) == 0
     with _revoked(servers, source, password="another one") as later:
         assert read_errno(mounted.path / UNKNOWN[0]) == errno.EACCES
-        home.run("login", **account(later))
+        home.run("login", variables=account(later))
         wait_until(lambda: read_errno(mounted.path / UNKNOWN[0]) == 0)
         mounted.umount()
 

@@ -243,8 +243,8 @@ def test_one_api_loads_in_the_mount_of_another(shared: Shared, way: str) -> None
     pytest.importorskip("one.api")
     login = shared.servers.login
     if way == "remote":
-        who = [shared.servers.alyx_url, login.username, login.password, shared.path]
-        shared.machine.run_as(OTHER_UID, sys.executable, "-c", _SET_UP, *who)
+        who = shared.servers.alyx_url, login.username, login.password
+        shared.machine.run_as(OTHER_UID, sys.executable, "-c", _SET_UP, *who, shared.path)
     given = json.dumps({"cache": str(shared.path), "eids": [TUTORIAL, REVISIONS]})
     worker = f"echo '{given}' | {sys.executable} {_ONE_WORKER} {way}"
     found = json.loads(shared.machine.run_as(OTHER_UID, "sh", "-c", worker).stdout.splitlines()[-1])
@@ -276,7 +276,7 @@ def test_a_mount_of_one_variant_answers_with_its_own_paths(
         sum_, _ = machine.run_as(UID, "md5sum", folder / name).stdout.split(maxsplit=1)
         assert said["md5"] == sum_
         assert machine.onefs("path", folder) == f"{folder}\n"
-        details = ["list", "--details", "--format", "json", folder]
+        details: list[str | Path] = ["list", "--details", "--format", "json", folder]
         listed = [Path(each["local_path"]) for each in json.loads(machine.onefs(*details))]
         assert folder / name in listed
         machine.run_as(UID, "ls", *listed)

@@ -32,7 +32,7 @@ def test_a_mount_with_its_state_on_a_network_disk(state: Path, tmp_path: Path) -
 
         # another process writes and reads the same databases meanwhile
         home.run("refresh", mounted.path / "labone")
-        home.run("get", SMALL[1], "--state-dir", state, **account(servers))
+        home.run("get", SMALL[1], "--state-dir", state, variables=account(servers))
         assert files_below(mounted.path) == known
         assert mounted.xattr("state", SMALL[1]) == "cached"
 

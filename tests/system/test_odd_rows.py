@@ -87,13 +87,13 @@ def test_an_address_that_is_none_harms_its_own_file_and_heals(
     assert (folder / "good.b.npy").read_bytes() == b"x"
     assert read_errno(folder / "odd.b.npy") == errno.EIO
     assert mounted.log_lines("odd.b.npy", "the URL of this file in the database is invalid")
-    done = home.run("get", FOLDER, code=1, **laboratory.who)
+    done = home.run("get", FOLDER, code=1, variables=laboratory.who)
     assert "the URL of this file in the database is invalid" in done.stderr
     assert "1 failed" in done.stderr
-    home.run("list", "--details", GOOD, **laboratory.who)
+    home.run("list", "--details", GOOD, variables=laboratory.who)
     assert "Traceback" not in done.stderr + home.log()
     laboratory.urls["odd.b.npy"] = good
-    home.run("refresh", mounted.path, **laboratory.who)
+    home.run("refresh", mounted.path, variables=laboratory.who)
     wait_until(lambda: read_errno(folder / "odd.b.npy") == 0, 30, "the file is readable again")
 
 

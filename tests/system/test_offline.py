@@ -52,14 +52,14 @@ def test_paths_lie_in_the_mount_also_while_the_server_is_away(home: Home, server
     mounted = home.mount(**user)
     folder = mounted.path / "labone/mouse.1/2021-03-04/002"
     search = ["search", "--subject", "mouse.1", "--lab", "labone", "--number", "2"]
-    home.run(*search, **user)
+    home.run(*search, variables=user)
     assert folder.is_dir()
     servers.stop()
     with pytest.raises(OSError, match=os.strerror(errno.EHOSTUNREACH)):
         os.readlink(mounted.path / ".by-eid/aaaaaaaa-bbbb-4ccc-8ddd-eeeeeeeeeeee")
     wait_until(lambda: _state(home, mounted) == "offline")
-    assert home.run("path", ref, **user).stdout == f"{folder}\n"
-    assert home.run(*search, "--format", "paths", **user).stdout == f"{folder}\n"
+    assert home.run("path", ref, variables=user).stdout == f"{folder}\n"
+    assert home.run(*search, "--format", "paths", variables=user).stdout == f"{folder}\n"
     mounted.umount()
     url = ("--url", servers.alyx_url)
     mounted = home.mount("--offline", *url)
@@ -103,6 +103,6 @@ def test_two_databases_side_by_side_share_nothing(
         host = servers.alyx_url.removeprefix("http://").replace(":", "_")
         cache = home.cache / host
         assert cache.is_dir()
-        command = ["mount", "--cache-dir", cache, home.root / "third"]
-        done = home.run(*command, code=2, **account(second))
+        command: list[str | Path] = ["mount", "--cache-dir", cache, home.root / "third"]
+        done = home.run(*command, code=2, variables=account(second))
         assert "belongs to" in done.stderr

@@ -76,13 +76,13 @@ def _without_collection(dataset: DatasetRecord) -> DatasetRecord:
 
 @pytest.fixture(scope="module")
 def servers() -> Iterator[Servers]:
-    with Servers(Bare(SyntheticLaboratory())) as running:  # type: ignore[arg-type]
+    with Servers(Bare(SyntheticLaboratory())) as running:
         yield running
 
 
 @pytest.fixture(scope="module")
 def mounted(shared_home: Home, servers: Servers) -> Mounted:
-    shared_home.run("sync", **account(servers))
+    shared_home.run("sync", variables=account(servers))
     return shared_home.mount(**account(servers))
 
 

@@ -11,6 +11,7 @@ import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
@@ -43,7 +44,7 @@ def mounted(home: Home, url: str) -> Mounted:
     return home.mount("--offline", "--url", url)
 
 
-def tables(folder: Path, sessions: int, **note: object) -> Path:
+def tables(folder: Path, sessions: int, **note: Any) -> Path:
     """Tables of a database that grows: of so many sessions, with a dataset each."""
     rows = [session(n, number=n, date=datetime.date(2020, 1, 1)) for n in range(1, sessions + 1)]
     each = [dataset(n, n) for n in range(1, sessions + 1)]
@@ -99,7 +100,7 @@ def test_they_are_not_there_before_a_sync(home: Home, fuse: None) -> None:
         mounted = home.mount(**account(servers))
         assert not any((mounted.path / name).exists() for name in NAMES)
         assert set(NAMES).isdisjoint(os.listdir(mounted.path))
-        home.run("sync", **account(servers))
+        home.run("sync", variables=account(servers))
         wait_until(lambda: set(NAMES) <= set(os.listdir(mounted.path)))
         wait_until(lambda: all((mounted.path / name).exists() for name in NAMES))
         listed = files_below(mounted.path) - set(NAMES)
@@ -217,7 +218,7 @@ def test_a_killed_sync_does_no_harm(
     given = tables(tmp_path, 30)
     allowed = {26, 30}
     for tenth in tenths:
-        command = [ONEFS, "sync", "--tables", given, "--url", url]
+        command: list[str | Path] = [ONEFS, "sync", "--tables", given, "--url", url]
         with subprocess.Popen(command, env=home.environment, stdout=subprocess.DEVNULL) as one:
             try:
                 one.wait(tenth / 10)

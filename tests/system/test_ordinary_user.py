@@ -59,8 +59,9 @@ def test_an_ordinary_users_copy_can_be_written_and_removed(machine: Machine) -> 
 
 def writes_that_are_not_refused(machine: Machine, uid: int, path: Path) -> str:
     """Which ways to write to ``path``, its folder and beside it do not end with EROFS."""
-    tries = [sys.executable, "-m", "tests.write_attempts", path, path.parent, path.with_name("new")]
-    return machine.run_as(uid, "env", "-C", str(CHECKOUT), *tries).stdout
+    files = path, path.parent, path.with_name("new")
+    enter = "env", "-C", str(CHECKOUT), sys.executable, "-m", "tests.write_attempts"
+    return machine.run_as(uid, *enter, *files).stdout
 
 
 def test_an_ordinary_user_cannot_show_it_to_others_unless_the_machine_allows_it(
@@ -89,7 +90,7 @@ def test_after_a_kill_an_ordinary_user_mounts_again(machine: Machine) -> None:
 def test_each_user_writes_to_a_folder_of_its_own(machine: Machine) -> None:
     """Below a mount of root's that others see: never to root's, or to another user's."""
     place = machine.folder / "written"
-    options = ["--demo", "--demo-data", machine.folder / "data", "--allow-other"]
+    options: list[str | Path] = ["--demo", "--demo-data", machine.folder / "data", "--allow-other"]
     machine.run_as(0, "mkdir", "--mode=755", place)
     machine.run_as(0, ONEFS, "mount", place, *options)
     try:
@@ -136,7 +137,7 @@ def test_a_mount_of_an_ordinary_user_leads_others_to_their_own_homes(machine: Ma
 def test_root_can_show_it_to_others(machine: Machine) -> None:
     """With ``--allow-other`` the modes decide: every user may read."""
     place, listed = machine.folder / "shared", rig.manifest()[0]
-    options = ["--demo", "--demo-data", machine.folder / "data", "--allow-other"]
+    options: list[str | Path] = ["--demo", "--demo-data", machine.folder / "data", "--allow-other"]
     machine.run_as(0, "mkdir", "--mode=755", place)
     machine.run_as(0, ONEFS, "mount", place, *options)
     for uid in (UID, OTHER_UID):
@@ -150,7 +151,7 @@ def test_root_can_show_it_to_others(machine: Machine) -> None:
 def test_each_user_has_a_rest_of_its_own(machine: Machine) -> None:
     """ONE stores Alyx's answers in the user's own folder. The mount's is closed to other users."""
     place = machine.folder / "rested"
-    options = ["--demo", "--demo-data", machine.folder / "data", "--allow-other"]
+    options: list[str | Path] = ["--demo", "--demo-data", machine.folder / "data", "--allow-other"]
     machine.run_as(0, "mkdir", "--mode=755", place)
     machine.run_as(0, ONEFS, "mount", place, *options)
     try:
@@ -170,7 +171,7 @@ def test_each_user_has_a_rest_of_its_own(machine: Machine) -> None:
 @row("second user, mount of --allow-other")
 def test_a_mount_of_another_user_is_named_as_theirs(machine: Machine) -> None:
     place, hidden = machine.folder / "roots", machine.folder / "hidden"
-    options = ["--demo", "--demo-data", machine.folder / "data"]
+    options: list[str | Path] = ["--demo", "--demo-data", machine.folder / "data"]
     machine.run_as(0, "mkdir", "--mode=755", place, hidden)
     machine.run_as(0, ONEFS, "mount", place, *options, "--allow-other")
     machine.run_as(0, ONEFS, "mount", hidden, *options)
@@ -190,7 +191,7 @@ def test_a_mount_of_another_user_is_named_as_theirs(machine: Machine) -> None:
 
 def test_a_mount_can_belong_to_one_of_its_users(machine: Machine) -> None:
     place, listed = machine.folder / "theirs", rig.manifest()[0]
-    options = ["--demo", "--demo-data", machine.folder / "data", "--allow-other"]
+    options: list[str | Path] = ["--demo", "--demo-data", machine.folder / "data", "--allow-other"]
     machine.run_as(0, "mkdir", "--mode=755", place)
     machine.run_as(0, ONEFS, "mount", place, *options, "--uid", str(UID), "--umask", "077")
     assert listed.md5 in machine.run_as(UID, "md5sum", place / listed.path).stdout

@@ -151,8 +151,10 @@ def test_a_deleted_subject_vanishes(
     assert [read_errno(mounted.path / name) for name in names] == [2] * len(names)
     assert shown(mounted.path / LAB) == [SUBJECT]
     assert os.listdir(mounted.path / ".search/subject=mouse.2") == [".eids", ".paths"]
-    assert "mouse.2" not in home.run("list", "--subjects", **account(servers)).stdout.split()
-    home.run("list", session.eid, code=1, **account(servers))
+    assert (
+        "mouse.2" not in home.run("list", "--subjects", variables=account(servers)).stdout.split()
+    )
+    home.run("list", session.eid, code=1, variables=account(servers))
 
 
 @pytest.mark.parametrize("synced", [False, True], ids=["listed", "synced"])
@@ -233,14 +235,15 @@ def test_mounts_of_the_same_database_with_other_folders_are_refreshed_too(
     home: Home, servers: Servers, source: MovingLaboratory, tmp_path: Path
 ) -> None:
     one = mount(home, servers)
-    folders = ["--state-dir", tmp_path / "s", "--cache-dir", tmp_path / "c"]
+    folders: list[str | Path] = ["--state-dir", tmp_path / "s", "--cache-dir", tmp_path / "c"]
     other = mount(home, servers, *folders, at="other")
     as_of = mount(home, servers, "--as-of", "2023-01-01", at="as-of")
-    for number, flags in enumerate(([one.path / LAB], [], ["--url", servers.alyx_url])):
+    cases: list[list[str | Path]] = [[one.path / LAB], [], ["--url", servers.alyx_url]]
+    for number, flags in enumerate(cases):
         for each in (one, other, as_of):
             shown(each.path / LAB / SUBJECT)
         new = source.add(SUBJECT, f"2022-03-0{number + 1}").start_time[:10]
-        assert home.run("refresh", *flags, **account(servers)).stderr == ""
+        assert home.run("refresh", *flags, variables=account(servers)).stderr == ""
         assert all(new in shown(each.path / LAB / SUBJECT) for each in (one, other, as_of))
 
 

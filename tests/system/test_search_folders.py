@@ -53,18 +53,18 @@ def test_a_search_in_a_mount(home: Home) -> None:
         with pytest.raises(FileNotFoundError):
             os.stat(mounted.path / ".search" / "userz=olivier")
         assert "did you mean 'users'" in mounted.xattr("error", ".search")
-        home.run("search", "--subject", "flowers", "--save", "flowers", **user)
+        home.run("search", "--subject", "flowers", "--save", "flowers", variables=user)
         assert os.listdir(mounted.path / ".search") == ["flowers"]
         assert "2018-07-13_1_flowers" in os.listdir(mounted.path / ".search" / "flowers")
-        found = home.run("search", "--user", "olivier", "--format", "paths", **user).stdout
+        found = home.run("search", "--user", "olivier", "--format", "paths", variables=user).stdout
         assert str(mounted.path / SESSION) in found.splitlines()
         counted = run(["xargs", "-n1", "ls", "-d"], given=found).stdout.split()
         assert len(counted) == 8
         header = (mounted.path / SESSION / ".datasets.tsv").read_text().splitlines()
         assert len(header) == 30
-        home.run("search", "--forget", "flowers", **user)
+        home.run("search", "--forget", "flowers", variables=user)
         assert os.listdir(mounted.path / ".search") == []
-        shown = home.run("show", mounted.path / SESSION / "spikes.times.npy", **user).stdout
+        shown = home.run("show", mounted.path / SESSION / "spikes.times.npy", variables=user).stdout
         assert "float64" in shown
         mounted.umount()
 
@@ -86,13 +86,13 @@ def test_the_verbs_see_the_database_that_is_mounted(home: Home) -> None:
     # another database is set up, and unreachable
     other = {"ONEFS_URL": "http://127.0.0.1:1", "ONEFS_USERNAME": "x", "ONEFS_PASSWORD": "x"}
     assert "127.0.0.1" in home.error_of(4, "list", REF, **other)
-    assert "licks.times" in home.run("list", mounted.path / SESSION, **other).stdout.split()
-    shown = home.run("show", mounted.path / SESSION / "licks.times.npy", **other).stdout
+    assert "licks.times" in home.run("list", mounted.path / SESSION, variables=other).stdout.split()
+    shown = home.run("show", mounted.path / SESSION / "licks.times.npy", variables=other).stdout
     assert "float64" in shown
     mounted.umount()
 
 
-def open_one(home: Home, variables: dict[str, str] | None = None, **arguments: str) -> str:
+def open_one(home: Home, variables: dict[str, str] | None = None, /, **arguments: str) -> str:
     """What a program opens where nothing is set up."""
     command: list[str | Path] = [sys.executable, "-c", _OPEN, json.dumps(arguments)]
     return run(command, environment=home.environment | (variables or {})).stdout

@@ -81,7 +81,7 @@ def test_stuck_readers_cost_others_nothing(mounted: Mounted, user: User, count: 
 @contextmanager
 def _stuck_readers(folder: Path, count: int) -> Iterator[None]:
     """``count`` readers that wait for the server, each for a file of its own."""
-    command = [sys.executable, _READER]
+    command: list[str | Path] = [sys.executable, _READER]
     with process(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as reader:
         assert reader.stdin is not None
         assert reader.stdout is not None

@@ -100,7 +100,7 @@ def run_in_pipe_and_terminal(
     home: Home, variables: Mapping[str, str], *arguments: str, paths: bool = False
 ) -> str:
     """Run a command with pipes and at a terminal; what the pipe had."""
-    environment = home.environment | {"PAGER": "cat"} | variables
+    environment = {**home.environment, "PAGER": "cat", **variables}
     done = run([*ONEFS, *arguments], environment=environment, cwd=home.root, code=None)
     assert_nothing_is_obeyed(done.stderr)
     assert "Traceback" not in done.stderr

@@ -83,8 +83,8 @@ def test_rsync_copies_each_file_once_whatever_brought_the_listing(
     copy = home.root / "copy"
 
     def transferred(mounted: Mounted) -> list[str]:
-        command = ["rsync", "-a", "--itemize-changes", f"{mounted.path}/{SESSION}/", copy]
-        return run(list(command)).stdout.splitlines()
+        given = f"{mounted.path}/{SESSION}/"
+        return run(["rsync", "-a", "--itemize-changes", given, copy]).stdout.splitlines()
 
     by_tables = mounted_from_tables(home, servers)
     assert len(transferred(by_tables)) > 20
@@ -135,7 +135,7 @@ def test_texts_keep_their_dates_as_long_as_their_bytes(home: Home, servers: Serv
 def test_a_file_in_the_cache_folder_has_the_date_of_the_mount(home: Home, servers: Servers) -> None:
     mounted = home.mount(**account(servers))
     file = mounted.path / SESSION / "spikes.times.npy"
-    kept = home.run("get", file, **account(servers)).stdout.splitlines()[0]
+    kept = home.run("get", file, variables=account(servers)).stdout.splitlines()[0]
     assert os.stat(kept).st_mtime == file.stat().st_mtime
 
 

@@ -55,8 +55,8 @@ def test_every_command_refuses_a_folder_that_others_may_write_to(
     assert not (tmp_path / "mnt").exists()
     assert list(shared.iterdir()) == []
     for command in COMMANDS:
-        home.run(*command, "--trust-cache-dir", **there)
-        home.run(*command, **trusting)
+        home.run(*command, "--trust-cache-dir", variables=there)
+        home.run(*command, variables=trusting)
     mounted = home.mount("--trust-cache-dir", **there)
     assert (mounted.path / PATH).read_bytes() == small_file(folder, PATH).read_bytes()
     said = home.error_of(2, "refresh", mounted.path / PATH, **there)

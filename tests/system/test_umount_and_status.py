@@ -204,7 +204,7 @@ class TestForeground:
     def test_a_signal_unmounts(self, home: Home, servers: Servers, number: int) -> None:
         place = home.root / "mnt"
         environment = home.environment | account(servers)
-        command = [ONEFS, "mount", place, "--foreground"]
+        command: list[str | Path] = [ONEFS, "mount", place, "--foreground"]
         with process(command, env=environment, stderr=subprocess.PIPE, text=True) as running:
             wait_until(lambda: mounts_below(home.root) == [str(place)])
             wait_until(lambda: home.status_of(place), 5)
@@ -223,7 +223,7 @@ class TestForeground:
     def test_it_logs_to_the_terminal(self, home: Home, servers: Servers, level: str) -> None:
         place, said = home.root / "mnt", home.root / "stderr"
         environment = home.environment | account(servers)
-        command = [ONEFS, "mount", place, "--foreground", "--log-level", level]
+        command: list[str | Path] = [ONEFS, "mount", place, "--foreground", "--log-level", level]
         with said.open("w") as file, process(command, env=environment, stderr=file) as running:
             wait_until(lambda: home.status_of(place))
             assert (place / SMALL[0]).stat().st_size > 0
@@ -250,7 +250,7 @@ class TestForeground:
                 "ONEFS_PASSWORD": "secret",
                 "ONEFS_DEADLINE": "60",
             }
-            command = [ONEFS, "mount", home.root / "mnt", "--foreground"]
+            command: list[str | Path] = [ONEFS, "mount", home.root / "mnt", "--foreground"]
             environment = home.environment | variables
             with process(command, env=environment, stderr=subprocess.PIPE, text=True) as running:
                 wait_until(lambda: any("/labs" in each.target for each in web.requests))
