@@ -20,6 +20,10 @@ from onefs.http import Transport
 Answer = tuple[int, Any]
 
 
+def _not_found(_: Request) -> Answer:
+    return 404, {"detail": "Not found."}
+
+
 class WrittenAlyx:
     """An HTTP server that records requests. A test sets the answer for each path."""
 
@@ -43,7 +47,7 @@ class WrittenAlyx:
     def _app(self, environ: Any, start_response: Any) -> Any:
         request = Request(environ)
         self.paths.append(request.full_path.rstrip("?"))
-        answer = self.answers.get(request.path, lambda _: (404, {"detail": "Not found."}))
+        answer = self.answers.get(request.path, _not_found)
         status, body = answer(request)
         text = body if isinstance(body, str) else json.dumps(body)
         return Response(text, status, mimetype="application/json")(environ, start_response)

@@ -207,7 +207,7 @@ def test_rows_of_a_server_that_ignores_a_filter_are_filtered(
 ) -> None:
     """Alyx ignores unknown filters and sends the whole table (2), so that names are compared."""
     start = "2020-01-01T00:00:00"
-    rows = [
+    rows: list[dict[str, Any]] = [
         {"id": f"00000000-0000-4000-8000-{n:012d}", "lab": lab, "subject": subject, "number": 1}
         | {"start_time": start}
         for n, (lab, subject) in enumerate([("a", "s"), ("a", "t"), ("b", "s"), ("A", "S")])

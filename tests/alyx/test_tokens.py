@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -21,7 +20,7 @@ def settings(tmp_path: Path) -> Settings:
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> Iterator[CredentialStore]:
+def store(tmp_path: Path) -> CredentialStore:
     return CredentialStore(tmp_path / "config" / "credentials.json")
 
 
