@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from onefs.cache import rehash
+from onefs.cache import rehash, verify
 from onefs.content.content import Content
 from onefs.errors import BadContent
 from onefs.model import Dataset
@@ -41,7 +41,7 @@ def rewrite(path: Path) -> None:
 def hashed(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Return the list of names of files that are hashed again. The list grows during the test."""
     found: list[str] = []
-    true = rehash.hash_file
+    true = verify.hash_file
 
     def count(dataset: Dataset, path: Path, *rest: Callable[[int], None]) -> str:
         found.append(path.name)

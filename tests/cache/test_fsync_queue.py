@@ -6,6 +6,7 @@ import json
 import os
 import threading
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -110,6 +111,9 @@ def test_a_thread_that_cannot_be_started_delays_the_sync_only(
         first, second = dataset_of(server, DATA), dataset_of(server, DATA, "/c.d.npy")
         start = threading.Thread.start
 
+        def is_marked(record: Path) -> bool:
+            return not _boot(record).strip()
+
         def refuse(thread: threading.Thread) -> None:
             if thread.name == "onefs-sync":
                 raise RuntimeError("can't start new thread")
@@ -121,4 +125,4 @@ def test_a_thread_that_cannot_be_started_delays_the_sync_only(
         assert read_all(content, second) == DATA
         for dataset in (first, second):
             record = _record(content.cache_dir, dataset)
-            wait_until(lambda record=record: not _boot(record).strip())
+            wait_until(partial(is_marked, record))

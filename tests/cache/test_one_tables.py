@@ -12,7 +12,6 @@ from typing import Any
 
 import pytest
 
-from onefs.cache import one_tables
 from onefs.cache.one_tables import (
     IDLE_SECONDS,
     MAX_KEEP_SECONDS,
@@ -254,4 +253,4 @@ def _kill_after(monkeypatch: pytest.MonkeyPatch, root: Path, renames: int) -> No
             done += 1
         return really(self, target)
 
-    monkeypatch.setattr(one_tables.Path, "replace", replace)
+    monkeypatch.setattr(Path, "replace", replace)

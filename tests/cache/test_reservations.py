@@ -6,6 +6,7 @@ import os
 import subprocess
 import tempfile
 import threading
+from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from functools import partial
 from pathlib import Path
@@ -117,7 +118,7 @@ def test_a_file_that_must_be_complete_and_does_not_fit_is_an_error_at_once(
     with ScriptedServer({"/a.b.npy": served(LARGE)}) as server:
         content = open_content(small_file=0, strict=strict, limits=CacheLimits(30 * BLOCK))
         dataset = dataset_of(server, LARGE)
-        whole: partial[object] = partial(read_all, content, dataset)
+        whole: Callable[[], object] = partial(read_all, content, dataset)
         if not strict:
             whole = partial(content.fetch_file, dataset, place_of(dataset))
         with pytest.raises(CacheFull, match="does not fit into the cache"):
