@@ -7,6 +7,7 @@ import fcntl
 import logging
 import os
 import struct
+import sys
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -289,7 +290,7 @@ def test_a_child_that_hangs_is_given_up(
 def test_a_child_that_dies_is_an_error(
     folder: Path, state: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(worker.sys, "executable", "/bin/false")
+    monkeypatch.setattr(sys, "executable", "/bin/false")
     with pytest.raises(CacheError, match="ended unexpectedly"):
         sync_from_files(folder, state, builder=build_in_child)
     assert is_untouched(state)

@@ -163,7 +163,8 @@ def test_of_two_datasets_on_one_path_only_the_default_is_exported(tmp_path: Path
 
 
 def test_tables_of_a_release_tag_are_incomplete(tmp_path: Path) -> None:
-    for name, note in (("part", {"database_tags": ["x"]}), ("whole", {})):
+    notes: dict[str, dict[str, Any]] = {"part": {"database_tags": ["x"]}, "whole": {}}
+    for name, note in notes.items():
         state = tmp_path / name
         sync_from_files(write(state / "given", [session(1)], [dataset(1, 1)], **note), state)
         tables = TablesReader(state / TABLES_FILE_NAME)
