@@ -60,9 +60,10 @@ def test_an_outage_and_its_end_are_reported_once(
     with caplog.at_level(logging.INFO):
         for _ in range(5):
             found.record_failure(Unreachable("gone"))
-        assert found.offline
+        was_offline = found.offline
         answers.set()
         wait_until(lambda: changes == [True, False])
+    assert was_offline
     assert not found.offline
     said = [record.getMessage() for record in caplog.records]
     assert [text for text in said if "is unreachable" in text] == [said[0]]

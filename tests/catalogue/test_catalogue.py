@@ -239,7 +239,8 @@ def test_an_unreachable_server_is_never_absence(
     catalogue = make(written, deadline=1.0)
     assert catalogue.is_empty()
     catalogue.labs()
-    assert not catalogue.offline
+    was_offline = catalogue.offline
+    assert not was_offline
     written.listener.stop()
     with pytest.raises(Unreachable) as caught:
         catalogue.subjects("a")

@@ -55,9 +55,12 @@ def test_three_processes_walk_a_lab_for_the_price_of_one(
         command += [servers.alyx_url, token, tmp_path / "c.sqlite"]
         pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
         walkers = [stack.enter_context(process(command, **pipes)) for _ in range(3)]
-        assert [walker.stdout.readline() for walker in walkers] == ["ready\n"] * 3
+        for walker in walkers:
+            assert walker.stdout is not None
+            assert walker.stdout.readline() == "ready\n"
         servers.clear_requests()
         for walker in walkers:
+            assert walker.stdin is not None
             walker.stdin.write("\n")
             walker.stdin.flush()
         found = [int(walker.communicate(timeout=110)[0]) for walker in walkers]
