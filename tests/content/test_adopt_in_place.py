@@ -39,7 +39,7 @@ class PausedHashing:
     def __init__(self) -> None:
         self.may_finish = threading.Event()
         self.hashed = 0
-        self.at = lambda: None
+        self.at: Callable[[], object] = lambda: None
 
     def judge(
         self, dataset: Dataset, path: Path, watch: Callable[[int], None] = lambda done: None
@@ -137,7 +137,12 @@ def test_a_file_written_to_while_it_is_checked_is_not_adopted(
     content = open_content(small_file=0)
     mine = dataset_of(server, DATA)
     path = put(content, mine, DATA)
-    disk.at = lambda: (path.write_bytes(DATA[::-1]), disk.may_finish.set())[0]
+
+    def overwrite() -> None:
+        path.write_bytes(DATA[::-1])
+        disk.may_finish.set()
+
+    disk.at = overwrite
     assert read_all(content, mine) == DATA
     assert path.read_bytes() == DATA[::-1]
     assert len(server.requests) > 0
