@@ -6,6 +6,7 @@ import hashlib
 import sys
 from collections import Counter
 from collections.abc import Callable
+from functools import partial
 
 import pytest
 
@@ -87,7 +88,7 @@ def test_a_session_costs_few_calls_until_its_datasets_are_listed() -> None:
     """The number of datasets does not matter, because rows are computed on request."""
 
     def calls_of_a_session(datasets: int) -> float:
-        few, many = (calls_of(lambda n=n: ScaledLaboratory(n, datasets)) for n in (1_000, 20_000))
+        few, many = (calls_of(partial(ScaledLaboratory, n, datasets)) for n in (1_000, 20_000))
         return (many - few) / 19_000
 
     calls = calls_of_a_session(1)
