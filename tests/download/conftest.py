@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from contextlib import suppress
 
 import pytest
@@ -26,12 +25,12 @@ PAGE = answer(b"<html>Sorry</html>", Content_Type="text/html")
 
 
 @pytest.fixture(params=[0, 1 << 30], ids=["blocks", "whole"])
-def content(request: pytest.FixtureRequest, open_content: Open) -> Iterator[Content]:
+def content(request: pytest.FixtureRequest, open_content: Open) -> Content:
     return open_content(stall=STALL_SECONDS, small_file=request.param)
 
 
 @pytest.fixture(params=[0, 1 << 30], ids=["blocks", "whole"])
-def hasty(request: pytest.FixtureRequest, open_content: Open) -> Iterator[Content]:
+def hasty(request: pytest.FixtureRequest, open_content: Open) -> Content:
     return open_content(stall=SHORT_STALL_SECONDS, small_file=request.param)
 
 

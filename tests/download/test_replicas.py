@@ -31,6 +31,7 @@ from tests.running import wait_until, within
 from tests.scripted_server import (
     Script,
     ScriptedServer,
+    Scripts,
     answer,
     refusing_url,
     stall,
@@ -66,7 +67,7 @@ def test_a_replica_of_another_size_is_skipped(content: Content) -> None:
 def test_replicas_are_not_mixed_where_no_md5_could_prove_it(open_content: Open) -> None:
     content = open_content(stall=STALL_SECONDS, small_file=0)
     other = some_bytes(len(DATA), seed=4)
-    scripts = {"/x": [served(DATA), answer(b"", 404)], "/y": served(other)}
+    scripts: Scripts = {"/x": [served(DATA), answer(b"", 404)], "/y": served(other)}
     with ScriptedServer(scripts) as server:
         dataset = dataset_of(server, DATA, "/x", "/y", md5="")
         with HandleReader(content, dataset) as reader:
@@ -118,7 +119,7 @@ def test_cached_blocks_stay_while_no_replica_is_available(open_content: Open, aw
 def test_a_file_that_no_replica_has_is_requested_once_from_each(open_content: Open) -> None:
     content = open_content(stall=STALL_SECONDS, small_file=0)
     now: list[Script] = [served(DATA)]
-    scripts = {"/x": lambda talk: now[0](talk), "/y": answer(b"", 404)}
+    scripts: Scripts = {"/x": lambda talk: now[0](talk), "/y": answer(b"", 404)}
     with ScriptedServer(scripts) as server:
         dataset = dataset_of(server, DATA, "/x", "/y", md5="")
         with HandleReader(content, dataset) as reader:
@@ -136,7 +137,7 @@ def test_a_file_that_no_replica_has_is_requested_once_from_each(open_content: Op
 def test_a_replica_with_a_passing_fault_is_kept(open_content: Open) -> None:
     """The dataset has no md5. Its cached blocks are kept, and no other replica is used."""
     content = open_content(stall=STALL_SECONDS, small_file=0)
-    scripts = {
+    scripts: Scripts = {
         "/x": [served(DATA), answer(b"", 503), served(DATA)],
         "/y": served(DATA),
     }
@@ -167,7 +168,7 @@ def test_a_file_is_not_rejected_while_a_replica_has_not_answered(
     open_content: Open, small_file: int
 ) -> None:
     busy = answer(b"", 429, Retry_After=3600)
-    scripts = {"/wrong": served(DATA[:-7]), "/good": [busy, served(DATA)]}
+    scripts: Scripts = {"/wrong": served(DATA[:-7]), "/good": [busy, served(DATA)]}
     with ScriptedServer(scripts) as server:
         dataset = dataset_of(server, DATA, "/wrong", "/good")
         content = open_content(stall=STALL_SECONDS, small_file=small_file)
@@ -202,7 +203,7 @@ def test_a_server_that_asks_for_a_long_wait_delays_no_other_server(
 
 def test_replicas_are_mixed_where_the_md5_proves_it(open_content: Open) -> None:
     content = open_content(stall=STALL_SECONDS, small_file=0)
-    scripts = {"/x": [served(DATA), answer(b"", 404)], "/y": served(DATA, '"y"')}
+    scripts: Scripts = {"/x": [served(DATA), answer(b"", 404)], "/y": served(DATA, '"y"')}
     with ScriptedServer(scripts) as server:
         dataset = dataset_of(server, DATA, "/x", "/y")
         assert read_all(content, dataset) == DATA
