@@ -118,7 +118,9 @@ def _shorten_pauses() -> None:
         assert hasattr(sys.modules[name], constant), (name, constant)
         setattr(sys.modules[name], constant, seconds)
     # of the cache tables' archive, which waits a minute for a byte as everything else does
-    Transport.stream.__kwdefaults__["stall_timeout"] = 1.5
+    defaults = Transport.stream.__kwdefaults__
+    assert defaults is not None
+    defaults["stall_timeout"] = 1.5
 
 
 class _InputRun:
