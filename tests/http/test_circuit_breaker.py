@@ -134,7 +134,8 @@ def test_a_probe_that_never_ends_does_not_prevent_the_next(
 def test_a_stopped_circuit_sends_no_more_probes(circuit: CircuitBreaker) -> None:
     sent: list[int] = []
     circuit.start_probe(Probe(lambda: sent.append(1), circuit.close, [1000.0]))
-    assert circuit.is_probing
+    was_probing = circuit.is_probing
+    assert was_probing
     circuit.stop()
     wait_until(lambda: not circuit.is_probing)
     circuit.start_probe(Probe(lambda: sent.append(1), circuit.close))

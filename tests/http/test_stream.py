@@ -17,6 +17,7 @@ from onefs.errors import (
     Unreachable,
 )
 from onefs.http import Transport
+from onefs.http.stream import Stream
 from tests import scripted_server
 from tests.http.calls import SLACK, read, timed
 from tests.scripted_server import Script, ScriptedServer, answer
@@ -208,10 +209,14 @@ class TestStream:
             talk.pause(0.5)
             answer(b"other")(talk)
 
+        def abort(stream: Stream) -> None:
+            begun.wait(10)
+            stream.abort()
+
         with ScriptedServer({"/f": answer(b"whole"), "/g": slowly}) as server:
             with client.stream(f"{server.url}/f") as stream:
                 assert next(stream.iter_chunks()) == b"whole"
-                timer = threading.Thread(target=lambda: (begun.wait(10), stream.abort()))
+                timer = threading.Thread(target=abort, args=(stream,))
                 timer.start()
                 assert read(client.stream(f"{server.url}/g")) == b"other"
                 timer.join(10)
