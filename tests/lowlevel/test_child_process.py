@@ -80,7 +80,7 @@ def test_the_export_of_tables_imports_nothing_from_the_working_directory(
 ) -> None:
     for name in ("sessions.pqt", "datasets.pqt"):
         shutil.copy(OLD / name, shadowed)
-    names = [Path(name) for name in ("sessions.pqt", "datasets.pqt", "tables.sqlite")]
+    names = Path("sessions.pqt"), Path("datasets.pqt"), Path("tables.sqlite")
     assert build_in_child(*names, {}).sessions == 26
     (shadowed / "out").mkdir()
     export_in_child(Path("tables.sqlite"), Path("out"))
@@ -116,7 +116,7 @@ def test_a_mount_starts_from_a_deleted_working_directory(tmp_path: Path) -> None
 def test_a_child_starts_from_a_deleted_working_directory(tmp_path: Path) -> None:
     embedded = DemoProcess(DemoOptions(), str(tmp_path / "state"), timeout=60)
     embedded.close()
-    tables = [OLD / "sessions.pqt", OLD / "datasets.pqt", tmp_path / "tables.sqlite"]
+    tables = OLD / "sessions.pqt", OLD / "datasets.pqt", tmp_path / "tables.sqlite"
     assert build_in_child(*tables, {}).sessions == 26
 
 

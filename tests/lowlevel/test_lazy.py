@@ -33,7 +33,12 @@ def test_a_value_is_created_once_for_all_callers() -> None:
 
 def test_a_value_can_be_created_in_the_background() -> None:
     made = threading.Event()
-    once = Lazy(lambda: made.set() or "here")
+
+    def make() -> str:
+        made.set()
+        return "here"
+
+    once = Lazy(make)
     once.start()
     assert made.wait(60)
     assert once() == "here"

@@ -122,7 +122,7 @@ def test_a_caller_that_stops_early_does_not_wait_and_queued_items_never_begin() 
 def test_without_any_thread_it_is_busy_and_with_one_thread_all_items_are_done(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    start, started = threading.Thread.start, []
+    start, started = threading.Thread.start, list[threading.Thread]()
 
     def refuse(thread: threading.Thread) -> None:
         raise RuntimeError("can't start new thread")

@@ -126,7 +126,8 @@ def test_two_connections_share_a_file(tmp_path: Path) -> None:
 
 def test_a_value_that_sqlite_cannot_hold_is_an_onefs_error(tmp_path: Path) -> None:
     file = SqliteFile(tmp_path / "f", SCHEMA, 1, "the test file")
-    for value in (2**63, -(2**70), "\ud800", "a\udcff", [], {}):
+    values: tuple[object, ...] = (2**63, -(2**70), "\ud800", "a\udcff", [], {})
+    for value in values:
         with pytest.raises(CacheError, match="the test file"):
             file.fetch_rows("INSERT INTO t VALUES (?)", value)
         with pytest.raises(CacheError, match="the test file"), file.transaction() as connection:
