@@ -142,7 +142,7 @@ def test_xattrs_are_listed_and_read(filled: Mounted) -> None:
     assert os.getxattr(file, "user.onefs.eid").decode() == "é" * 3
     assert os.getxattr(file, "user.onefs.qc") == b""
     assert os.listxattr(filled.path / "empty") == []
-    tool = ["getfattr", "--absolute-names", "-n", "user.onefs.eid", "--only-values", file]
+    tool = ["getfattr", "--absolute-names", "-n", "user.onefs.eid", "--only-values", str(file)]
     assert subprocess.check_output(tool, text=True, timeout=60) == "é" * 3
 
 

@@ -138,7 +138,7 @@ def test_tar(filled: Mounted, tmp_path: Path, options: list[str]) -> None:
     (tmp_path / "out").mkdir()
     subprocess.run(["tar", "-C", tmp_path / "out", "-xf", archive], check=True, timeout=60)
     for name in names:
-        difference = ["diff", "-r", filled.root / name, tmp_path / "out" / name]
+        difference: list[str | Path] = ["diff", "-r", filled.root / name, tmp_path / "out" / name]
         assert subprocess.run(difference, timeout=60).returncode == 0
 
 

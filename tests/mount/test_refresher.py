@@ -6,7 +6,7 @@ import errno
 import os
 import subprocess
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -23,7 +23,7 @@ Mount = Callable[..., Mounted]
 @pytest.fixture(params=["", "1"], ids=["epochs", "timeouts"])
 def mounted(
     root: Path, mount: Mount, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[Mounted]:
+) -> Mounted:
     """A mount. The test runs twice: with this kernel, and with this kernel treated as too old."""
     if request.param:
         monkeypatch.setenv("ONEFS_TEST_OLD_KERNEL", request.param)
