@@ -22,6 +22,7 @@ from functools import partial
 from typing import Any
 
 from onefs.one import ONE
+from tests.one.opened import access_of
 
 LONGEST = 90
 GIVEN = json.load(sys.stdin) if __name__ == "__main__" else {}
@@ -71,11 +72,11 @@ def loading(one: ONE) -> Iterator[None]:
             try:
                 for kind in OTHERS:
                     one.load(GIVEN["eid"], kind, download_only=True)
-                    keeping = one._laboratory.content.admin
+                    keeping = access_of(one).content.admin
                     for kept in keeping.list_items():
                         if kind in kept.path:
                             keeping.evict(kept.dataset_id)
-                one._laboratory.catalogue.invalidate(())
+                access_of(one).catalogue.invalidate(())
                 one.list(GIVEN["eid"])
                 one.search(subject="clns0730")
             except BaseException as error:
@@ -203,7 +204,7 @@ def parent_first(one: ONE) -> None:
         first = [work(kind) for kind in GIVEN["types"]]
         while os.getppid() == middle:
             time.sleep(0.01)
-        content, end = one._laboratory.content, time.monotonic() + LONGEST / 4
+        content, end = access_of(one).content, time.monotonic() + LONGEST / 4
         content.admin.clear()  # takes the lock of each
         while content.total_bytes() and time.monotonic() < end:
             time.sleep(0.05)  # the last one was being hashed

@@ -26,6 +26,7 @@ from tests.cache_tables.table_files import (
 )
 from tests.laboratories import FailingDatasets, alyx_requests
 from tests.one.conftest import EID, FLOWERS, Open, arguments
+from tests.one.opened import access_of
 from tests.one.test_list import TYPES
 
 AWAY = "http://127.0.0.1:1"
@@ -36,9 +37,9 @@ REF = "2020-01-01_1_mouse"
 def synced(opened: Open, servers: Servers) -> ONE:
     """Return a database that is known only from its cache tables."""
     one = opened()
-    alyx = one._laboratory.alyx.low_priority(deadline=60.0)
+    alyx = access_of(one).alyx.low_priority(deadline=60.0)
     assert sync_from_server(alyx, resolve_settings({"url": servers.alyx_url}).state_dir) is not None
-    assert fetch_labs_and_subjects(alyx, one._laboratory.database) is None
+    assert fetch_labs_and_subjects(alyx, access_of(one).database) is None
     one.close()
     return opened()
 
@@ -131,17 +132,18 @@ def test_cached_files_load_whatever_alyx_answers(
         state = resolve_settings({"url": servers.alyx_url}).state_dir
         with ONE(**arguments(servers)) as one:
             (depths,) = one.load(EID, "clusters.depths")
-            alyx = one._laboratory.alyx.low_priority(deadline=60.0)
+            alyx = access_of(one).alyx.low_priority(deadline=60.0)
             assert sync_from_server(alyx, state) is not None
         for path in state.glob("catalogue.sqlite*"):  # what only the tables know now
             path.unlink()
         with ONE(**arguments(servers)) as one:
-            assert fetch_labs_and_subjects(one._laboratory.alyx, one._laboratory.database) is None
+            assert fetch_labs_and_subjects(access_of(one).alyx, access_of(one).database) is None
             source.error = trouble
             if trouble is None:
-                pages = one._laboratory.database._file._connection.execute("PRAGMA page_count")
-                limit = f"PRAGMA max_page_count = {pages.fetchone()[0]}"
-                one._laboratory.database._file._connection.execute(limit)
+                connection = access_of(one).database._file._connection
+                assert connection is not None
+                pages = connection.execute("PRAGMA page_count")
+                connection.execute(f"PRAGMA max_page_count = {pages.fetchone()[0]}")
             for _ in range(2):
                 assert (one.load(EID, "clusters.depths")[0] == depths).all()
                 assert one.list(EID) == TYPES

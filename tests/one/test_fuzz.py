@@ -55,7 +55,7 @@ class Hostile:
     def __index__(self) -> int:
         raise RuntimeError("no")
 
-    __float__ = __index__  # type: ignore[assignment]
+    __float__ = __index__
 
 
 HOSTILE = Hostile()

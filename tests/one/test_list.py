@@ -14,6 +14,7 @@ from onefs.errors import NotFound, Unreachable, UsageError
 from onefs.one import ONE, SessionDataInfo
 from tests.laboratories import alyx_requests, data_requests
 from tests.one.conftest import EID, FLOWERS, REF, Open
+from tests.one.opened import access_of
 from tests.one.tutorial_text import blocks
 
 TYPES: list[str] = next(eval(b.printed) for b in blocks() if b.code == "one.list(eid)")
@@ -99,8 +100,8 @@ def test_all_is_the_complete_record_in_a_list(shared: ONE) -> None:
     (record,) = shared.list(EID, "All")
     assert record["users"] == ["olivier", "test_user"]
     session = shared.session(EID)
-    assert record == json.loads(shared._laboratory.catalogue.record(session).value)
-    tree = shared._laboratory.tree
+    assert record == json.loads(access_of(shared).catalogue.record(session).value)
+    tree = access_of(shared).tree
     handle = tree.open("/".join(["", *shared._resolver.paths.place(session), ".session.json"]))
     assert record == json.loads(os.pread(handle.wait_fd(0, handle.size), handle.size, 0))
     handle.close()
@@ -192,7 +193,7 @@ def test_an_invalidated_table_is_asked_for_again(opened: Open, servers: Servers)
     """Ours: after `onefs refresh` by any process. Offline, the stored names are used."""
     one, other = opened(), opened()
     labs = one.list(None, "labs")
-    other._laboratory.catalogue.invalidate(())
+    access_of(other).catalogue.invalidate(())
     assert opened(offline=True).list(None, "labs") == labs
     assert one.list(None, "labs") == labs
     assert one.list(None, "labs") == labs

@@ -9,6 +9,7 @@ import json
 import os
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -86,8 +87,8 @@ def test_the_saved_database_is_used(servers: Servers, monkeypatch: pytest.Monkey
     login = servers.login
     settings.save_profile(Profile("lab", servers.alyx_url, login.username), default=True)
     monkeypatch.setenv("ONEFS_PASSWORD", login.password)
-    for given in ({}, {"profile": "lab"}):
-        with ONE(**given) as one:
+    for make in (ONE, partial(ONE, profile="lab")):
+        with make() as one:
             assert one.search(subject="flowers") == [FLOWERS]
     servers.clear_requests()
     monkeypatch.delenv("ONEFS_PASSWORD")
@@ -212,7 +213,7 @@ def test_eid_ref_and_paths_lead_to_each_other(shared: ONE, tmp_path: Path) -> No
     assert folder == shared.cache_dir / "mainenlab" / "Subjects" / "clns0730" / "2018-08-24" / "001"
     mounted = shared.path(EID, mount="/mnt/ibl")
     assert str(mounted) == "/mnt/ibl/mainenlab/clns0730/2018-08-24/001"
-    for name in (
+    names: list[Any] = [
         EID,
         EID.upper(),
         UUID(EID),
@@ -228,7 +229,8 @@ def test_eid_ref_and_paths_lead_to_each_other(shared: ONE, tmp_path: Path) -> No
         f"{shared.url}/sessions/{EID}",
         shared.list(EID, details=True).url[0],
         [EID],
-    ):
+    ]
+    for name in names:
         assert shared.ref(name) == REF
         assert shared.path(name) == folder
         if not isinstance(name, list):

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
@@ -60,8 +61,10 @@ def test_a_part_of_a_task_or_a_location_matches(shared: ONE) -> None:
 
 def test_a_single_value_is_a_list_of_one(shared: ONE) -> None:
     """Old code: this is true for texts and whole numbers."""
-    for term, value in (("subject", "flowers"), ("users", "olivier"), ("number", 1)):
-        assert shared.search(**{term: value}) == shared.search(**{term: [value]})
+    terms: dict[str, Any] = {"subject": "flowers", "users": "olivier", "number": 1}
+    for term, value in terms.items():
+        listed: dict[str, Any] = {term: [value]}
+        assert shared.search(**{term: value}) == shared.search(**listed)
 
 
 def test_users_and_dataset_types_must_both_match(shared: ONE) -> None:

@@ -29,6 +29,7 @@ from tests.cache_tables.table_files import session as session_row
 from tests.cache_tables.table_files import uuid, write
 from tests.laboratories import account
 from tests.one.conftest import EID, arguments
+from tests.one.opened import access_of
 from tests.running import ONEFS, clean_environment, run
 
 #: instructions of SQLite between two counts
@@ -90,7 +91,7 @@ def test_a_cold_search_from_the_shell_takes_the_servers_time(
     """A new process that knows nothing but a token asks once, and loads nothing that it does not
     need: its own time is that of its imports (``scripts/bench starting`` measures it)."""
     with ONE(**arguments(servers)) as one:
-        token = one._laboratory.alyx._sender._token.current_token()
+        token = access_of(one).alyx._sender._token.current_token()
     environment = clean_environment(tmp_path, **account(servers, token))
     environment["PYTHONPROFILEIMPORTTIME"] = "1"
     command: list[str | Path] = [ONEFS, "search", "--format", "eids"]
