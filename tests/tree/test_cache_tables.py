@@ -253,7 +253,7 @@ def test_sessions_that_are_newer_than_the_tables_are_found(
     for _ in range(2):
         for subject in synced.catalogue.subjects("mainenlab").value:
             synced.catalogue.sessions("mainenlab", subject)
-        wait_until(lambda: synced.database.fetched_at("news/mainenlab") > known - 400)
+        wait_until(lambda: (synced.database.fetched_at("news/mainenlab") or 0) > known - 400)
     news = [each.path for each in servers.requests if each.path.startswith("/sessions?")]
     assert len(news) == 1
     assert "lab=mainenlab&django=auto_datetime__gte," in news[0]

@@ -134,6 +134,7 @@ def test_a_killed_process_has_stored_the_numbers_that_it_showed(
     command: list[str | Path] = [sys.executable, "-c", _PROCESS, path, "1"]
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
     with process(command, **pipes) as killed:
+        assert killed.stdout is not None
         shown = killed.stdout.readline().split()
         killed.send_signal(signal.SIGKILL)
         killed.wait(60)

@@ -65,7 +65,7 @@ def laboratory() -> GrowingLaboratory:
 
 @pytest.fixture(scope="module")
 def servers(laboratory: GrowingLaboratory) -> Iterator[Servers]:
-    with Servers(laboratory) as running:  # type: ignore[arg-type]
+    with Servers(laboratory) as running:
         yield running
 
 

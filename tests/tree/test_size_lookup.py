@@ -31,7 +31,7 @@ SESSION = "/mainenlab/clns0730/2018-08-24/001"
 def stalling() -> StallingLaboratory:
     unsized = ChangingLaboratory(SyntheticLaboratory())
     unsized.change = lambda record: replace(record, file_size=None)
-    found = StallingLaboratory(unsized, "clns0730")  # type: ignore[arg-type]
+    found = StallingLaboratory(unsized, "clns0730")
     found.release()
     return found
 
