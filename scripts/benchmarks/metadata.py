@@ -114,8 +114,8 @@ class MeasuredMount:
 def demo(folder: Path, sessions: int) -> Iterator[tuple[dict[str, str], Path]]:
     """The embedded servers in a process of their own: where they are, and their access log."""
     log = folder / "access.log"
-    options = ["--sessions", str(sessions), "--datasets", "40", "--access-log", log]
-    with embedded_servers(*options) as ready:
+    options = "--sessions", str(sessions), "--datasets", "40"
+    with embedded_servers(*options, "--access-log", log) as ready:
         yield ready, log
 
 

@@ -8,7 +8,7 @@ import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 from scripts.benchmarks.machine import describe
 from scripts.benchmarks.processes import ROOT
@@ -18,6 +18,8 @@ class Outcome(Protocol):
     """What a run came to: a dataclass with the load averages meanwhile."""
 
     loads: list[float]
+    #: what makes it a dataclass for ``asdict``
+    __dataclass_fields__: ClassVar[dict[str, Any]]
 
     @property
     def good(self) -> bool:

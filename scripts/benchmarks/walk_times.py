@@ -166,8 +166,8 @@ class ComparedTrees:
         source = self._stack.enter_context(serve(self._folder / "nginx"))
         (source.root / self._lab).symlink_to(self._real / self._lab)
         for name, make in {
-            "rclone": lambda: contenders.rclone(self._folder / "rclone", source.url, "off"),
-            "httpdirfs": lambda: contenders.httpdirfs(self._folder / "httpdirfs", source.url),
+            "rclone": partial(contenders.rclone, self._folder / "rclone", source.url, "off"),
+            "httpdirfs": partial(contenders.httpdirfs, self._folder / "httpdirfs", source.url),
         }.items():
             if installed(name):
                 try:
