@@ -201,7 +201,7 @@ def _translated_errors(archive: Path) -> Iterator[None]:
         if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):
             raise
         raise UsageError(
-            f"the archive {archive} cannot be read: {error or type(error).__name__}"
+            f"the archive {archive} cannot be read: {str(error) or type(error).__name__}"
         ) from error
 
 

@@ -195,6 +195,13 @@ DAMAGE: dict[str, Callable[[Path], bytes]] = {
 }
 
 
+def test_an_error_without_a_text_is_named_by_its_type(tmp_path: Path) -> None:
+    """The module zipfile raises EOFError without a text."""
+    archive = tmp_path / "cache.zip"
+    with pytest.raises(UsageError, match=r"read: EOFError$"), source._translated_errors(archive):
+        raise EOFError
+
+
 @pytest.mark.filterwarnings("ignore:Duplicate name")
 @pytest.mark.parametrize("damage", DAMAGE.values(), ids=DAMAGE)
 def test_an_archive_of_a_server_is_refused_by_its_url(
