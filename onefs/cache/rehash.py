@@ -28,7 +28,7 @@ HashedFile = tuple[os.stat_result, str]
 def hash_entry(
     store: Store, entry: CacheEntry, watch: Callable[[int], None] = lambda done: None
 ) -> HashedFile | None:
-    """Return the status and the digest of an entry's file. Return None if the file is missing.
+    """Return the stat result and the digest of an entry's file, or None if the file is missing.
 
     The caller needs no lock. ``watch`` is called with the number of bytes read so far. Raises
     OSError.

@@ -75,8 +75,9 @@ def fetch_sizes(
 ) -> SizeReport:
     """Request each unknown size below ``path`` (lab/subject/date/number/...).
 
-    The path '' means all unknown sizes. The report has the errors for single files. Raises NotFound
-    if the path does not exist. Raises an error such as Unreachable if the path cannot be listed.
+    The path '' means all unknown sizes. The returned report has the errors for single files.
+    Raises NotFound if the path does not exist. Raises an error such as Unreachable if the path
+    cannot be listed.
     """
     report = SizeReport()
     outcomes = run_parallel(

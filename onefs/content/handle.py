@@ -98,7 +98,7 @@ class DatasetHandle:
         self._outdated_cursors: list[ReadCursor] = []
 
     def try_fd(self, offset: int, length: int) -> int | None:
-        """Return a descriptor from which a range of bytes can be read without waiting.
+        """Return a file descriptor if a range of bytes can be read from it without waiting.
 
         Return None if the range must first be fetched or verified. Raises BadContent if the dataset
         is known to be bad, and CacheError if the cache folder cannot be used.

@@ -1,10 +1,9 @@
 """Circuit breakers for file servers: a circuit for each file or host that did not answer in time.
 
-No request is sent while a circuit is open. A read whose deadline expires opens the circuit of its
-file. The read also opens the circuit of the host, but not if the host has just sent bytes of
-another file. A probe is a small request for the file that a reader wants to read. So a reader of
-one file does not wait for probes of another file that stalls. A reader waits for a probe for at
-most 3 seconds.
+A read whose deadline expires opens the circuit of its file. The read also opens the circuit of the
+host, but not if the host has just sent bytes of another file. While a circuit is open, only probes
+are sent: small requests for the file that a reader wants. An answer to a probe closes the circuit.
+A reader waits for a probe of its own file, for at most 3 seconds.
 """
 
 from __future__ import annotations

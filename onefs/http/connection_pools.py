@@ -2,7 +2,7 @@
 
 For this purpose a connection gives a duplicate of its socket's descriptor to the :class:`Exchange`,
 the object of the current request and its response. Requests through a proxy use
-``onefs.http.proxy_adapter`` instead. That module imports the library requests only when needed,
+``onefs.http.proxy_adapter`` instead. That module imports the package ``requests`` only when needed,
 because this import takes longer than most servers take to answer.
 """
 

@@ -45,7 +45,7 @@ class ProgressDisplay:
     - After :meth:`expect_files` it is a bar for each file in progress, and a line with the total.
 
     The first second shows nothing. Nothing is shown if standard error is not a terminal. ``poll``
-    returns the files in progress. A caller of :meth:`update` needs no ``poll``.
+    is a function that returns the files in progress. A caller of :meth:`update` needs no ``poll``.
     """
 
     def __init__(self, poll: Callable[[], Iterable[FileUnderWay]] = tuple) -> None:

@@ -49,7 +49,7 @@ class LaboratoryTree:
     - ``url``: the database's address, shown as an extended attribute of the root
     - ``deadline``: the longest wait for a size from a file server, in seconds
     - ``variant``: what the root shows: the full tree, the tree as of a day, or the flat tree
-    - ``rest``: the folder that contains the targets of the link ``.rest``; None for no link
+    - ``rest``: the folder with a target of the link ``.rest`` for each process; None for no link
     - ``user_folders``: the links to the folders that users' code writes to; None for no links
     """
 

@@ -63,7 +63,7 @@ class Recording:
 
     @cached_property
     def eye(self) -> behaviour.Eye:
-        """Return the pupil in the images of the left camera."""
+        """Return position and area of the pupil, for each image of the left camera."""
         return behaviour.make_eye(generator(self.plan.key, "eye"), self.duration, self.trials)
 
     def _sorting(self, probe: str, revision: str) -> spike_sorting.Sorting:

@@ -1,4 +1,4 @@
-"""Alyx's small tables for the synthetic laboratory."""
+"""Alyx's tables of labs, users, dataset types and repositories in the synthetic laboratory."""
 
 from __future__ import annotations
 
