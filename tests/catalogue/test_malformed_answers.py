@@ -74,13 +74,22 @@ def survives(catalogue: Catalogue, endpoint: str) -> None:
 def test_an_odd_row_is_accepted_or_an_onefs_error(
     make: Make, flaky_alyx: FlakyAlyx, endpoint: str, column: str
 ) -> None:
+    """After the odd row, the listing has the valid row of a later answer."""
     written = flaky_alyx.written
-    for value in ODD_VALUES:
-        written.answer(endpoint, 200, listed([{**GOOD[endpoint], column: value}]))
-        catalogue = make(written)  # a new catalogue, since a failed request is not repeated at once
-        survives(catalogue, endpoint)
-        catalogue._database.expire_listing(_key(endpoint))
-        catalogue.close()
+    good = listed([GOOD[endpoint]])
+    found = []
+    for row in [GOOD[endpoint], *({**GOOD[endpoint], column: value} for value in ODD_VALUES)]:
+        for answer in (listed([row]), good):
+            written.answer(endpoint, 200, answer)
+            # a new catalogue, since a failed request is not repeated at once
+            catalogue = make(written)
+            survives(catalogue, endpoint)
+            if answer is good:
+                found.append(CATALOGUE_CALLS[endpoint](catalogue).value)
+            catalogue._database.expire_listing(_key(endpoint))
+            catalogue.close()
+    assert len(found[0]) == 1
+    assert all(each == found[0] for each in found)
 
 
 @pytest.mark.parametrize("endpoint", COLUMNS)

@@ -111,8 +111,10 @@ def test_the_state_folder_may_lie_in_the_cache_folder(user: Home, tmp_path: Path
     folder = tmp_path / "folder"
     for state in (folder, folder / "state"):
         there = {"ONEFS_CACHE_DIR": str(folder), "ONEFS_STATE_DIR": str(state)}
-        user.run("search", "--limit", "1", variables=there)
-        user.run("get", PATH, variables=there)
+        found = user.run("search", "--limit", "1", "--format", "eids", variables=there)
+        assert len(found.stdout.split()) == 1
+        assert user.run("get", PATH, variables=there).stdout.startswith(f"{folder}/")
+        assert list(state.glob("**/catalogue.sqlite"))
 
 
 @row("onefs mount --cache-dir DIR of a project")

@@ -55,6 +55,7 @@ def test_setup_asks_again_for_a_url_without_a_server(
         terminal.expect("write http:// in the URL")
         terminal.answer("URL of the Alyx server", laboratory.alyx_url)
         terminal.expect("User name")
+        assert terminal.shown.count("URL of the Alyx server") == 2
 
 
 @row("onefs setup, Enter at the file server's user name")

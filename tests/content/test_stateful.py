@@ -85,6 +85,9 @@ class Remote:
 class Cache(RuleBasedStateMachine):
     """The model of the test. It asserts that every served byte is the byte on the server."""
 
+    #: how many reads of all runs were compared with the server's bytes
+    compared_reads = 0
+
     def __init__(self) -> None:
         super().__init__()
         self.folder = Path(tempfile.mkdtemp(prefix="onefs-test-"))
@@ -135,6 +138,7 @@ class Cache(RuleBasedStateMachine):
             assert self.faulty, "an error without a fault"
             return
         assert found == body[start : start + length]
+        Cache.compared_reads += 1
 
     @precondition(lambda self: self.readers)
     @rule(which=st.integers(0, 99))
@@ -262,6 +266,8 @@ def _close(content: Content, transport: Transport) -> None:
 
 
 def run(examples: int, steps: int) -> None:
+    """Run the state machine. Its rules and invariants assert; some of its reads must succeed."""
+    before = Cache.compared_reads
     run_state_machine_as_test(
         Cache,
         settings=settings(
@@ -272,6 +278,7 @@ def run(examples: int, steps: int) -> None:
             suppress_health_check=list(HealthCheck),
         ),
     )
+    assert Cache.compared_reads > before
 
 
 def test_any_order_of_reads_faults_evictions_and_restarts() -> None:

@@ -112,7 +112,8 @@ def test_a_file_that_shrinks_ends_the_connection(tmp_path: Path) -> None:
 
 
 def test_descriptors_are_closed(tmp_path: Path) -> None:
-    put(tmp_path, f"{SESSION}/a.b.bin", bytes(2**21))
+    # more than the buffers of a connection hold
+    os.truncate(put(tmp_path, f"{SESSION}/a.b.bin"), 40 * 2**20)
     source = FolderLaboratory(tmp_path)
     conditions: list[dict[str, str]] = [{}, {"If-None-Match": "*"}, {"If-Match": '"x"'}]
     conditions += [{"Range": f"bytes={text}"} for text in ("0-1", "0-1,3-4", "x")]
@@ -123,10 +124,15 @@ def test_descriptors_are_closed(tmp_path: Path) -> None:
 
     with Servers(source) as servers:
         url = address(servers, source, "a.b.bin")
+        with requests.get(url, auth=AUTH, stream=True, timeout=60):
+            wait_until(lambda: descriptors_of_the_file() == 1)
+        codes = []
         for headers in conditions:
             for method in ("GET", "HEAD"):
-                requests.request(method, url, auth=AUTH, headers=headers, timeout=60)
+                answer = requests.request(method, url, auth=AUTH, headers=headers, timeout=60)
+                codes.append(answer.status_code)
             requests.get(url, auth=AUTH, headers=headers, stream=True, timeout=60).close()
+        assert codes == [200, 200, 206, 206, 206, 206, 416, 416, 304, 304, 412, 412]
         wait_until(lambda: descriptors_of_the_file() == 0)
 
 

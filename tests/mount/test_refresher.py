@@ -92,6 +92,7 @@ def test_many_refreshes_at_once_while_names_are_looked_up(mounted: Mounted) -> N
         ended.set()
         for each in looking:
             each.result(60)
+    assert int(os.getxattr(mounted.path, REFRESHED_XATTR)) == 4
 
 
 def test_only_the_root_has_the_attributes_and_they_are_not_listed(mounted: Mounted) -> None:

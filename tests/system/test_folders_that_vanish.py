@@ -103,6 +103,9 @@ def test_an_idle_mount_creates_it_again_by_itself(
     shutil.rmtree(tmp_path / "disk")
     wait_until(lambda: (tmp_path / "disk/cache/.onefs/database.json").exists())
     wait_until(lambda: folders(home, mounted))
+    [said] = folders(home, mounted)
+    assert f"{tmp_path}/disk/cache" in said
+    assert "was deleted, and created again at" in said
 
 
 @as_root

@@ -105,7 +105,9 @@ def test_a_walker_ends_and_sees_each_file_once(
 
 def test_a_walker_copies_what_is_there(mounted: Mounted, tmp_path: Path, folder: Path) -> None:
     _rsync(mounted.path, tmp_path / "copy")
-    for lab in sorted(os.listdir(folder)):
+    labs = sorted(os.listdir(folder))
+    assert sorted(os.listdir(tmp_path / "copy")) == labs != []
+    for lab in labs:
         run(["diff", "-r", tmp_path / "copy" / lab, folder / lab / "Subjects"])
 
 

@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 import threading
+import time
 from contextlib import ExitStack
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
@@ -18,6 +19,7 @@ from onefs.catalogue.prefetch.walk_detector import LAB_WALK_SUBJECTS
 from onefs.demo.scaled_laboratory import ScaledLaboratory
 from onefs.demo.servers import Servers
 from onefs.http import Transport
+from onefs.lowlevel.locks import lock_file
 from tests.running import process, within
 
 #: walks a lab over a catalogue that others use too; prints how many datasets it has found
@@ -93,10 +95,23 @@ def make_leases(
     return LabLeases(folder / "claims", patience, stopping or threading.Event())
 
 
+def held_leases(folder: Path) -> int:
+    """Return how many leases are held. Two open files exclude each other as two processes do."""
+    found = 0
+    for path in (folder / "claims").iterdir():
+        with path.open("r+b") as file:
+            found += not lock_file(file.fileno())
+    return found
+
+
 def test_threads_of_one_process_do_not_exclude_each_other(tmp_path: Path) -> None:
+    """The lease lasts until the last thread ends it."""
     found = make_leases(tmp_path, 90.0)
-    with within(), found.hold("lab"), found.hold("lab"), found.hold("other"):
-        pass
+    with within(), found.hold("lab"):
+        with found.hold("lab"), found.hold("other"):
+            assert held_leases(tmp_path) == 2
+        assert held_leases(tmp_path) == 1
+    assert held_leases(tmp_path) == 0
 
 
 def test_another_process_is_waited_for(tmp_path: Path) -> None:
@@ -119,8 +134,10 @@ def test_another_process_is_waited_for(tmp_path: Path) -> None:
 
 def test_a_process_that_keeps_its_lease_is_waited_for_briefly(tmp_path: Path) -> None:
     one, other = make_leases(tmp_path, 90.0), make_leases(tmp_path, 0.5)
-    with one.hold("lab"), within(), other.hold("lab"):
-        pass
+    with one.hold("lab"), within():
+        began = time.monotonic()
+        with other.hold("lab"):
+            assert time.monotonic() - began >= 0.4
 
 
 def test_a_wait_ends_when_we_are_stopping(tmp_path: Path) -> None:
@@ -135,5 +152,10 @@ def test_a_wait_ends_when_we_are_stopping(tmp_path: Path) -> None:
 
 def test_a_folder_that_cannot_be_made_prevents_no_request(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with make_leases(tmp_path / "file", 0.5).hold("lab"):
-        pass
+    entered = []
+    with within(), make_leases(tmp_path / "file", 90.0).hold("lab"):
+        entered.append("first")
+        with make_leases(tmp_path / "file", 90.0).hold("lab"):
+            entered.append("second")
+    assert entered == ["first", "second"]
+    assert (tmp_path / "file").read_text() == ""
