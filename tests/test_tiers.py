@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
+import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -70,3 +73,36 @@ def test_every_part_can_be_run_and_says_what_it_is() -> None:
         assert os.access(part, os.X_OK), f"{part.name} is not executable"
         assert lines[0].startswith("#!"), f"{part.name} names no interpreter"
         assert lines[1].startswith("# "), f"{part.name} does not say what it is in its second line"
+
+
+def test_the_coverage_page_counts_folders_and_names_functions_without_a_test(
+    tmp_path: Path,
+) -> None:
+    def file(total: int, reached: int, **functions: tuple[list[int], list[int]]) -> dict[str, Any]:
+        return {
+            "summary": {"num_statements": total, "covered_lines": reached},
+            "functions": {
+                name: {"executed_lines": ran, "missing_lines": missed}
+                for name, (ran, missed) in functions.items()
+            },
+        }
+
+    files = {
+        "onefs/alf.py": file(10, 9),
+        "onefs/cli/get.py": file(20, 5, idle=([], [3]), half=([1], [2]), empty=([], [])),
+        "onefs/cli/deep/more.py": file(20, 20),
+    }
+    figures = tmp_path / "figures.json"
+    figures.write_text(json.dumps({"files": files}))
+    page = subprocess.run(
+        [sys.executable, ROOT / "scripts" / "coverage_report.py", figures, "Made now."],
+        text=True, capture_output=True, check=True, timeout=60,
+    ).stdout.splitlines()  # fmt: skip
+    assert "Made now." in page
+    assert [line for line in page if line.startswith("| ")] == [
+        "| folder | lines | not reached | reached |",
+        "| onefs (top level) | 10 | 1 | 90.0 % |",
+        "| onefs/cli | 40 | 15 | 62.5 % |",
+        "| total | 50 | 16 | 68.0 % |",
+    ]
+    assert [line for line in page if line.startswith("- ")] == ["- `onefs/cli/get.py::idle`"]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import sys
 import threading
 from shutil import which
 from types import ModuleType
@@ -111,11 +112,14 @@ class PinnedThreadStates:
     def pin(self) -> None:
         """Keep the Python thread state of the calling thread until the thread ends.
 
+        Debuggers and coverage then see the thread, as they see the threads that Python starts.
         Further calls in the same thread do nothing, and are fast.
         """
         if hasattr(self._local, "pinned"):
             return
         self._local.pinned = True
+        if trace := threading.gettrace():
+            sys.settrace(trace)
         ctypes.pythonapi.PyGILState_Ensure()
         state = ctypes.c_void_p(_current_thread_state())
         _libc.pthread_setspecific(self._state_key, state)

@@ -25,7 +25,9 @@ def home(tmp_path: Path) -> Path:
 @pytest.fixture
 def environ(home: Path) -> dict[str, str]:
     """The environment of a user who has no settings and no keyring."""
-    kept = {name: os.environ[name] for name in ("PATH", "PYTHONPATH", "LANG") if name in os.environ}
+    # the last is how coverage measures the processes that tests start
+    inherited = ("PATH", "PYTHONPATH", "LANG", "COVERAGE_PROCESS_CONFIG")
+    kept = {name: os.environ[name] for name in inherited if name in os.environ}
     return {
         **kept,
         "HOME": str(home),
