@@ -15,7 +15,7 @@ import pytest
 
 from onefs.cache.permissions import check_cache_folder, check_folder
 from onefs.content.content import Content
-from onefs.errors import CacheError, UsageError
+from onefs.errors import BadContent, CacheError, UsageError
 from onefs.http import HostAuth, Transport
 from tests.content.conftest import FileServer, Open, place_of
 from tests.content.ranged_file import (
@@ -127,7 +127,7 @@ def _fill(content: Content, server: FileServer) -> None:
     with HandleReader(content, large) as reader:
         reader.read(0, 10)
     odd = server.dataset("o.dd.npy", SMALL, md5="0" * 32)
-    with pytest.raises(Exception, match="md5"):
+    with pytest.raises(BadContent, match="md5"):
         read_all(content, odd)
     content.accept(odd, place_of(odd))
 

@@ -82,11 +82,18 @@ def test_the_tables_of_2021_become_those_of_today(tmp_path: Path) -> None:
     """The export has ids as text and no ``session_path``. Unknown sizes are still null."""
     sync_from_files(OLD, tmp_path)
     assert export(tmp_path / TABLES_FILE_NAME, tmp_path) == ExportResult(26, 693)
+    given = pq.read_table(OLD / "datasets.pqt").to_pydict()
     datasets = pq.read_table(tmp_path / "datasets.pqt")
+    assert datasets.num_rows == len(given["rel_path"])
+    assert sorted(datasets["rel_path"].to_pylist()) == sorted(given["rel_path"])
     assert datasets["file_size"].null_count == 301
-    assert "cf264653-2deb-44cb-aa84-89b82507028a" in datasets["eid"].to_pylist()
-    assert not any("nan" in path for path in datasets["rel_path"].to_pylist())
     assert "session_path" not in datasets.column_names
+    sessions = pq.read_table(tmp_path / "sessions.pqt").to_pydict()
+    assert set(datasets["eid"].to_pylist()) <= set(sessions["id"])
+    tutorial = sessions["id"].index("cf264653-2deb-44cb-aa84-89b82507028a")
+    row = {name: values[tutorial] for name, values in sessions.items()}
+    assert (row["lab"], row["subject"], row["number"]) == ("mainenlab", "clns0730", 2)
+    assert str(row["date"]) == "2018-08-24"
 
 
 def test_a_size_in_the_catalogue_is_exported(tmp_path: Path) -> None:
@@ -211,4 +218,6 @@ def _peak(folder: Path, count: int) -> float:
         check=True,
         timeout=120,
     )
+    assert pq.read_metadata(folder / "datasets.pqt").num_rows == count
+    assert pq.read_metadata(folder / "sessions.pqt").num_rows == len(given)
     return float(done.stdout) / 1024

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import hashlib
 import importlib
 import os
 import subprocess
@@ -63,10 +64,12 @@ def home(tmp_path: Path) -> Iterator[Home]:
         yield made
 
 
-def test_from_the_server(home: Home, servers: Servers) -> None:
+def test_from_the_server(home: Home, servers: Servers, laboratory: SyntheticLaboratory) -> None:
     who = account(servers)
     done = home.run("sync", variables=who)
-    assert "sessions and" in done.stdout
+    sessions = laboratory.sessions()
+    datasets = sum(len(laboratory.datasets(each.eid)) for each in sessions)
+    assert f"{len(sessions)} sessions and {datasets:,} datasets" in done.stdout
     assert "loaded in" in done.stdout
     assert done.stderr == ""
     asked = [each.path.partition("?")[0] for each in alyx_requests(servers)]
@@ -93,7 +96,11 @@ def test_mount_sync_of_the_embedded_laboratory(home: Home, fuse: None) -> None:
     mounted = home.mount("--demo", "--sync")
     assert mounted.log_lines("sessions and", "datasets loaded")
     spikes = mounted.path / "mainenlab/clns0730/2018-08-24/001/spikes.times.npy"
-    assert spikes.stat().st_size == len(spikes.read_bytes()) > 1000
+    content = spikes.read_bytes()
+    assert spikes.stat().st_size == len(content)
+    assert hashlib.md5(content).hexdigest() == mounted.xattr(
+        "md5", spikes.relative_to(mounted.path)
+    )
 
 
 def test_a_mount_continues_where_the_server_has_no_tables(

@@ -94,6 +94,13 @@ def test_truncated_files_are_skipped(home: Path, name: str) -> None:
             assert found is None or found.url in (URL, "https://old.example.org")
         found = one_params.find_by_url("https://old.example.org", home)
         assert found is None or found.url == "https://old.example.org"
+        # one of the two others is still whole
+        urls = (URL, "https://old.example.org")
+        assert any(one_params.find_by_url(url, home) for url in urls)
+    (home / name).write_bytes(whole)
+    found = one_params.find_default(home)
+    assert found is not None
+    assert found.url == URL
 
 
 @pytest.mark.parametrize(

@@ -48,6 +48,7 @@ def test_every_row_describes_its_bytes(laboratory: ScaledLaboratory) -> None:
             assert laboratory.dataset(row.id) == row
             assert row.id not in seen
             seen.add(row.id)
+    assert len(seen) > 300
 
 
 def test_it_has_the_synthetic_laboratory_too(laboratory: ScaledLaboratory) -> None:

@@ -193,7 +193,9 @@ def test_two_laboratories_are_the_same(laboratory: SyntheticLaboratory) -> None:
 
 def test_evicted_contents_are_computed_again() -> None:
     forgetful = SyntheticLaboratory(keep=0)
-    for row in forgetful.datasets(FLOWERS_EID):
+    rows = forgetful.datasets(FLOWERS_EID)
+    assert len(rows) == 10
+    for row in rows:
         assert hashlib.md5(content(forgetful, "zadorlab", row)).hexdigest() == row.hash
 
 

@@ -81,7 +81,9 @@ def test_list_and_info_say_what_is_there(mounted: Mounted, home: Home) -> None:
     assert PATH.rpartition("/")[2] in home.run("cache", "list").stdout
 
 
-def test_pinned_files_stay_and_others_go(mounted: Mounted, home: Home, servers: Servers) -> None:
+def test_pinned_files_stay_and_others_go(
+    mounted: Mounted, home: Home, servers: Servers, folder: Path
+) -> None:
     for path in (PATH, OTHER):
         (mounted.path / path).read_bytes()
     home.run("cache", "pin", mounted.path / PATH)
@@ -89,7 +91,7 @@ def test_pinned_files_stay_and_others_go(mounted: Mounted, home: Home, servers: 
     done = home.run("cache", "evict", SESSION)
     assert "pinned" in done.stderr
     assert set(listed(home)) == {PATH}
-    assert (mounted.path / OTHER).read_bytes()
+    assert (mounted.path / OTHER).read_bytes() == small_file(folder, OTHER).read_bytes()
     home.run("cache", "clear")
     assert set(listed(home)) == {PATH}
     home.run("cache", "unpin", PATH)
@@ -98,7 +100,7 @@ def test_pinned_files_stay_and_others_go(mounted: Mounted, home: Home, servers: 
     assert mounted.xattr("state", PATH) == "remote"
     drop_pages(mounted.path / PATH)
     before = len(downloads(servers))
-    assert (mounted.path / PATH).read_bytes()
+    assert (mounted.path / PATH).read_bytes() == small_file(folder, PATH).read_bytes()
     assert len(downloads(servers)) == before + 1
 
 

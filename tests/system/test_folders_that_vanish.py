@@ -78,7 +78,7 @@ def test_a_deleted_cache_folder_is_created_again(
     home: Home, mounted: Mounted, folder: Path, tmp_path: Path
 ) -> None:
     cache = tmp_path / "disk/cache"
-    assert (mounted.path / PATH).read_bytes()
+    assert (mounted.path / PATH).read_bytes() == small_file(folder, PATH).read_bytes()
     for gone in (cache, cache / ".onefs", tmp_path / "disk"):
         shutil.rmtree(gone)
         for path in (PATH, OTHER):
@@ -112,7 +112,7 @@ def test_an_idle_mount_creates_it_again_by_itself(
 def test_a_cache_folder_whose_disk_is_away_is_not_made_on_another(
     cache_disk: Disk, home: Home, mounted: Mounted, folder: Path
 ) -> None:
-    assert (mounted.path / PATH).read_bytes()
+    assert (mounted.path / PATH).read_bytes() == small_file(folder, PATH).read_bytes()
     cache_disk.take_away()
     for path in (OTHER, PATH):
         drop_pages(mounted.path / path)
@@ -133,7 +133,7 @@ def test_a_cache_folder_whose_disk_is_away_is_not_made_on_another(
 def test_a_deleted_state_folder_is_created_again(
     home: Home, mounted: Mounted, folder: Path
 ) -> None:
-    assert (mounted.path / PATH).read_bytes()
+    assert (mounted.path / PATH).read_bytes() == small_file(folder, PATH).read_bytes()
     [state] = [path.parent for path in home.state.glob("*/catalogue.sqlite")]
     shutil.rmtree(state)
     wait_until((state / "catalogue.sqlite").exists)
@@ -156,7 +156,7 @@ def test_a_state_folder_whose_disk_is_away_is_not_made_on_another(
     disk = Disk(tmp_path / "statedisk", tmp_path / "aside")
     try:
         mounted = home.mount("--state-dir", disk.at / "state")
-        assert (mounted.path / PATH).read_bytes()
+        assert (mounted.path / PATH).read_bytes() == small_file(folder, PATH).read_bytes()
         disk.take_away()
         wait_until(lambda: folders(home, mounted))
         assert "is not mounted: onefs uses the folder again" in folders(home, mounted)[0]

@@ -74,7 +74,9 @@ def test_a_mount_that_comes_back_has_the_listings_still(mounted: Mounted, server
 def test_sizes_are_those_that_will_be_read(mounted: Mounted) -> None:
     """``du`` and ``ls`` show what is not downloaded yet, as large as it will be."""
     session = mounted.path / "mainenlab/clns0730/2018-08-24/001"
-    for path in sorted(session.iterdir()):
+    files = sorted(session.iterdir())
+    assert len(files) == 29
+    for path in files:
         told = path.stat()
         assert told.st_blocks == -(-told.st_size // 512)
         assert len(path.read_bytes()) == told.st_size

@@ -37,7 +37,7 @@ def test_what_is_cached_is_served_and_the_rest_fails_in_time(
 ) -> None:
     known, remote = (mounted.path / path for path in SMALL[:2])
     content = known.read_bytes()
-    assert remote.stat().st_size > 0
+    assert remote.stat().st_size == small_file(folder, SMALL[1]).stat().st_size
     servers.stop()
 
     assert known.read_bytes() == content == small_file(folder, SMALL[0]).read_bytes()
@@ -58,7 +58,7 @@ def test_it_says_so_once_and_works_again_by_itself(
     mounted: Mounted, servers: Servers, folder: Path
 ) -> None:
     remote = mounted.path / SMALL[1]
-    assert remote.stat().st_size > 0
+    assert remote.stat().st_size == small_file(folder, SMALL[1]).stat().st_size
     servers.stop()
     for _ in range(3):
         assert read_errno(mounted.path / "labtwo/mouse.1") == errno.EHOSTUNREACH
@@ -77,10 +77,11 @@ def test_it_says_so_once_and_works_again_by_itself(
 
 
 def test_a_silent_file_server_gives_an_error_in_time(
-    mounted: Mounted, source: StallingLaboratory, servers: Servers
+    mounted: Mounted, source: StallingLaboratory, servers: Servers, folder: Path
 ) -> None:
-    silent = mounted.path / "labone/mouse.2/2021-03-05/010/alf/licks.times.npy"
-    assert silent.stat().st_size > 0
+    path = "labone/mouse.2/2021-03-05/010/alf/licks.times.npy"
+    silent = mounted.path / path
+    assert silent.stat().st_size == small_file(folder, path).stat().st_size
     source.stall()
     with within():  # the server is silent for longer
         assert read_errno(silent) == errno.ETIMEDOUT

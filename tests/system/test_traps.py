@@ -147,7 +147,9 @@ def test_of_two_repositories_the_file_server_is_asked(
     mounted: Mounted, servers: Servers, source: RecordedSource
 ) -> None:
     """Alyx's own choice: ``flatiron_cortexlab`` before ``aws_cortexlab``."""
-    for trap in _of_kind("two_server_repos"):
+    traps = list(_of_kind("two_server_repos"))
+    assert traps
+    for trap in traps:
         record = source.dataset(trap["dataset"])
         assert record is not None
         path = _path(record)
@@ -170,7 +172,9 @@ def test_two_defaults_are_not_in_the_flat_tree(mounted: Mounted) -> None:
     (first, second) = _of_kind("two_defaults")
     assert first["session"] == second["session"]
     flat = mounted.path / ".flat" / _session(first["session"])
-    assert os.listdir(flat)
+    listed = os.listdir(flat)
+    assert listed
+    assert first["name"] not in listed
     assert not (flat / first["name"]).exists()
 
 

@@ -67,7 +67,7 @@ def test_every_command_refuses_a_folder_that_others_may_write_to(
     mounted.umount()
 
 
-def test_a_profile_may_say_so(home: Home, tmp_path: Path) -> None:
+def test_a_profile_may_say_so(home: Home, tmp_path: Path, folder: Path) -> None:
     cache = tmp_path / "shared"
     cache.mkdir()
     cache.chmod(0o777)
@@ -76,7 +76,7 @@ def test_a_profile_may_say_so(home: Home, tmp_path: Path) -> None:
     assert saved["profiles"]["lab"]["trust_cache_dir"] == "1"
     home.run("cache", "info")
     mounted = home.mount()
-    assert (mounted.path / PATH).read_bytes()
+    assert (mounted.path / PATH).read_bytes() == small_file(folder, PATH).read_bytes()
     assert "0 wrong" in home.run("cache", "verify", PATH).stderr
     mounted.umount()
 

@@ -81,12 +81,13 @@ class TestUmount:
         assert not mounted.path.exists()
         assert mounted.path.parent.stat().st_mode == mode
 
-    def test_it_names_the_processes_that_keep_it_busy(self, mounted: Mounted) -> None:
+    def test_it_names_the_processes_that_keep_it_busy(self, mounted: Mounted, folder: Path) -> None:
         with process(["sleep", "60"], cwd=mounted.path) as sleeper:
             said = mounted.home.error_of(1, "umount", mounted.path)
             assert f"sleep ({sleeper.pid})" in said
             # the mount continues
-            assert (mounted.path / SMALL[0]).stat().st_size > 0
+            content = small_file(folder, SMALL[0]).read_bytes()
+            assert (mounted.path / SMALL[0]).read_bytes() == content
             assert not mounted.has_ended()
         mounted.umount()
 

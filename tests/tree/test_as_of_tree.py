@@ -330,7 +330,9 @@ def test_unusual_default_flags_of_real_databases(kind: str, tmp_path: Path) -> N
     with Servers(source, LOGIN) as servers:
         access = open_laboratory(servers, tmp_path)
         try:
-            for trap in (trap for trap in manifest()["traps"] if trap["kind"] == kind):
+            traps = [trap for trap in manifest()["traps"] if trap["kind"] == kind]
+            assert traps
+            for trap in traps:
                 (folder,) = expand_pattern(
                     access.tree, f".by-eid/{trap['session']}/{trap['collection']}"
                 )

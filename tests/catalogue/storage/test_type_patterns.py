@@ -101,10 +101,15 @@ def test_invalid_rows_are_left_out() -> None:
 def test_the_embedded_laboratory_has_patterns_for_its_types() -> None:
     made = SyntheticLaboratory()
     types = TypePatterns(made.tables()["dataset-types"])
-    for session in made.sessions():
-        for each in made.datasets(session.eid):
-            if each.dataset_type != "unknown":
-                assert types.type_of(each.name) == each.dataset_type
+    known = [
+        each
+        for session in made.sessions()
+        for each in made.datasets(session.eid)
+        if each.dataset_type != "unknown"
+    ]
+    assert len({each.dataset_type for each in known}) > 20
+    for each in known:
+        assert types.type_of(each.name) == each.dataset_type
 
 
 def test_a_type_from_alyx_overrides_its_patterns(database: OverlayDatabase) -> None:
