@@ -96,8 +96,13 @@ def run_in(
     )
 
 
-def check_outcome(done: subprocess.CompletedProcess[str], line: list[str]) -> None:
-    """Check that there is no traceback, a documented exit code, and at most one error."""
+def check_outcome(
+    done: subprocess.CompletedProcess[str], line: list[str], is_silent: bool = False
+) -> None:
+    """Check that there is no traceback, a documented exit code, and one error if it failed.
+
+    With ``is_silent`` the error is not seen.
+    """
     assert "Traceback" not in done.stderr + done.stdout, (line, done.stderr)
     assert "[errno" not in (done.stderr + done.stdout).lower(), (line, done.stderr)
     assert done.returncode in EXIT_CODES, (line, done.returncode, done.stderr)
@@ -105,6 +110,8 @@ def check_outcome(done: subprocess.CompletedProcess[str], line: list[str]) -> No
         sentences = [text for text in done.stderr.splitlines() if text.startswith("onefs: ")]
         told = [text for text in sentences if "cannot be saved" not in text]
         assert len(told) <= 1, (line, done.stderr)
+        # click's own errors begin with "Error:"
+        assert told or "\nError: " in done.stderr or is_silent, (line, done.stderr)
 
 
 def test_each_command_is_in_the_table() -> None:
@@ -121,7 +128,7 @@ def test_commands_end_with_a_sentence(user: Home, servers: Servers, name: str) -
         variables = {"ONEFS_URL": urls[name]} if name in urls else {}
         for line in LINES:
             done = run_in(condition, line, user, **variables)
-            check_outcome(done, line)
+            check_outcome(done, line, is_silent="2>" in condition.shell)
             asks_server = line[0] in ("search", "show", "get", "login", "setup", "mount")
             if condition.server_is_away and asks_server:
                 assert done.returncode == 4, (line, done.stderr)
