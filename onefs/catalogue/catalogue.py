@@ -74,11 +74,6 @@ class Catalogue:
             database.note_server_url(alyx.url)
 
     @property
-    def url(self) -> str:
-        """The URL of the Alyx database."""
-        return self._alyx.url
-
-    @property
     def offline(self) -> bool:
         """Whether Alyx was unreachable at the last request or probe.
 
