@@ -99,7 +99,7 @@ def test_mount_sync_of_the_embedded_laboratory(home: Home, fuse: None) -> None:
     content = spikes.read_bytes()
     assert spikes.stat().st_size == len(content)
     assert hashlib.md5(content).hexdigest() == mounted.xattr(
-        "md5", spikes.relative_to(mounted.path)
+        "md5", str(spikes.relative_to(mounted.path))
     )
 
 
