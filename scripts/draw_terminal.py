@@ -5,7 +5,6 @@ usage: draw_terminal.py OUTPUT PICTURE
 
 from __future__ import annotations
 
-import getpass
 import io
 import re
 import sys
@@ -19,6 +18,8 @@ LINES = 7
 COLUMNS = 84
 #: the commands to show, in this order
 SHOWN = ("onefs mount", "cd", "ls .", "ls -l", "readlink", "python", "onefs umount")
+#: the owner and group in a line of `ls -l`
+OWNERS = re.compile(r"^(-\S{9} +\d+) +\S+ +\S+", re.MULTILINE)
 #: rich's drawing loads fonts from a web server; without this it takes those of the machine
 WEB_FONTS = re.compile(r"\s*@font-face \{.*?\}", re.DOTALL)
 
@@ -27,7 +28,7 @@ def steps(output: str) -> list[list[str]]:
     """Return the lines of each command, the command first, with the paths of a user."""
     output = re.sub(r"\S+/\.venv/bin/onefs", "onefs", output)
     output = re.sub(r"\S+/ibl\b", "~/ibl", output)
-    output = re.sub(rf"\b{getpass.getuser()} +{getpass.getuser()}\b", "ada ada", output)
+    output = OWNERS.sub(r"\1 ada ada", output)
     return [step.splitlines() for step in output.strip().split("\n\n") if step.startswith("$")]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -13,9 +14,10 @@ from pathlib import Path
 import pytest
 
 from tests.cleanup import mounts_below, processes_below, sweep
-from tests.running import clean_environment, wait_until
+from tests.running import clean_environment, run, wait_until
 
 _SCRIPTS = Path(__file__).parents[2] / "scripts"
+_PICTURES = _SCRIPTS.parent / "docs" / "images"
 
 
 @pytest.fixture
@@ -75,6 +77,24 @@ def test_to_its_end(clone: Path) -> None:
     assert "mainenlab" in said
     assert (clone / "demo.png").stat().st_size > 1000
     assert sorted(path.name for path in clone.iterdir()) == [".venv", "demo.png", "scripts"]
+    output, picture = clone.parent / "said", clone.parent / "drawn.svg"
+    output.write_text(said, "utf-8")
+    run([sys.executable, _SCRIPTS / "draw_terminal.py", output, picture])
+    drawn = texts_of(picture)
+    assert texts_of(_PICTURES / "terminal.svg") == drawn, (
+        "README's picture of a terminal is old: run scripts/pictures"
+    )
+
+
+def texts_of(picture: Path) -> list[str]:
+    return re.findall(r"<text[^>]*>(.*?)</text>", picture.read_text("utf-8"))
+
+
+def test_the_pictures_of_the_readme_are_small() -> None:
+    readme = (_SCRIPTS.parent / "README.md").read_text("utf-8")
+    for picture in _PICTURES.iterdir():
+        assert f"](docs/images/{picture.name})" in readme
+        assert picture.stat().st_size < 150_000
 
 
 def test_a_command_in_the_mount_that_fails(clone: Path) -> None:
