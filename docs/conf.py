@@ -61,7 +61,10 @@ nitpick_ignore_regex = [
 
 #: the sections of the navigation, and their pages
 SECTIONS = {
-    "Use": [f"docs/{name}" for name in ("tutorial", "COMMANDS", "TROUBLESHOOTING", "GLOSSARY")],
+    "Use": [
+        f"docs/{name}"
+        for name in ("PATHS", "LANGUAGES", "tutorial", "COMMANDS", "TROUBLESHOOTING", "GLOSSARY")
+    ],
     "Reference for Python": ["docs/reference/one", "docs/reference/errors"],
     "Behaviour": ["docs/SEMANTICS", "docs/ONE-SEMANTICS", "docs/REQUESTS"],
     "Work on onefs": ["CONTRIBUTING", "docs/ARCHITECTURE"],

@@ -12,6 +12,7 @@ import pytest
 
 from onefs.cli import main
 from onefs.config.settings import ENVIRONMENT_VARIABLES
+from tests.documents import PAGES, inline_commands
 from tests.markdown_pages import broken_links
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -31,6 +32,8 @@ def commands(group: click.Group, name: str = "onefs") -> Iterator[tuple[str, cli
 
 
 ALL = dict(commands(main))
+#: the words after `onefs`
+NAMES = main.list_commands(click.Context(main))
 
 
 @pytest.mark.parametrize("name", ALL)
@@ -55,20 +58,30 @@ def test_every_variable_is_documented(variable: str) -> None:
 
 
 def test_no_flag_is_documented_that_does_not_exist() -> None:
-    flags = {
-        flag
-        for command in ALL.values()
-        for parameter in command.params
-        for flag in (*parameter.opts, *parameter.secondary_opts)
-    }
+    flags = {flag for command in ALL.values() for flag in flags_of(command)}
     named = set(re.findall(r"`(--[a-z][a-z0-9-]*)", COMMANDS))
     assert named <= flags
 
 
-def test_the_readme_names_every_command() -> None:
-    readme = (ROOT / "README.md").read_text("utf-8")
+def test_the_table_of_commands_names_every_command() -> None:
+    table = COMMANDS[: COMMANDS.index("## ")]
     for name in ALL:
-        assert f"`{name}" in readme
+        assert re.search(rf"^\|.*`{name}\b.*\|", table, re.MULTILINE), f"the table has no {name}"
+
+
+def flags_of(command: click.Command) -> set[str]:
+    return {flag for each in command.params for flag in (*each.opts, *each.secondary_opts)}
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_commands_in_the_text_exist_and_have_the_flags(page: str) -> None:
+    for text in inline_commands(PAGES[page]):
+        name = next((each for each in ALL if f"{text} ".startswith(f"{each} ")), None)
+        if name is None:  # a group of commands, or a flag of all commands
+            assert text.split()[1] in {*NAMES, "--help", "--version"}, f"no `{text}`"
+        else:
+            given = set(re.findall(r"(?<= )--[a-z0-9-]+", text))
+            assert given <= flags_of(ALL[name]) | {"--help"}, f"{name} has no flag of `{text}`"
 
 
 def test_links_between_documents_lead_to_files_and_headings() -> None:
