@@ -30,6 +30,8 @@ class KernelMount:
     uid: int | None
     #: ``major:minor``, the kernel's name for the mounted file system
     device: str = ""
+    #: the kernel's number for this mount; a later mount may get the number of one that has ended
+    mount_id: str = ""
 
     @property
     def is_onefs(self) -> bool:
@@ -78,6 +80,7 @@ def _parse_line(line: str) -> KernelMount | None:
         source=_unescape(source),
         uid=parse_whole_number(uid),
         device=fields[2],
+        mount_id=fields[0],
     )
 
 

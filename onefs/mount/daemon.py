@@ -115,6 +115,7 @@ def stop(mountpoint: str | os.PathLike[str], timeout: float = 30.0) -> None:
     path = mountpoints.resolve_mountpoint(mountpoint)
     record = mount_registry.find_record(path)
     mounted = kernel_mounts.find_mount(path)
+    before = {} if mounted is None else kernel_mounts.mounts_of_file_system(mounted)
     unmount.unmount(path, timeout=timeout)
     # Remove record and folder before the wait for the daemon's exit: the daemon no longer needs
     # them, but may still write gigabytes to a slow disk.
@@ -126,7 +127,10 @@ def stop(mountpoint: str | os.PathLike[str], timeout: float = 30.0) -> None:
             os.rmdir(path)
     if record.pid is None or wait_for_exit(record.pid, min(timeout, _HOLDER_CHECK_SECONDS)):
         return
-    if mounted is not None and (others := kernel_mounts.remaining_mountpoints(mounted)):
+    # The kernel gives the numbers of file systems and mounts that have ended to new ones. So only
+    # mounts that existed before, at the same path, are counted.
+    after = {} if mounted is None else kernel_mounts.mounts_of_file_system(mounted)
+    if others := [after[key] for key in before if key in after]:
         raise MountError(
             f"the mount point {path} is unmounted here, but its daemon ({record.pid}) still serves "
             f"{', '.join(others)}: unmount these mounts, too, so that the daemon ends."

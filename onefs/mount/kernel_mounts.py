@@ -6,6 +6,7 @@ SIGKILL ends a blocked process. To check that a mount responds, use ``onefs.moun
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from onefs.integers import parse_whole_number
@@ -31,26 +32,40 @@ def other_owner_of(mountpoint: str) -> str:
     return mount.other_owner if mount is not None else ""
 
 
-def remaining_mountpoints(mount: KernelMount) -> list[str]:
-    """Return the other paths at which a file system is still mounted after its unmount.
+def mounts_of_file_system(mount: KernelMount) -> dict[tuple[str, str], str]:
+    """Return the paths at which the file system of ``mount`` is mounted, for messages.
 
-    These are bind mounts in this process's mount namespace. If there are none, return those
-    in all other mount namespaces that this user may inspect.
+    The keys are the id and the mount point of each mount. The mounts are ``mount`` and its bind
+    mounts, in this process's mount namespace and in all others that this user may inspect. A path
+    in another namespace is followed by the id of a process in this namespace.
     """
-    in_this_namespace = _mountpoints_of_device(mount, MOUNTINFO_FILE)
-    if in_this_namespace:
-        return in_this_namespace
-    labels: dict[str, str] = {}
+    # Two processes with the same link are in the same namespace. Its table is read once.
+    namespaces = {_namespace(Path("/proc/self"))}
+    paths = {_key(each): each.mountpoint for each in _mounts_of_device(mount, MOUNTINFO_FILE)}
     for process in sorted(Path("/proc").iterdir()):
         pid = parse_whole_number(process.name)
-        if pid is not None:
-            for mountpoint in _mountpoints_of_device(mount, process / "mountinfo"):
-                labels.setdefault(mountpoint, f"{mountpoint} (mount namespace of {pid})")
-    return list(labels.values())
+        namespace = "" if pid is None else _namespace(process)
+        if namespace and namespace not in namespaces:
+            namespaces.add(namespace)
+            for each in _mounts_of_device(mount, process / "mountinfo"):
+                paths[_key(each)] = f"{each.mountpoint} (mount namespace of {pid})"
+    return paths
 
 
-def _mountpoints_of_device(mount: KernelMount, mountinfo: Path) -> list[str]:
-    """Return the mount points in the file ``mountinfo`` that show the file system of ``mount``.
+def _key(mount: KernelMount) -> tuple[str, str]:
+    return mount.mount_id, mount.mountpoint
+
+
+def _namespace(process: Path) -> str:
+    """Return the name of the mount namespace of a process, or '' if this user may not read it."""
+    try:
+        return os.readlink(process / "ns" / "mnt")
+    except OSError:  # the process has ended, or belongs to another user
+        return ""
+
+
+def _mounts_of_device(mount: KernelMount, mountinfo: Path) -> list[KernelMount]:
+    """Return the mounts in the file ``mountinfo`` that show the file system of ``mount``.
 
     Return [] if ``mountinfo`` cannot be read.
     """
@@ -58,4 +73,4 @@ def _mountpoints_of_device(mount: KernelMount, mountinfo: Path) -> list[str]:
         mounts = read_mounts(mountinfo)
     except OSError:  # the process has ended, or belongs to another user
         return []
-    return [each.mountpoint for each in mounts if each.is_onefs and each.device == mount.device]
+    return [each for each in mounts if each.is_onefs and each.device == mount.device]

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import os
 import re
+import signal
 import subprocess
+import time
 from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 import pytest
 
+from onefs.lowlevel.mountinfo import read_mounts
+from onefs.mount.kernel_mounts import find_mount
 from tests.cli.commands_table import row
 from tests.laboratories import small_folder
 from tests.running import ONEFS, TIMEOUT_SECONDS, Home, Mounted, process, run, wait_until, within
@@ -68,6 +74,55 @@ def test_it_names_the_bind_mount_that_holds_it(mounted: Mounted, tmp_path: Path)
     finally:
         run(["umount", bound])
     wait_until(mounted.has_ended)
+
+
+@contextmanager
+def mount_without_daemon(folder: Path) -> Iterator[None]:
+    """Mount a file system of the type of onefs at ``folder``, within milliseconds."""
+    folder.mkdir()
+    device = os.open("/dev/fuse", os.O_RDWR)
+    options = f"fd={device},rootmode=40000,user_id=0,group_id=0"
+    command = ["mount", "-i", "-t", "fuse.onefs", "-o", options, "onefs:none", str(folder)]
+    try:
+        subprocess.run(command, pass_fds=[device], check=True, timeout=TIMEOUT_SECONDS)
+        yield
+    finally:
+        os.close(device)
+        run(["umount", folder])
+
+
+def continue_process(pid: int) -> None:
+    with suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGCONT)
+
+
+def test_a_new_mount_with_the_same_device_number_does_not_hold_it(
+    mounted: Mounted, tmp_path: Path
+) -> None:
+    """The kernel gives the number of an unmounted file system to one that is mounted later."""
+    mount = find_mount(str(mounted.path))
+    assert mount is not None
+    with ExitStack() as stack:
+        os.kill(mounted.pid, signal.SIGSTOP)  # as if the daemon still wrote to a slow disk
+        stack.callback(continue_process, mounted.pid)
+        umount = stack.enter_context(
+            process(
+                [ONEFS, "umount", mounted.path],
+                env=mounted.home.environment,
+                stderr=subprocess.PIPE,
+                text=True,
+            )
+        )
+        wait_until(lambda: find_mount(str(mounted.path)) is None)
+        for number in range(20):
+            if any(each.device == mount.device for each in read_mounts()):
+                break
+            stack.enter_context(mount_without_daemon(tmp_path / f"other{number}"))
+        assert any(each.device == mount.device for each in read_mounts())
+        time.sleep(2)  # umount looks for other mounts after a second
+        continue_process(mounted.pid)
+        _, errors = umount.communicate(timeout=TIMEOUT_SECONDS)
+        assert (umount.returncode, errors) == (0, "")
 
 
 @row("onefs umount MNT while a bind mount")
