@@ -133,7 +133,7 @@ class BlockFile:
 
         Return GONE (readers must open the file again) if the block map has no valid state.
         """
-        word = self._read_words(0, 1)[0]
+        [word] = self._read_words(0, 1)
         return PartialState(word) if word in PartialState._value2member_map_ else PartialState.GONE
 
     def recent_state(self) -> PartialState:
@@ -179,7 +179,8 @@ class BlockFile:
 
     def has_checksum(self, block: int, checksum: int) -> bool:
         """Whether a block is present and its record has the crc32 ``checksum``."""
-        return self.records(block, block + 1)[0] == _PRESENT_BIT | checksum
+        [record] = self.records(block, block + 1)
+        return record == _PRESENT_BIT | checksum
 
     def present_bytes(self) -> int:
         """Return the number of bytes in the present blocks."""
