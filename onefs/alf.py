@@ -29,6 +29,7 @@ import re
 from collections.abc import Iterable, Iterator
 from datetime import date
 from functools import lru_cache
+from itertools import count
 from string import ascii_lowercase
 from typing import NamedTuple, TypeVar
 
@@ -282,17 +283,21 @@ def unique_names(
 
     ``entries`` are ``(name, uuid, entry)``. ``taken`` has names that are in use already. If a name
     is in use, the first 8 digits of the entry's UUID are added to the name. If this name is in use
-    too, the whole UUID is added.
+    too, the whole UUID is added, and then the whole UUID with a number.
     """
     used = set(taken)
     for name, uuid, entry in entries:
-        choice = name
-        if choice in used:
-            choice = with_mark(name, uuid[:8])
-        if choice in used:
-            choice = with_mark(name, uuid)
-        used.add(choice)
-        yield choice, entry
+        if name in used:
+            name = next(other for other in _marked_names(name, uuid) if other not in used)
+        used.add(name)
+        yield name, entry
+
+
+def _marked_names(name: str, uuid: str) -> Iterator[str]:
+    yield with_mark(name, uuid[:8])
+    yield with_mark(name, uuid)
+    for number in count(2):
+        yield with_mark(name, f"{uuid}-{number}")
 
 
 def _percent_encode(match: re.Match[str]) -> str:
@@ -303,8 +308,4 @@ def _percent_encode(match: re.Match[str]) -> str:
 
 def _shorten(text: str, limit: int) -> str:
     """Return ``text`` cut to at most ``limit`` bytes, but not inside a character."""
-    raw = text.encode()
-    while len(raw) > limit:
-        text = text[: max(1, len(text) - max(1, (len(raw) - limit) // 4))]
-        raw = text.encode()
-    return text
+    return text.encode()[:limit].decode(errors="ignore")
