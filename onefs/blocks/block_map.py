@@ -164,7 +164,7 @@ class BlockFile:
 
         ``checksums`` holds the crc32 of block ``first`` and of the blocks that follow.
         """
-        words = [_PRESENT_BIT | checksum for checksum in checksums]
+        words = [_record_of(checksum) for checksum in checksums]
         os.pwrite(self.map_fd, struct.pack(f"<{len(words)}Q", *words), (1 + first) * _WORD_BYTES)
 
     def clear_record(self, block: int) -> None:
@@ -175,12 +175,12 @@ class BlockFile:
         """Whether the bytes of a block on disk have the checksum in ``record``."""
         start, end = self.span(block)
         found = os.pread(self.data_fd, end - start, start)
-        return len(found) == end - start and record == _PRESENT_BIT | zlib.crc32(found)
+        return len(found) == end - start and record == _record_of(zlib.crc32(found))
 
     def has_checksum(self, block: int, checksum: int) -> bool:
         """Whether a block is present and its record has the crc32 ``checksum``."""
         [record] = self.records(block, block + 1)
-        return record == _PRESENT_BIT | checksum
+        return record == _record_of(checksum)
 
     def present_bytes(self) -> int:
         """Return the number of bytes in the present blocks."""
@@ -224,6 +224,11 @@ class BlockFile:
     def _read_words(self, first: int, count: int) -> tuple[int, ...]:
         raw = os.pread(self.map_fd, count * _WORD_BYTES, first * _WORD_BYTES)
         return struct.unpack(f"<{count}Q", raw.ljust(count * _WORD_BYTES, b"\0"))
+
+
+def _record_of(checksum: int) -> int:
+    """Return the record of a present block with the crc32 ``checksum``."""
+    return _PRESENT_BIT | checksum
 
 
 def count_blocks(size: int, block_size: int) -> int:
@@ -311,14 +316,20 @@ def remove_block_file(folder: Path, dataset_id: str, *, retire: bool = True) -> 
         freed += size
     (folder / f"{dataset_id}.json").unlink(missing_ok=True)
     for path in folder.glob(f"{dataset_id}.*"):
-        if path.suffix == ".map" and retire:
-            records = os.open(path, os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
-            try:
-                os.pwrite(records, struct.pack("<Q", PartialState.GONE), 0)
-            finally:
-                os.close(records)
-        path.unlink(missing_ok=True)
+        with suppress(FileNotFoundError):  # another process has just removed it
+            if path.suffix == ".map" and retire:
+                _retire_map(path)
+            path.unlink()
     return freed
+
+
+def _retire_map(path: Path) -> None:
+    """Set the state in a map file to GONE."""
+    records = os.open(path, os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        os.pwrite(records, struct.pack("<Q", PartialState.GONE), 0)
+    finally:
+        os.close(records)
 
 
 def _counted_bytes(data: Path, header: BlockMapHeader | None) -> int:
@@ -330,7 +341,8 @@ def _counted_bytes(data: Path, header: BlockMapHeader | None) -> int:
     except FileNotFoundError:
         return allocated_size(data)
     records = memoryview(words[: len(words) // _WORD_BYTES * _WORD_BYTES]).cast("Q")
-    return disk_size(_present_bytes(header, records))
+    block_count = count_blocks(header.size, header.block_size)  # a damaged map may have more words
+    return disk_size(_present_bytes(header, records[:block_count]))
 
 
 def _present_bytes(header: BlockMapHeader, records: Sequence[int]) -> int:
