@@ -230,4 +230,7 @@ def test_every_verb_is_fuzzed() -> None:
     )
     # status takes no value; setup and demo have tests of their own
     for verb in COMMANDS.keys() - {"status", "setup", "demo"}:
-        assert f'"{verb}"' in texts_of_tests, verb
+        assert f'"{verb}"' in texts_of_tests, (
+            f"no test gives `onefs {verb}` hostile words: add it to test_verbs.py if it reads a "
+            "database, else to test_hostile.py (see `survives`)"
+        )
