@@ -137,8 +137,9 @@ def _alyx_parameters(branch: Mapping[str, str]) -> dict[str, str]:
     """Return the parameters of Alyx's ``/sessions`` endpoint for the terms of one request."""
     parameters = {_ALYX_PARAMETER_NAMES.get(name, name): value for name, value in branch.items()}
     if "probe" in parameters:
-        # Alyx has no filter for probes, but has look-ups
-        probe = f"probe_insertion__name,{parameters.pop('probe')}"
+        # Alyx has no filter for probes, but has look-ups. It evaluates a value that looks like a
+        # number, None or a list, but not such a name in a list.
+        probe = f"probe_insertion__name__in,[{parameters.pop('probe')!r}]"
         django = parameters.get("django")
         parameters["django"] = f"{probe},{django}" if django else probe
     return parameters

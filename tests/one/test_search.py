@@ -100,6 +100,12 @@ def test_newer_terms_are_accepted(shared: ONE, terms: dict[str, Any]) -> None:
     assert len(shared.search(**terms)) == 1
 
 
+@pytest.mark.parametrize("name", ["(", "[", "[1]", "None", "1.5", "true", "a]b", "it's", '"'])
+def test_a_probe_name_is_never_evaluated(shared: ONE, name: str) -> None:
+    """Ours: Alyx evaluates a look-up's value that begins with a bracket, and may answer 500."""
+    assert shared.search(probe=name) == []
+
+
 def test_no_probe_was_ever_traced_here(shared: ONE) -> None:
     """Ours: the terms of the atlas are Alyx's own."""
     assert shared.search(atlas_acronym="VISp", lab="cortexlab") == []
