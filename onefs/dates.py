@@ -1,13 +1,14 @@
-"""Modification times of files and folders. No I/O.
+"""Modification times of files and folders, and times written as text. No I/O.
 
-These times are computed from the date in the path and from the identity of a file's bytes. They do
-not depend on dates that only Alyx has, because cache tables lack these dates. Otherwise the mtime
-of a file would change when its listing comes from Alyx and no longer from cache tables.
+Modification times are computed from the date in the path and from the identity of a file's bytes.
+They do not depend on dates that only Alyx has, because cache tables lack these dates. Otherwise the
+mtime of a file would change when its listing comes from Alyx and no longer from cache tables.
 """
 
 from __future__ import annotations
 
-from datetime import date
+import re
+from datetime import date, datetime, timezone
 from zlib import crc32
 
 from onefs import alf
@@ -19,6 +20,13 @@ _EPOCH = date(1970, 1, 1)
 _FALLBACK_DATE = date(2000, 1, 1)
 #: first and last year that file systems can store: ext4 ends in 2446
 _FIRST_YEAR, _LAST_YEAR = 1971, 2445
+#: a time in ISO 8601. ``datetime.fromisoformat`` of Python 3.10 wants 3 or 6 decimals of a second
+#: and no ``Z``; with this pattern every release of Python reads the same texts
+_TIMESTAMP = re.compile(
+    r"(\d{4}-\d\d-\d\d)"
+    r"(?:[T ](\d\d:\d\d)(?::(\d\d)(?:\.(\d+))?)?(Z|[+-]\d\d(?::?\d\d)?)?)?",
+    re.ASCII,
+)
 
 
 def midnight(day: str) -> float:
@@ -30,6 +38,24 @@ def midnight(day: str) -> float:
     if not _FIRST_YEAR <= parsed.year <= _LAST_YEAR:
         parsed = _FALLBACK_DATE
     return float((parsed - _EPOCH).days * _DAY_SECONDS)
+
+
+def parse_timestamp(text: str) -> float | None:
+    """Return a time written in ISO 8601 in seconds since the epoch, or None if it is invalid.
+
+    A time without a time zone is treated as UTC.
+    """
+    match = _TIMESTAMP.fullmatch(text)
+    if match is None:
+        return None
+    day, minutes, seconds, decimals, zone = match.groups()
+    time = f"{minutes or '00:00'}:{seconds or '00'}.{(decimals or '').ljust(6, '0')[:6]}"
+    offset = "+00:00" if zone in (None, "Z") else f"{zone[:3]}:{zone[3:].lstrip(':') or '00'}"
+    try:
+        moment = datetime.fromisoformat(f"{day}T{time}{offset}")
+        return moment.astimezone(timezone.utc).timestamp()
+    except (ValueError, OverflowError):  # OverflowError is for years outside 1 to 9999 in UTC
+        return None
 
 
 def file_mtime(day: str, identity: bytes) -> float:

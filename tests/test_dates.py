@@ -7,7 +7,7 @@ from datetime import datetime, timezone
 
 import pytest
 
-from onefs.dates import dataset_mtime, file_mtime, midnight
+from onefs.dates import dataset_mtime, file_mtime, midnight, parse_timestamp
 from onefs.model import Dataset
 
 PLACE = ("lab", "subject", "2020-02-29", "001", "alf", "a.b.npy")
@@ -78,3 +78,37 @@ def test_an_invalid_date_is_not_1970(text: str) -> None:
 
 def test_a_path_without_a_date_has_the_fallback_date() -> None:
     assert day_of(dataset_mtime(("a.b.npy",), DATASET)) == "2000-01-01"
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [
+        ("1970-01-02", 86_400),
+        ("1970-01-01T00:01", 60),
+        ("1970-01-01 00:01:02", 62),
+        ("1970-01-01T00:00:02.5", 2.5),
+        ("1970-01-01T00:00:02.123456", 2.123456),
+        ("1970-01-01T00:00:02.123456789", 2.123456),
+        ("1970-01-01T00:00:02Z", 2),
+        ("1970-01-01T00:00:02.25Z", 2.25),
+        ("1970-01-01T02:00+02:00", 0),
+        ("1970-01-01T02:00:00.5+0200", 0.5),
+        ("1969-12-31T22:30-0130", 0),
+        ("1970-01-01T02:00+02", 0),
+    ],
+)
+def test_times_are_read_alike_by_each_python(text: str, seconds: float) -> None:
+    assert parse_timestamp(text) == seconds
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "", "yesterday", "1970-13-01", "1970-02-30T00:00", "1970-01-01T25:00", "1970-01-01T00:61",
+        "1970-01-01T00:00:60", "19700101", "1970-W01-1", "1970-01-01T", "1970-01-01T00:00:00.",
+        "1970-01-01T00:00+24:00", "1970-01-01Z", "1970-01-01T00:00:00\n", "١٩٧٠-٠١-٠١",
+        "0001-01-01T00:00+05:00", "9999-12-31T23:59-05:00",
+    ],
+)  # fmt: skip
+def test_a_text_that_is_not_a_time_is_none(text: str) -> None:
+    assert parse_timestamp(text) is None

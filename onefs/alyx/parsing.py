@@ -18,12 +18,12 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timezone
 from typing import Any, TypeVar
 from urllib.parse import quote
 
 from onefs import alf
 from onefs.config.urls import MAX_URL_LENGTH
+from onefs.dates import parse_timestamp
 from onefs.errors import ServerError
 from onefs.integers import parse_whole_number
 from onefs.model import Dataset, Replica, Repository, Session
@@ -243,20 +243,6 @@ def escape_url(url: str) -> str:
     # the '#' of a revision must be sent as %23: otherwise the URL ends before the '#', and the file
     # server answers 200 with a listing of the folder
     return f"{scheme}://{host}{slash}{quote(raw, safe=_PATH_SAFE)}"
-
-
-def parse_timestamp(text: str) -> float | None:
-    """Return a time of Alyx in seconds since the epoch, or None if the time is invalid.
-
-    A time without a time zone is treated as UTC.
-    """
-    try:
-        moment = datetime.fromisoformat(text.replace("Z", "+00:00"))
-        if moment.tzinfo is None:
-            moment = moment.replace(tzinfo=timezone.utc)
-        return moment.astimezone(timezone.utc).timestamp()
-    except (ValueError, OverflowError):  # OverflowError is for years outside 1 to 9999 in UTC
-        return None
 
 
 def _first_timestamp(row: Row, *keys: str) -> float:

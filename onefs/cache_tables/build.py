@@ -19,9 +19,9 @@ from onefs.cache_tables.parquet import (
     DatasetTableRow,
     ParquetTable,
     SessionTableRow,
-    parse_date_created,
 )
 from onefs.cache_tables.reader import SCHEMA_VERSION, session_folder, uuid_text
+from onefs.dates import parse_timestamp
 from onefs.errors import CacheError, CacheFull, UsageError, reason_of
 from onefs.integers import parse_whole_number
 
@@ -150,7 +150,7 @@ def _valid_at(
         # any listing from Alyx counts as newer
         return 1.0
     # the computer that made the tables may have a wrong clock or another time zone
-    return min(parse_date_created(date_created) or 1.0, now)
+    return min(parse_timestamp(date_created) or 1.0, now)
 
 
 class _TablesWriter:

@@ -25,7 +25,6 @@ import importlib
 import json
 import re
 from collections.abc import Iterator, Sequence
-from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
@@ -37,6 +36,7 @@ from onefs.cache_tables.columns import (
     to_integer,
     uuid_column,
 )
+from onefs.dates import parse_timestamp
 from onefs.errors import UsageError, reason_of
 
 #: number of rows that are in memory at the same time
@@ -120,7 +120,7 @@ class ParquetTable:
         Raises UsageError if the metadata do not contain a valid time.
         """
         text = self._one_metadata.get("date_created")
-        if not isinstance(text, str) or parse_date_created(text) is None:
+        if not isinstance(text, str) or parse_timestamp(text) is None:
             raise self._unusable_error("the table does not say when it was made (date_created)")
         return text
 
@@ -237,18 +237,6 @@ class ParquetTable:
 
     def _unusable_error(self, reason: str) -> UsageError:
         return UsageError(f"{self.path} is no cache table of ONE: {reason}")
-
-
-def parse_date_created(text: str) -> float | None:
-    """Return the value of ``date_created`` in seconds since the epoch.
-
-    Without a time zone, the time is in UTC. Return None if ``text`` is invalid.
-    """
-    try:
-        moment = datetime.fromisoformat(text.replace("Z", "+00:00"))
-    except ValueError:
-        return None
-    return (moment if moment.tzinfo else moment.replace(tzinfo=timezone.utc)).timestamp()
 
 
 def strip_empty_revision(path: str) -> str:

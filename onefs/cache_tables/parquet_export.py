@@ -35,9 +35,9 @@ from typing import Any, NamedTuple
 
 from onefs import alf
 from onefs.cache_tables.columns import uuid_text_array
-from onefs.cache_tables.parquet import parse_date_created
 from onefs.cache_tables.reader import open_tables, split_path, uuid_text
 from onefs.cache_tables.source import DATASETS_FILE_NAME, SESSIONS_FILE_NAME
+from onefs.dates import parse_timestamp
 from onefs.errors import CacheError, CacheFull, reason_of
 from onefs.model import Dataset
 
@@ -170,7 +170,7 @@ class _Exporter:
         )
         sharing = self._sessions_sharing_folder()
         for eid, lab, subject, day, number, *rest in self._connection.execute(query):
-            start_date = _parse_date(day)
+            start_date = date.fromisoformat(day) if alf.is_calendar_day(day) else None
             is_named = alf.lab_folder(lab) == lab and alf.subject_folder(subject) == subject
             if eid in sharing:
                 self._exclude_session("sessions that share a folder", eid)
@@ -374,15 +374,8 @@ def _exported_path(path: str) -> _ExportedPath:
     return _ExportedPath(text, tuple("/".join(folders[: n + 1]) for n in range(len(folders))))
 
 
-def _parse_date(text: str) -> date | None:
-    try:
-        return date.fromisoformat(text)
-    except ValueError:  # for example 2019-13-01
-        return None
-
-
 def _format_date_created(facts: Mapping[str, str]) -> str:
     """Return the time at which the tables were made, as text in UTC without a time zone."""
-    seconds = parse_date_created(facts["date_created"]) or 1.0
+    seconds = parse_timestamp(facts["date_created"]) or 1.0
     # ONE compares this text with a text from the server, which has no time zone
     return datetime.fromtimestamp(seconds, timezone.utc).strftime("%Y-%m-%d %H:%M")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta, timezone
 
 from onefs import alf
 from onefs.alyx.client import AlyxClient
@@ -75,7 +75,7 @@ class NewSessions:
 
     def _request(self, lab: str) -> ListingRequest[None]:
         def fetch(alyx: AlyxClient) -> list[NumberedSession]:
-            tables_date = datetime.fromtimestamp(self._database.tables_created_at(), UTC)
+            tables_date = datetime.fromtimestamp(self._database.tables_created_at(), timezone.utc)
             since = tables_date.replace(tzinfo=None) - timedelta(days=TABLES_OVERLAP_DAYS)
             return alyx.sessions_since(lab, since)
 

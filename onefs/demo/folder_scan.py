@@ -10,7 +10,6 @@ import os
 import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import date
 from functools import lru_cache
 
 from onefs import alf
@@ -72,21 +71,11 @@ class Scan:
 def _places(lab: str, folder: str, root: str) -> Iterator[ScannedSession]:
     for subject, subject_path in _folders(folder, root):
         for day, day_path in _folders(subject_path, root):
-            if not _is_day(day):
+            if not alf.is_calendar_day(day):
                 continue
             for number, path in _folders(day_path, root):
                 if number.isascii() and number.isdigit() and len(number) <= 9:
                     yield ScannedSession(lab, subject, day, number, path)
-
-
-def _is_day(name: str) -> bool:
-    if not alf.is_date(name):
-        return False
-    try:
-        date.fromisoformat(name)
-    except ValueError:
-        return False
-    return True
 
 
 def _folders(path: str, root: str) -> list[tuple[str, str]]:
