@@ -1,0 +1,1 @@
+"""The test suite in other environments: other releases of Python, and Debian 13."""
