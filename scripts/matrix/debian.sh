@@ -18,7 +18,8 @@ mount -t tmpfs tmpfs "$root/dev/shm"
 
 # Show a file or folder of this machine at the same path inside, read-only.
 show_inside() {
-    [ -e "$1" ] || return 0
+    # nothing to do for a path that is not here, or that is below a folder shown already
+    if [ ! -e "$1" ] || [ "$1" -ef "$root$1" ]; then return; fi
     if [ -d "$1" ]; then
         mkdir -p "$root$1"
     else
@@ -27,15 +28,15 @@ show_inside() {
     fi
     mount --bind -o ro "$1" "$root$1"
 }
-show_inside /etc/ssl/certs/ca-certificates.crt
-for path in /etc/pip.conf /etc/xdg/pip ~/.config/pip ~/.pip; do show_inside "$path"; done
-# folders of packages that pip's settings name. The pages of an index link to files beside it
-for address in $("$python" -m pip config list | grep -oE "(file:/)?/[^ ']+" | sort -u); do
-    case $address in
-        file:///*/*) show_inside "$(dirname "${address#file://}")" ;;
-        /*) show_inside "$address" ;;
+# what the settings of pip name: certificates, and folders of packages. Of a folder that is an index
+# the folder above, which has the files that its pages link to
+named=$("$python" -m pip config list | grep -oE "(file:/)?/[^ ']+" || true)
+for path in /etc/ssl/certs/ca-certificates.crt /etc/pip.conf /etc/xdg/pip ~/.config/pip ~/.pip $named; do
+    case $path in
+        file:///*/*) dirname "${path#file://}" ;;
+        /*) echo "$path" ;;
     esac
-done
+done | sort -u | while read -r path; do show_inside "$path"; done
 
 mv "$folder/clone" "$root/onefs"
 mkdir "$root/results"
