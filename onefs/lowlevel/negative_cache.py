@@ -33,10 +33,12 @@ class NegativeCache(Generic[K]):
         )
 
     def add(self, key: K, error: OnefsError) -> None:
-        """Keep ``error`` as the failure of ``key``. Remove the tracebacks of ``error``."""
+        """Keep a copy of ``error`` as the failure of ``key``. Remove the error's tracebacks."""
         strip_tracebacks(error)
+        # a copy, because ``raise`` in an ``except`` block of Python 3.10 restores the traceback
+        kept = copy_error(error)
         with self._lock:
-            self._failures[key] = error
+            self._failures[key] = kept
 
     def get(self, key: K) -> OnefsError | None:
         """Return the failure of ``key``.

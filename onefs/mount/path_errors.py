@@ -42,7 +42,7 @@ log = logging.getLogger(__name__)
 class _MountWideError:
     """An error that concerns the whole mount. The times are in seconds since the epoch."""
 
-    error: OnefsError
+    message: str
     #: time at which the error first occurred
     since: float
     #: time after which the error is no longer shown
@@ -126,7 +126,7 @@ class PathErrors:
         with self._lock:
             self._mount_wide = {k: v for k, v in self._mount_wide.items() if v.until >= now}
             return tuple(
-                f"since {time.strftime('%H:%M', time.localtime(each.since))}: {each.error}"
+                f"since {time.strftime('%H:%M', time.localtime(each.since))}: {each.message}"
                 for each in self._mount_wide.values()
             )
 
@@ -144,5 +144,5 @@ class PathErrors:
         is_new = before is None or before.until < now
         since = now if before is None or is_new else before.since
         until = getattr(error, "until", 0.0) or now + _MOUNT_WIDE_TTL_SECONDS
-        self._mount_wide[kind] = _MountWideError(error.with_traceback(None), since, until)
+        self._mount_wide[kind] = _MountWideError(str(error), since, until)
         return is_new

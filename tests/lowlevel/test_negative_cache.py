@@ -83,3 +83,20 @@ def test_failures_are_dropped_one_by_one_all_at_once_and_beyond_the_limit(
         failures.add(key, ServerError("broken", 500))
     assert failures.get("a") is None
     assert failures.get("c") is not None
+
+
+def test_a_failure_that_its_handler_raises_again_keeps_no_frames(
+    failures: NegativeCache[str],
+) -> None:
+    def fetch() -> None:
+        try:
+            raise ServerError("broken", 503)
+        except ServerError as error:
+            failures.add("a", error)
+            raise
+
+    with pytest.raises(ServerError):
+        fetch()
+    kept = failures.get("a")
+    assert kept is not None
+    assert kept.__traceback__ is None
