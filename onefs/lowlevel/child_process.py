@@ -20,9 +20,10 @@ from typing import Any
 #: its second argument is the name of the module. The folder comes last on the module path, because
 #: it may be a checkout or a folder of the user, with other modules in it
 _BOOTSTRAP = """
-import importlib.util, runpy, sys
+import sys  # built into Python, so it is imported from no folder
 root, module = sys.argv[1:3]
 sys.path[:] = [path for path in sys.path if path not in ("", root)] + [root]
+import importlib.util, runpy
 folder = root + "/onefs"
 spec = importlib.util.spec_from_file_location(
     "onefs", folder + "/__init__.py", submodule_search_locations=[folder]
