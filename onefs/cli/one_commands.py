@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import sys
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -25,6 +24,7 @@ from onefs.cli.options import (
 from onefs.cli.output import say
 from onefs.errors import UsageError
 from onefs.lowlevel.paths import resolved
+from onefs.lowlevel.progress_display import terminal_size
 from onefs.one import ONE, OnefsWarning
 from onefs.printable import printable
 
@@ -93,7 +93,7 @@ def print_lines(lines: Sequence[str]) -> None:
             click.echo("\n".join(lines))
         return
     shown = [printable(part) for line in lines for part in line.split("\n")]
-    if len(shown) >= shutil.get_terminal_size().lines:
+    if len(shown) >= terminal_size().lines:
         click.echo_via_pager("\n".join(shown))
     elif lines:
         click.echo("\n".join(shown))

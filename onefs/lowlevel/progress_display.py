@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import sys
 import threading
@@ -27,6 +28,13 @@ MIN_BAR_CHARACTERS = 5
 MIN_NAME_CHARACTERS = 24
 #: most files that have a bar at the same time
 MAX_BARS = 8
+
+
+def terminal_size() -> os.terminal_size:
+    """Return the size of the terminal in characters, or 80 x 24 if the terminal has no size."""
+    columns, lines = shutil.get_terminal_size()
+    # Python 3.10 returns 0 for a terminal without a size, as the serial console of a computer
+    return os.terminal_size((columns or 80, lines or 24))
 
 
 class FileUnderWay(Protocol):
@@ -172,7 +180,7 @@ class ProgressDisplay:
             for each in self._poll():
                 self.update(each.path, each.done_bytes, each.size)
             with self._lock:
-                lines = self.render_lines(shutil.get_terminal_size().columns - 1)
+                lines = self.render_lines(terminal_size().columns - 1)
                 self._erase()
                 self._write("".join(f"{line}\n" for line in lines))
                 self._drawn_lines = len(lines)
