@@ -91,6 +91,7 @@ def run_row(row: Row, tests: Sequence[str], end: float) -> Result:
     folder.mkdir(parents=True)
     print(f"== {row.name}: output in {log.relative_to(ROOT)}", flush=True)
     scratch = Path(tempfile.mkdtemp(prefix="onefs-matrix-"))
+    scratch.chmod(0o755)  # tests that become other users reach their folders, as in /tmp
     try:
         result.outcome = _run(_commands(row, python, folder, tests), log, scratch, end)
         result.read(folder)
