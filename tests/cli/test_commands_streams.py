@@ -128,8 +128,11 @@ def test_a_relative_path_in_a_deleted_folder_is_one_sentence(user: Home, command
 
 @row("cd DIR; rmdir DIR; onefs get")
 def test_python_works_in_a_deleted_folder(user: Home) -> None:
+    command = 'mkdir d; cd d; rmdir ../d; "$1" -c "$2"'
+    if shell(user, command, sys.executable, "import socket").returncode:
+        pytest.skip("this Python imports no socket in a deleted folder: a fault of 3.13.0")
     script = f"from onefs import ONE; print(len(ONE().list('{SESSION}')))"
-    done = shell(user, 'mkdir d; cd d; rmdir ../d; "$1" -c "$2"', sys.executable, script)
+    done = shell(user, command, sys.executable, script)
     assert (done.returncode, done.stderr) == (0, b"")
     assert int(done.stdout) > 0
 
