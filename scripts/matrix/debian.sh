@@ -10,7 +10,9 @@ set -euo pipefail
 python=$1 folder=$(realpath "$2")
 shift 2
 root=$folder/root
-debootstrap --variant=minbase --include=ca-certificates trixie "$root"
+debootstrap --variant=minbase --include=ca-certificates,e2fsprogs trixie "$root"
+# in a chroot whose root is no mount, "unshare --mount" fails
+mount --bind "$root" "$root"
 mount -t proc proc "$root/proc"
 mount --rbind /sys "$root/sys"
 mount --rbind /dev "$root/dev"

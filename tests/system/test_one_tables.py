@@ -90,7 +90,7 @@ def test_they_are_the_files_of_the_cache_folder(home: Home, mounted: Mounted) ->
 
 def run_url(mounted: Mounted) -> str:
     """The database's address by the mount's log."""
-    [line, *_] = mounted.log_lines("mounted onefs:")
+    [line, *_] = mounted.log_lines("mounted the database onefs:")
     return "http://" + line.split("onefs:")[1].split()[0]
 
 

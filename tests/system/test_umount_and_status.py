@@ -231,7 +231,7 @@ class TestForeground:
             running.send_signal(signal.SIGINT)
             assert running.wait(60) == 0
         text = said.read_text()
-        mounted = re.findall(r" INFO onefs\.mount\.\w+: mounted onefs:\S+ at ", text)
+        mounted = re.findall(r" INFO onefs\.mount\.\w+: mounted the database onefs:\S+ at ", text)
         assert len(mounted) == (level != "error")
         assert (" DEBUG " in text) == (level == "debug")
         assert servers.login.password not in text
