@@ -81,7 +81,7 @@ def test_refresh_refuses_a_path_that_does_not_exist(tmp_path: Path) -> None:
         session = mounted.path / Path(SMALL[0]).parents[2]
         for path in (mounted.path / "nope", session / "nope", session / "notes.md" / "x"):
             sentence = home.error_of(1, "refresh", path)
-            assert sentence.startswith(f"there is no {path}")
+            assert sentence.startswith(f"the path {path} did not exist before the refresh")
         for path in (mounted.path, session, session / "notes.md"):
             assert home.run("refresh", path).stderr == ""
 
