@@ -512,8 +512,10 @@ def test_locks_of_a_partial_file_end_when_it_is_closed(tmp_path: Path) -> None:
     fcntl.flock(created.map_fd, fcntl.LOCK_EX)
     fcntl.flock(created.data_fd, fcntl.LOCK_EX)
     created.close()
-    for path in (*tmp_path.glob("*.map"), *tmp_path.glob("*.data")):
-        with path.open("rb") as other:
+    files = [*tmp_path.glob("*.map"), *tmp_path.glob("*.data")]
+    assert len(files) == 2
+    for path in files:
+        with path.open("rb") as other:  # raises BlockingIOError if a lock is left
             fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 

@@ -113,10 +113,14 @@ class Cache(RuleBasedStateMachine):
         self.remote.server.__exit__()
         shutil.rmtree(self.folder)
 
-    @initialize()
-    def begin(self) -> None:
+    @initialize(is_cold=st.booleans())
+    def begin(self, is_cold: bool) -> None:
         self._open(0)
         self._open(1)
+        for number in range(3):  # so that reads are among the rules from the first step on
+            self.open(which=number % 2, number=number)
+        if not is_cold:
+            self.read(which=0, start=0, length=BLOCK)
 
     @rule(which=st.integers(0, 1), number=st.integers(0, 2))
     def open(self, which: int, number: int) -> None:
