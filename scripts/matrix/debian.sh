@@ -11,8 +11,7 @@ python=$1 folder=$(realpath "$2")
 shift 2
 root=$folder/root
 debootstrap --variant=minbase --include=ca-certificates,e2fsprogs trixie "$root"
-# in a chroot whose root is no mount, "unshare --mount" fails
-mount --bind "$root" "$root"
+mount --bind "$root" "$root"  # pivot_root wants a mount
 mount -t proc proc "$root/proc"
 mount --rbind /sys "$root/sys"
 mount --rbind /dev "$root/dev"
@@ -43,11 +42,20 @@ done | sort -u | while read -r path; do show_inside "$path"; done
 mv "$folder/clone" "$root/onefs"
 mkdir "$root/results"
 mount --bind "$folder" "$root/results"
+# not by chroot, which a test that enters another mount namespace would leave. With pivot_root this
+# machine's files cannot be reached any more
+mkdir "$root/machine"
+cd "$root"
+pivot_root . machine
+cd /
+umount -l /machine
+rmdir /machine
+
 mapfile -t kept < <(env | grep -E '^(PIP|SSL_CERT|REQUESTS_CA)_|^(https?|no)_proxy=')
 inside() {
-    chroot "$root" /usr/bin/env -i HOME=/root LANG=C.UTF-8 "${kept[@]}" \
-        PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin \
-        /bin/bash -c 'cd /onefs && exec "$@"' inside "$@"
+    /usr/bin/env -i HOME=/root LANG=C.UTF-8 "${kept[@]}" \
+        PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin "$@"
 }
+cd /onefs
 inside scripts/demo
 inside scripts/matrix/run_row.sh /results "$@"
