@@ -81,7 +81,7 @@ def _page(rows: list[Result]) -> Iterator[str]:
     yield ""
     yield "Made by `scripts/test --full matrix`: the tests that are not marked `long`, in other"
     yield "environments than that of `scripts/test`. Each row was run on its date, at its commit;"
-    yield "`debian13` is Debian 13 in a folder, with this machine's kernel; `scripts/demo` ran there first."
+    yield "`debian13` is Debian 13 in a folder, on this kernel; `scripts/demo` ran first."
     yield ""
     yield f"| {' | '.join(_COLUMNS)} |"
     yield "|---" * len(_COLUMNS) + "|"
