@@ -101,6 +101,11 @@ def run(
     return done
 
 
+def umount(folder: Path) -> None:
+    """Unmount a folder, also when a program that looked at all mounts still has it open."""
+    wait_until(lambda: run(["umount", folder], code=None).returncode == 0)
+
+
 @dataclass(frozen=True)
 class Mounted:
     """A mount that ``onefs mount`` has made."""

@@ -17,7 +17,17 @@ from onefs.lowlevel.mountinfo import read_mounts
 from onefs.mount.kernel_mounts import find_mount
 from tests.cli.commands_table import row
 from tests.laboratories import small_folder
-from tests.running import ONEFS, TIMEOUT_SECONDS, Home, Mounted, process, run, wait_until, within
+from tests.running import (
+    ONEFS,
+    TIMEOUT_SECONDS,
+    Home,
+    Mounted,
+    process,
+    run,
+    umount,
+    wait_until,
+    within,
+)
 
 
 @pytest.fixture
@@ -72,7 +82,7 @@ def test_it_names_the_bind_mount_that_holds_it(mounted: Mounted, tmp_path: Path)
         )
         assert f"still serves {bound}: unmount these mounts, too" in sentence
     finally:
-        run(["umount", bound])
+        umount(bound)
     wait_until(mounted.has_ended)
 
 
@@ -88,7 +98,7 @@ def mount_without_daemon(folder: Path) -> Iterator[None]:
         yield
     finally:
         os.close(device)
-        run(["umount", folder])
+        umount(folder)
 
 
 def continue_process(pid: int) -> None:

@@ -30,7 +30,7 @@ from onefs.mount import (
 from onefs.mount.daemon_config import DaemonConfig
 from onefs.mount.processes import processes_using
 from tests.mount.conftest import Mounted
-from tests.running import wait_until
+from tests.running import umount, wait_until
 
 SECRET = "TapetesBloc18"
 
@@ -240,7 +240,7 @@ def test_stop_names_the_mounts_inside(mounted: Mounted, root: Path) -> None:
         with pytest.raises(errors.Busy, match=f"in use by the mount at {re.escape(str(inside))}:"):
             daemon.stop(mounted.path)
     finally:
-        subprocess.run(["umount", inside], check=True, timeout=60)
+        umount(inside)
     daemon.stop(mounted.path)
 
 

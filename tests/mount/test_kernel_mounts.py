@@ -11,6 +11,7 @@ import pytest
 from onefs.lowlevel import filesystems
 from onefs.lowlevel.mountinfo import read_mounts
 from onefs.mount import kernel_mounts
+from tests.running import umount
 
 TABLE = r"""
 24 1 254:0 / / rw,relatime - ext4 /dev/root rw,errors=remount-ro
@@ -59,7 +60,7 @@ def test_a_foreign_mount_at_a_carriage_return(tmp_path: Path) -> None:
         assert found.fstype == "tmpfs"
         assert filesystems.network_filesystem_type(place / "below") == ""
     finally:
-        subprocess.run(["umount", place], check=True, timeout=60)
+        umount(place)
 
 
 def test_the_topmost_mount_is_returned(table: Path) -> None:
