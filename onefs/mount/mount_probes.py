@@ -16,6 +16,8 @@ from collections.abc import Iterable
 
 from onefs.mount.refresher import REFRESH_XATTR, REFRESHED_XATTR
 
+#: time in seconds after which a mount that has not answered a probe counts as hanging
+PROBE_SECONDS = 5.0
 #: shortest time in seconds to wait for a script. A script may have ended already when the time for
 #: all scripts is over.
 _MIN_OUTCOME_SECONDS = 0.1
@@ -71,7 +73,7 @@ def probe_mount(mountpoint: str, timeout: float) -> int | None:
     return _wait_for_script(_start_script(_PROBE_SCRIPT, mountpoint), timeout)[0]
 
 
-def is_stale(mountpoint: str, timeout: float = 5.0) -> bool:
+def is_stale(mountpoint: str, timeout: float = PROBE_SECONDS) -> bool:
     """Whether the daemon of a mount is dead or is ending.
 
     Return False if the mount does not respond within ``timeout`` seconds.

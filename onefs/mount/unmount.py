@@ -10,14 +10,15 @@ from shutil import which
 from onefs.errors import Busy, MountError, UsageError, reason_of
 from onefs.lowlevel.mountinfo import read_mounts
 from onefs.mount.kernel_mounts import find_mount
+from onefs.mount.mount_probes import PROBE_SECONDS
 from onefs.mount.processes import processes_using, wait_until
 
 _POLL_SECONDS = 0.05
 #: longest time in seconds that fusermount or umount may take; it only sends a request to the kernel
 _HELPER_TIMEOUT_SECONDS = 10.0
 #: seconds for which unmounting is retried while the mount is busy and no process is found that uses
-#: the mount
-_BUSY_RETRY_SECONDS = 2.0
+#: the mount. Another command's probe of a mount that hangs is such a process.
+_BUSY_RETRY_SECONDS = PROBE_SECONDS + 1.0
 
 
 def unmount(mountpoint: str, *, timeout: float = 30.0) -> None:
@@ -58,7 +59,7 @@ def remove_stale_mount(mountpoint: str, timeout: float = 10.0) -> None:
 
 
 def _unmount_with_retries(mountpoint: str) -> None:
-    """Unmount ``mountpoint``. Try again for 2 seconds if the mount is busy for no visible reason.
+    """Unmount ``mountpoint``. Try again for 6 seconds if the mount is busy for no visible reason.
 
     Raises :class:`Busy` if the mount stays busy, or :class:`MountError` if unmounting fails in
     another way.

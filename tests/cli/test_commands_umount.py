@@ -115,11 +115,14 @@ def test_a_new_mount_with_the_same_device_number_does_not_hold_it(
     with ExitStack() as stack:
         os.kill(mounted.pid, signal.SIGSTOP)  # as if the daemon still wrote to a slow disk
         stack.callback(continue_process, mounted.pid)
+        # The commands of other tests probe all mounts, and a mount is busy while it is probed. So
+        # umount is run until it has unmounted this mount, and waits for the daemon.
+        script = 'until "$0" umount "$1" 2>"$2" || ! grep -q "in use by" "$2"; do :; done; cat "$2"'
         umount = stack.enter_context(
             process(
-                [ONEFS, "umount", mounted.path],
+                ["sh", "-c", script, ONEFS, mounted.path, tmp_path / "errors"],
                 env=mounted.home.environment,
-                stderr=subprocess.PIPE,
+                stdout=subprocess.PIPE,
                 text=True,
             )
         )
@@ -131,7 +134,7 @@ def test_a_new_mount_with_the_same_device_number_does_not_hold_it(
         assert any(each.device == mount.device for each in read_mounts())
         time.sleep(2)  # umount looks for other mounts after a second
         continue_process(mounted.pid)
-        _, errors = umount.communicate(timeout=TIMEOUT_SECONDS)
+        errors, _ = umount.communicate(timeout=TIMEOUT_SECONDS)
         assert (umount.returncode, errors) == (0, "")
 
 
