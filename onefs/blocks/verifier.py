@@ -206,14 +206,18 @@ class Verifier:
                 and partial.block_file.state() is PartialState.LIVE
             )
 
-        if not wait_for_lock(
-            lambda: partial.try_lock_map(HASH_LOCK_BYTE), HASHING_WAIT_SECONDS, is_needed
+        end = time.monotonic() + HASHING_WAIT_SECONDS
+        while not wait_for_lock(
+            lambda: partial.try_lock_map(HASH_LOCK_BYTE), end - time.monotonic(), is_needed
         ):
             if not is_needed():
                 return  # another process hashes the file
-            raise DeadlineExceeded(
-                f"another process has been verifying {partial.dataset.name} for too long: try again"
-            )
+            # an evicted block may be back already, so hashing may be needed again before ``end``
+            if time.monotonic() >= end:
+                raise DeadlineExceeded(
+                    f"another process has been verifying {partial.dataset.name} for too long: try "
+                    "again"
+                )
         try:
             while (
                 len(progress.records) < partial.block_file.block_count and self._registry.is_open()

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from onefs.blocks import partial_file as partial_module
+from onefs.blocks import verifier as verifier_module
 from onefs.blocks.block_map import PIN_LOCKS_START, create_block_file
 from onefs.blocks.partial_file import PartialFile
 from onefs.cache.locks import DatasetLocks
 from onefs.errors import DeadlineExceeded, OnefsError
-from onefs.lowlevel.locks import try_lock
+from onefs.lowlevel.locks import try_lock, wait_for_lock
 from onefs.model import Dataset
 from tests.content.conftest import Open, place_of
 from tests.content.ranged_file import (
@@ -98,6 +100,23 @@ def test_the_end_does_not_wait_for_a_lock_of_another_process(
             thread.join(20)
         assert not thread.is_alive()
         assert failed
+
+
+def test_hashing_goes_on_when_it_is_needed_again_at_the_end_of_a_wait(
+    open_content: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A block that was evicted, and is back a moment later, ends the wait for the lock early."""
+    waits: list[float] = []
+
+    def wait(attempt: Callable[[], bool], timeout: float, needed: Callable[[], bool]) -> bool:
+        waits.append(timeout)
+        return len(waits) > 1 and wait_for_lock(attempt, timeout, needed)
+
+    monkeypatch.setattr(verifier_module, "wait_for_lock", wait)
+    with ScriptedServer({"/a.b.npy": served(DATA)}) as server:
+        content, dataset = open_content(stall=10.0, small_file=0), dataset_of(server, DATA)
+        assert content.fetch_file(dataset, place_of(dataset)).read_bytes() == DATA
+    assert len(waits) > 1
 
 
 @pytest.mark.parametrize("name", ["onefs-blocks", "onefs-hash"])
