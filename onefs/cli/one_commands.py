@@ -119,13 +119,12 @@ def mountpoint_of(one: ONE) -> str | None:
 
     A mount without ``--flat`` and ``--as-of`` is preferred.
     """
-    from onefs.mount.mount_registry import STALE, list_mounts
+    from onefs.mount.mount_registry import list_mounts
 
     if one.mountpoint is not None:
         return str(one.mountpoint)
-    served = (each for each in list_mounts() if each.url == one.url and each.pid is not None)
     # mounts whose server is unreachable are included, because they still show the catalogue
-    mounts = [each for each in served if each.status.state != STALE]
+    mounts = [each for each in list_mounts() if each.url == one.url and each.pid is not None]
     return min(mounts, key=lambda each: (each.flat, each.as_of)).mountpoint if mounts else None
 
 

@@ -26,7 +26,7 @@ def status(as_json: bool) -> None:
     from onefs.mount.mount_registry import list_mounts, mounts_of_other_users, with_current_status
 
     others = mounts_of_other_users()
-    mounts = [*with_current_status(list_mounts()), *others]
+    mounts = [*with_current_status(list_mounts(probe=True)), *others]
     if as_json:
         rows = [_json_object(each) for each in mounts]
         say_json({"version": __version__, "mounts": rows})

@@ -78,7 +78,14 @@ def is_stale(mountpoint: str, timeout: float = PROBE_SECONDS) -> bool:
 
     Return False if the mount does not respond within ``timeout`` seconds.
     """
-    return probe_mount(mountpoint, timeout) in (errno.ENOTCONN, errno.ECONNABORTED)
+    return are_stale([mountpoint], timeout)[mountpoint]
+
+
+def are_stale(mountpoints: Iterable[str], timeout: float = PROBE_SECONDS) -> dict[str, bool]:
+    """Return for each mount whether its daemon is dead or is ending. See :func:`is_stale`."""
+    outcomes = _ask_all(_PROBE_SCRIPT, mountpoints, timeout=timeout)
+    dead = (errno.ENOTCONN, errno.ECONNABORTED)
+    return {mountpoint: code in dead for mountpoint, (code, _) in outcomes.items()}
 
 
 def refresh_mounts(mountpoints: Iterable[str], timeout: float) -> dict[str, int | None]:

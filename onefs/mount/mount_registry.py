@@ -259,11 +259,12 @@ def _first_usable_path(
     ) from failures[0]
 
 
-def list_mounts(folder: Path | None = None) -> list[MountInfo]:
+def list_mounts(folder: Path | None = None, *, probe: bool = False) -> list[MountInfo]:
     """Return this user's mounts on this machine, sorted by mount point.
 
     Mounts whose daemon is dead are included. Removes the records of dead daemons whose mounts no
-    longer exist.
+    longer exist. ``probe`` makes sure that a mount without a known daemon is stale, which takes
+    PROBE_SECONDS if a mount hangs; otherwise only the record is read.
     """
     records: dict[str, Mapping[str, Any]] = {}
     for place in reversed(_registry_folders(folder)):
@@ -273,7 +274,14 @@ def list_mounts(folder: Path | None = None) -> list[MountInfo]:
         for mounted in read_mounts()
         if mounted.is_onefs and mounted.uid in (None, os.getuid())
     }
-    return [_info_of_mount(mountpoint, records.get(mountpoint)) for mountpoint in sorted(ours)]
+    infos = {each: _recorded_info(each, records.get(each)) for each in sorted(ours)}
+    if probe:
+        unknown = [each for each, info in infos.items() if info.pid is None]
+        for each, stale in mount_probes.are_stale(unknown).items():
+            working = READY if each in records else FOREIGN
+            status = replace(infos[each].status, state=STALE if stale else working)
+            infos[each] = replace(infos[each], status=status)
+    return list(infos.values())
 
 
 def with_current_status(mounts: Sequence[MountInfo]) -> list[MountInfo]:
@@ -387,15 +395,15 @@ def _read_records(folder: Path) -> dict[str, Mapping[str, Any]]:
     return records
 
 
-def _info_of_mount(mountpoint: str, raw: Mapping[str, Any] | None) -> MountInfo:
-    if raw is not None and _is_daemon_alive(raw):
-        return _parse_info(raw)
-    stale = mount_probes.is_stale(mountpoint)
-    working = READY if raw is not None else FOREIGN
-    info = MountInfo(mountpoint, None) if raw is None else _parse_info(raw)
+def _recorded_info(mountpoint: str, raw: Mapping[str, Any] | None) -> MountInfo:
+    """Return what the record of a mount says. The mount is stale if its daemon is dead."""
+    if raw is None:
+        return MountInfo(mountpoint, None, status=MountStatus(state=FOREIGN))
+    info = _parse_info(raw)
+    if _is_daemon_alive(raw):
+        return info
     # the downloads have ended, but the files in the cache remain, so ``cache_bytes`` is kept
-    status = replace(info.status, state=STALE if stale else working, downloads=())
-    return replace(info, pid=None, status=status)
+    return replace(info, pid=None, status=replace(info.status, state=STALE, downloads=()))
 
 
 def _parse_info(raw: Mapping[str, Any]) -> MountInfo:

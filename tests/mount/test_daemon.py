@@ -15,6 +15,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from shutil import which
+from typing import Any
 
 import pytest
 
@@ -28,16 +29,17 @@ from onefs.mount import (
     unmount,
 )
 from onefs.mount.daemon_config import DaemonConfig
-from onefs.mount.processes import processes_using
+from onefs.mount.processes import processes_using, start_ticks_of
 from tests.mount.conftest import Mounted
 from tests.running import umount, wait_until
 
 SECRET = "TapetesBloc18"
 
 
-def listed(mountpoint: Path) -> list[mount_registry.MountInfo]:
+def listed(mountpoint: Path, probe: bool = True) -> list[mount_registry.MountInfo]:
     """Return the entries of the registry for one mount. This user may have other mounts."""
-    return [each for each in mount_registry.list_mounts() if each.mountpoint == str(mountpoint)]
+    mounts = mount_registry.list_mounts(probe=probe)
+    return [each for each in mounts if each.mountpoint == str(mountpoint)]
 
 
 @pytest.fixture(autouse=True)
@@ -229,6 +231,26 @@ def test_stop_gives_up_on_an_invisible_user_that_stays(mounted: Mounted) -> None
         daemon.stop(mounted.path)
     daemon.stop(mounted.path)
     assert mounted.ended()
+
+
+def test_mounts_are_listed_from_their_records_without_a_request_to_a_mount(
+    mounted: Mounted, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A mount that hangs delays only the commands that show whether it answers."""
+    started: list[Any] = []
+
+    class Recorded(subprocess.Popen[Any]):
+        def __init__(self, command: Any, **options: Any) -> None:
+            started.append(command)
+            super().__init__(command, **options)
+
+    os.kill(mounted.pid, signal.SIGKILL)
+    wait_until(lambda: start_ticks_of(mounted.pid) is None)
+    monkeypatch.setattr(subprocess, "Popen", Recorded)
+    (without,) = listed(mounted.path, probe=False)
+    assert (without.status.state, without.pid, started) == (mount_registry.STALE, None, [])
+    (probed,) = listed(mounted.path)
+    assert (probed, bool(started)) == (without, True)
 
 
 @pytest.mark.skipif(os.getuid() != 0, reason="only root may mount what is not FUSE")
