@@ -140,6 +140,7 @@ def test_equal_errors_are_printed_once(home: Home, servers: Servers) -> None:
     assert all(name in verbose.stderr for name in SMALL[1:])
 
 
+@pytest.mark.long
 @row("onefs get: summary")
 def test_the_summary_counts_what_this_process_fetched(tmp_path: Path) -> None:
     folder = tmp_path / "data"

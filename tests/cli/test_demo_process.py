@@ -41,6 +41,7 @@ def test_a_folder_of_many_that_cannot_be_read_is_served(
         servers.close()
 
 
+@pytest.mark.long
 def test_what_servers_wrote_before_a_timeout_is_logged(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

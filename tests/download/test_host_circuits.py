@@ -69,6 +69,7 @@ def test_a_server_that_delivered_other_bytes_is_not_probed(content: Content) -> 
         assert probes == []
 
 
+@pytest.mark.long
 def test_after_a_deadline_other_readers_wait_for_a_probe_then_fail(content: Content) -> None:
     now: list[Script] = [stall()]
     scripts = {"/a.b.npy": stall(), "/c.d.npy": lambda talk: now[0](talk)}

@@ -36,6 +36,7 @@ def refreshed(mounted: Mounted) -> None:
     assert mount_probes.refresh_mounts([str(mounted.path)], 30.0) == {str(mounted.path): 0}
 
 
+@pytest.mark.long
 def test_new_and_removed_names_are_seen_after_a_refresh(mounted: Mounted) -> None:
     here, there = mounted.path / "lab", mounted.root / "lab"
     for name in map(str, range(5)):

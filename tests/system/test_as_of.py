@@ -173,6 +173,7 @@ def test_offline_a_day_is_what_is_cached(
     away.umount()
 
 
+@pytest.mark.long
 def test_replaced_bytes_are_noticed_at_each_path(home: Home, tmp_path: Path) -> None:
     """The kernel has pages for each path; none may outlive what they were read from."""
     folder = tmp_path / "data" / "lab" / "Subjects" / "m1" / "2021-03-04" / "001" / "alf"

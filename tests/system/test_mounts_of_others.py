@@ -138,6 +138,7 @@ def test_show_says_what_it_says_to_the_user_of_the_mount(shared: Shared, state: 
         assert {**again, "state": state} == said  # the first look has read its header
 
 
+@pytest.mark.long
 @row("second user, mount of --allow-other")
 def test_list_and_path_say_what_they_say_to_the_user_of_the_mount(shared: Shared) -> None:
     types = shared.root("list", TUTORIAL)

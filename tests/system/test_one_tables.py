@@ -206,6 +206,7 @@ def test_clearing_the_cache_leaves_them(home: Home, mounted: Mounted, url: str) 
     assert count(mounted.path / "datasets.pqt") == 693
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "tenths",
     [range(4, 16, 3), pytest.param(range(4, 16), marks=pytest.mark.long)],

@@ -74,6 +74,7 @@ def test_a_removed_folder_is_created_again(mounted: Mounted) -> None:
     assert os.listdir(place) == ["again"]
 
 
+@pytest.mark.long
 def test_what_is_written_outlives_the_mount_and_the_cache(home: Home, folder: Path) -> None:
     mounted = home.mount("--demo", "--demo-data", folder)
     (mounted.path / "bwm_res" / "result.npy").write_bytes(b"months of work")

@@ -97,6 +97,7 @@ def shown(path: Path) -> list[str]:
     return names
 
 
+@pytest.mark.long
 @KERNELS
 def test_the_new_listing_is_there_each_time(
     home: Home, servers: Servers, source: MovingLaboratory, kernel: dict[str, str]
@@ -115,6 +116,7 @@ def test_the_new_listing_is_there_each_time(
             assert read_errno(subject / f"2022-01-{number:02}") == 2
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("kernel", "synced", "scope"),
     [

@@ -34,6 +34,7 @@ def test_a_small_cache_of_two_mounts_and_two_processes_for_a_minute(tmp_path: Pa
     assert outcome.good
 
 
+@pytest.mark.long
 @pytest.mark.timeout(300)
 def test_thirty_two_threads_of_two_mounts_and_two_processes_fetch_each_block_once(
     tmp_path: Path,

@@ -75,8 +75,9 @@ def test_a_mount_of_the_first_onefs_and_one_of_this_share_a_small_cache(
     print(outcome)
     assert outcome.wrong == []
     assert outcome.errors == []
-    # each version finds records and blocks of the other, and they are valid
-    assert len(lists[0]) > 10
+    # each version finds records and blocks of the other, and they are valid. How many files the
+    # small cache holds at the end depends on what was read last
+    assert lists[0]
     assert lists[0] == lists[1]
     for checks in verified:
         assert {each["path"] for each in checks} == set(lists[0])

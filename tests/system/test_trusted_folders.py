@@ -67,6 +67,7 @@ def test_every_command_refuses_a_folder_that_others_may_write_to(
     mounted.umount()
 
 
+@pytest.mark.long
 def test_a_profile_may_say_so(home: Home, tmp_path: Path, folder: Path) -> None:
     cache = tmp_path / "shared"
     cache.mkdir()
@@ -107,6 +108,7 @@ def test_a_link_in_the_place_of_a_lab_is_refused(home: Home, tmp_path: Path) -> 
     home.run("cache", "list", "--trust-cache-dir")
 
 
+@pytest.mark.long
 def test_the_folders_of_the_first_onefs_are_no_trouble(home: Home, folder: Path) -> None:
     """It made the cache folder 0755, or 0775, as the umask was."""
     home.run("get", PATH)
