@@ -10,7 +10,8 @@ set -euo pipefail
 python=$1 folder=$(realpath "$2")
 shift 2
 root=$folder/root
-debootstrap --variant=minbase --include=ca-certificates,e2fsprogs trixie "$root"
+debootstrap --variant=minbase --include=ca-certificates,e2fsprogs,procps trixie "$root"
+ln -s ../proc/self/mounts "$root/etc/mtab"  # Debian's installer makes it, and fusermount3 reads it
 mount --bind "$root" "$root"  # pivot_root wants a mount
 mount -t proc proc "$root/proc"
 mount --rbind /sys "$root/sys"
