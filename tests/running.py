@@ -84,9 +84,10 @@ def run(
     given: str | None = None,
 ) -> subprocess.CompletedProcess[str]:
     """Run a program to its end; fail unless it exits with ``code`` (None: with any code)."""
+    # The program env enters the folder, not Popen: Python 3.10 stands still until Popen's child has
+    # done that, and a folder of a mount may need a server that runs in this process.
     done = subprocess.run(
-        command,
-        cwd=cwd,
+        command if cwd is None else ["env", "-C", cwd, *command],
         timeout=timeout,
         env=environment,
         input=given,
