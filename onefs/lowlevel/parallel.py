@@ -10,7 +10,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
 from typing import Generic, TypeVar, cast
 
 from onefs.errors import Busy
@@ -21,6 +21,8 @@ R = TypeVar("R")
 #: items per thread that are taken in advance, so that threads stay busy while the caller uses an
 #: outcome
 _QUEUED_ITEMS_PER_THREAD = 4
+#: longest time in seconds until a wait for an outcome ends after Ctrl-C
+_SIGNAL_CHECK_SECONDS = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,9 +102,14 @@ class _Workers(Generic[I, R]):
 
         No time limit is needed, because each call of ``work`` has its own deadline.
         """
-        outcome = self._outcomes.get()
-        self.pending_count -= 1
-        return outcome
+        while True:
+            try:
+                outcome = self._outcomes.get(timeout=_SIGNAL_CHECK_SECONDS)
+            except Empty:
+                # Python handles a signal that arrives just before a wait only after the wait
+                continue
+            self.pending_count -= 1
+            return outcome
 
     def stop(self) -> None:
         """End each thread after the item that it works on."""
