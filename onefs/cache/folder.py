@@ -172,7 +172,13 @@ class CacheFolder:
     def final_path(self, place: Place) -> Path:
         """Return the path of a complete dataset in the cache folder, in ONE's folder layout."""
         lab, *rest = place
-        return self.root.joinpath(lab, SUBJECTS, *rest)
+        # several times as fast as Path.joinpath
+        return Path("/".join((os.fspath(self.root), lab, SUBJECTS, *rest)))
+
+    def relative_name(self, path: Path) -> str:
+        """Return the path of a file in the cache folder, relative to the folder, as text."""
+        # several times as fast as Path.relative_to
+        return os.fspath(path).removeprefix(f"{self.root}/")
 
     def download_path(self, dataset: Dataset) -> Path:
         """Return the path to which a small dataset is downloaded.

@@ -83,11 +83,12 @@ def check_folder(folder: Path, kind: str) -> None:
 
 def is_inside_without_symlinks(root: Path, folder: Path) -> bool:
     """Return True if ``folder`` is reached from ``root`` without any symbolic link."""
-    for path in (folder, *folder.parents):
-        if path == root:
-            return True
-        if path.is_symlink():
+    # with strings, because this check is a part of each download
+    path, top = os.fspath(folder), os.fspath(root)
+    while path not in (top, "/", ""):
+        if os.path.islink(path):
             return False
+        path = os.path.dirname(path)
     return True
 
 

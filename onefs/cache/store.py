@@ -160,9 +160,9 @@ class Store(CacheFolder):
             generation += entry.generation
             entry = replace(entry, boot=boot, generation=generation, digest=digest)
             # written before the rename, so that no crash leaves a file without a record
-            self.records.put(entry)
-            self.rename_into_place(partial, final)
-            self.update_ctime(entry, os.stat(final))  # the rename has changed the ctime
+            with self.records.putting(entry) as rewrite:
+                self.rename_into_place(partial, final)
+                rewrite(entry.with_ctime(os.stat(final).st_ctime_ns))  # the rename has changed it
             self.usage.adjust(-freed)
         return final
 
@@ -285,7 +285,7 @@ class Store(CacheFolder):
     def owns(self, entry: CacheEntry | None, path: Path) -> bool:
         """Return True if onefs downloaded the file at ``path``, and no program has replaced the
         file."""
-        if entry is None or not entry.ours or entry.path != str(path.relative_to(self.root)):
+        if entry is None or not entry.ours or entry.path != self.relative_name(path):
             return False
         return self.is_unchanged(entry) or self._is_truncated(entry, path)
 
@@ -373,7 +373,7 @@ class Store(CacheFolder):
         ``final``."""
         return CacheEntry(
             dataset_id=dataset.id,
-            path=str(final.relative_to(self.root)),
+            path=self.relative_name(final),
             size=status.st_size,
             mtime_ns=status.st_mtime_ns,
             inode=status.st_ino,

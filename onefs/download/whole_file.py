@@ -19,6 +19,7 @@ from onefs.cache.folder import Place
 from onefs.cache.fsync_queue import FsyncQueue
 from onefs.cache.in_place import adopt_in_place
 from onefs.cache.mismatches import REQUIRED_SIZE_MISMATCHES, UnconfirmedMismatch
+from onefs.cache.records import CacheEntry
 from onefs.cache.rehash import hash_entry, reinstate_or_remove
 from onefs.cache.reservations import DiskSpace, Reservation
 from onefs.cache.sparse import counted_size, disk_size
@@ -252,26 +253,23 @@ class SmallFileDownloader:
         Raises BadContent if the file was rejected.
         """
         # another process may have cached the file during the wait for the dataset's lock
-        entry = self._store.valid_entry(dataset)
-        if entry is not None and entry.state == "bad":
-            raise BadContent(entry.reason)
-        if entry is not None:
+        entry, must_hash = self._store.look_up(dataset)
+        if entry is not None and not must_hash:
+            if entry.state == "bad":
+                raise BadContent(entry.reason)
             return self._store.root / entry.path
         return (
-            self._rehash(dataset)
+            (entry and self._rehash(dataset, entry))
             or adopt_in_place(self._store, dataset, place)
             or self._store.reinstate(dataset, place)
             or self._download(dataset, place)
         )
 
-    def _rehash(self, dataset: Dataset) -> Path | None:
+    def _rehash(self, dataset: Dataset, entry: CacheEntry) -> Path | None:
         """Hash a cached file whose ctime has changed. Return its path if its bytes are still right.
 
         Otherwise return None. A file with wrong bytes is removed.
         """
-        entry, has_changed = self._store.look_up(dataset)
-        if entry is None or not has_changed:
-            return None
         return reinstate_or_remove(self._store, dataset, entry, hash_entry(self._store, entry))
 
     def _download(self, dataset: Dataset, place: Place) -> Path:

@@ -121,7 +121,31 @@ def replace_file(
     durable: bool = False,
     before_rename: Callable[[], object] = lambda: None,
 ) -> None:
+    """Replace the content of a file. See :func:`open_replaced_file`."""
+    with open_replaced_file(
+        path,
+        data,
+        temporary=temporary,
+        opener=opener,
+        durable=durable,
+        before_rename=before_rename,
+    ):
+        pass
+
+
+@contextmanager
+def open_replaced_file(
+    path: str | os.PathLike[str],
+    data: bytes,
+    *,
+    temporary: str | os.PathLike[str] = "",
+    opener: Opener = open_or_create,
+    durable: bool = False,
+    before_rename: Callable[[], object] = lambda: None,
+) -> Iterator[int]:
     """Replace the content of the file ``path`` by ``data``. Readers see the old or the new content.
+
+    The descriptor of the new file is yielded, and is closed at the end of the ``with`` block.
 
     The data is written to a temporary file, which is then renamed to ``path``.
 
@@ -140,8 +164,9 @@ def replace_file(
             write_all(descriptor, memoryview(data), 0)
             if durable:
                 os.fsync(descriptor)
-        before_rename()
-        os.replace(fresh, path)
+            before_rename()
+            os.replace(fresh, path)
+            yield descriptor
     except BaseException:
         with suppress(FileNotFoundError):
             os.unlink(fresh)
