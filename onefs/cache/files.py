@@ -8,9 +8,9 @@ from __future__ import annotations
 import errno
 import logging
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
+from types import TracebackType
 
 from onefs.errors import CacheError, CacheFull, OnefsError, reason_of
 from onefs.integers import parse_whole_number
@@ -20,20 +20,33 @@ from onefs.lowlevel.pids import is_abandoned, pid_namespace_id
 log = logging.getLogger(__name__)
 
 
-@contextmanager
-def disk_errors(root: Path, name: str = "the cache folder") -> Iterator[None]:
+class disk_errors:
     """Replace an OSError in the ``with`` block by CacheFull (the disk is full) or CacheError.
 
     The message contains ``name`` and the path ``root``.
     """
-    try:
-        yield
-    except OnefsError:  # some OnefsErrors are OSErrors too
-        raise
-    except OSError as error:
+
+    # a class, because a generator takes three times as long, and each download enters several
+
+    def __init__(self, root: Path, name: str = "the cache folder") -> None:
+        self._root, self._name = root, name
+
+    def __enter__(self) -> None:
+        """Do nothing."""
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        # some OnefsErrors are OSErrors too
+        if not isinstance(error, OSError) or isinstance(error, OnefsError):
+            return
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise CacheFull(f"the disk of {name} {root} is full") from error
-        raise CacheError(f"{name} {root} cannot be used: {reason_of(error, root)}") from error
+            raise CacheFull(f"the disk of {self._name} {self._root} is full") from error
+        why = reason_of(error, self._root)
+        raise CacheError(f"{self._name} {self._root} cannot be used: {why}") from error
 
 
 def stamp_of(status: os.stat_result) -> tuple[int, int, int]:

@@ -171,9 +171,12 @@ class CacheFolder:
 
     def final_path(self, place: Place) -> Path:
         """Return the path of a complete dataset in the cache folder, in ONE's folder layout."""
+        return Path(self.final_name(place))
+
+    def final_name(self, place: Place) -> str:
+        """Return :meth:`final_path` as text, which is several times as fast."""
         lab, *rest = place
-        # several times as fast as Path.joinpath
-        return Path("/".join((os.fspath(self.root), lab, SUBJECTS, *rest)))
+        return "/".join((os.fspath(self.root), lab, SUBJECTS, *rest))
 
     def relative_name(self, path: Path) -> str:
         """Return the path of a file in the cache folder, relative to the folder, as text."""
@@ -185,7 +188,7 @@ class CacheFolder:
 
         The file at this path is guarded by the dataset's lock.
         """
-        return self.partial_folder / f"{dataset.id}.whole"
+        return Path(f"{self.partial_folder}/{dataset.id}.whole")
 
     def rejected_path(self, dataset: Dataset) -> Path:
         """Return the path at which bytes that contradict the database are kept."""

@@ -27,14 +27,13 @@ def has_candidate(store: Store, dataset: Dataset, place: Place) -> bool:
     """
     if not dataset.md5:
         return False
-    final = store.final_path(place)
     try:
-        status = os.stat(final)
+        status = os.stat(store.final_name(place))
     except OSError as error:
         if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
             return False
         raise
-    refused = store.mismatched_files.get(final)
+    refused = store.mismatched_files.get(store.final_path(place))
     return stat.S_ISREG(status.st_mode) and refused != (dataset.md5, *stamp_of(status))
 
 

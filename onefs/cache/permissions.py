@@ -88,7 +88,7 @@ def is_inside_without_symlinks(root: Path, folder: Path) -> bool:
     while path not in (top, "/", ""):
         if os.path.islink(path):
             return False
-        path = os.path.dirname(path)
+        path = path.rpartition("/")[0]
     return True
 
 

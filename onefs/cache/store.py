@@ -154,11 +154,16 @@ class Store(CacheFolder):
             self._remove_former(dataset, former, keep=(final, partial))
             with suppress(PermissionError):  # another user owns the partial file
                 os.utime(partial, (time.time(), dataset_mtime(place, dataset)))
-            entry = self._make_entry(dataset, os.stat(partial), final, verdict, ours=True)
-            boot = "" if durable else self._boot_id
-            digest = digest if verdict.state in ("accepted", "unverified") else ""
-            generation += entry.generation
-            entry = replace(entry, boot=boot, generation=generation, digest=digest)
+            entry = self._make_entry(
+                dataset,
+                os.stat(partial),
+                final,
+                verdict,
+                ours=True,
+                boot="" if durable else self._boot_id,
+                generation=generation,
+                digest=digest if verdict.state in ("accepted", "unverified") else "",
+            )
             # written before the rename, so that no crash leaves a file without a record
             with self.records.putting(entry) as rewrite:
                 self.rename_into_place(partial, final)
@@ -368,9 +373,12 @@ class Store(CacheFolder):
         verdict: ContentVerdict,
         *,
         ours: bool,
+        boot: str = "",
+        generation: str = "",
+        digest: str = "",
     ) -> CacheEntry:
         """Return the entry of a file with this ``status``, which is or will be stored at
-        ``final``."""
+        ``final``. ``generation`` is the random text in the name of the partial file."""
         return CacheEntry(
             dataset_id=dataset.id,
             path=self.relative_name(final),
@@ -383,7 +391,9 @@ class Store(CacheFolder):
             reason=verdict.reason,
             ours=int(ours),
             used_at=time.time(),
-            generation=f"@{status.st_ctime_ns}",
+            boot=boot,
+            generation=f"{generation}@{status.st_ctime_ns}",
+            digest=digest,
         )
 
     def _save(self, entry: CacheEntry) -> None:

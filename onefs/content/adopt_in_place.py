@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from concurrent.futures import wait
 from pathlib import Path
 
 from onefs.cache.files import disk_errors
@@ -21,7 +20,7 @@ from onefs.cache.records import CacheEntry
 from onefs.cache.rehash import hash_entry, reinstate_or_remove
 from onefs.cache.store import Store
 from onefs.errors import DeadlineExceeded, Stopping
-from onefs.lowlevel.single_flight import SingleFlight, result_of
+from onefs.lowlevel.single_flight import SingleFlight, result_of, wait_until_done
 from onefs.model import Dataset
 
 #: number of files that are hashed at the same time. Further files are queued
@@ -72,7 +71,7 @@ class InPlaceAdopter:
         started_at = time.monotonic()
         claims = dataset.id, dataset.size, dataset.md5
         future = self._single_flight.start(claims, lambda: self._run_adoption(dataset, place))
-        while not wait([future], timeout=min(_STALL_CHECK_SECONDS, self._stall)).done:
+        while not wait_until_done(future, min(_STALL_CHECK_SECONDS, self._stall)):
             if time.monotonic() - max(self._last_progress_at, started_at) > self._stall:
                 raise DeadlineExceeded(
                     f"{'/'.join(place)}: the disk of the cache has returned no data for "

@@ -10,7 +10,6 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterator
-from concurrent import futures
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -57,7 +56,7 @@ from onefs.errors import (
 from onefs.http import Stream
 from onefs.lowlevel.files import open_new_file, write_all
 from onefs.lowlevel.negative_cache import NegativeCache
-from onefs.lowlevel.single_flight import SingleFlight, result_of
+from onefs.lowlevel.single_flight import SingleFlight, result_of, wait_until_done
 from onefs.model import Dataset, Replica
 
 log = logging.getLogger(__name__)
@@ -185,7 +184,7 @@ class SmallFileDownloader:
         future = self._single_flight.start(
             _content_key(dataset), lambda: self._run_download(dataset, place)
         )
-        while not futures.wait([future], timeout=min(0.5, self._stall)).done:
+        while not wait_until_done(future, min(0.5, self._stall)):
             self._check_progress(dataset, started_at)
         return result_of(future)
 

@@ -65,9 +65,8 @@ class Sender:
         Return the final response and its URL. ``seconds`` is the timeout to state in the error
         message for an overdue request.
         """
-        call = replace(call, headers={"User-Agent": USER_AGENT, **call.headers})
-        if call.auth is not None:
-            call = replace(call, url=call.auth.secure_url(call.url))
+        url = call.url if call.auth is None else call.auth.secure_url(call.url)
+        call = replace(call, url=url, headers={"User-Agent": USER_AGENT, **call.headers})
         seen = {call.url}
         while True:
             try:

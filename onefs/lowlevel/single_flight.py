@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Hashable
-from concurrent.futures import Future, ThreadPoolExecutor, wait
+from concurrent.futures import Future, ThreadPoolExecutor, TimeoutError
+from contextlib import suppress
 from typing import Generic, TypeVar
 
 from onefs.errors import Busy, DeadlineExceeded, Stopping, copy_error
@@ -83,7 +84,7 @@ class SingleFlight(Generic[R]):
         seconds. Its message contains ``description``.
         """
         future = self.start(key, work)
-        if not wait([future], timeout=deadline).done:
+        if not wait_until_done(future, deadline):
             raise DeadlineExceeded(f"{description}: no answer within {deadline:g} s")
         return result_of(future)
 
@@ -110,6 +111,14 @@ class SingleFlight(Generic[R]):
         with self._lock:
             if self._in_flight.get(key) is future:
                 del self._in_flight[key]
+
+
+def wait_until_done(future: Future[R], seconds: float) -> bool:
+    """Wait until a run has ended. Return False after ``seconds``."""
+    # several times as fast as concurrent.futures.wait
+    with suppress(TimeoutError):
+        future.exception(seconds)
+    return future.done()
 
 
 def result_of(future: Future[R]) -> R:
