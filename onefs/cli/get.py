@@ -41,7 +41,7 @@ _ANNOUNCED_SESSIONS = 40
 @click.option(
     "--jobs",
     type=click.IntRange(1, 64),
-    default=4,
+    default=8,
     show_default=True,
     help="Number of files to download at the same time.",
 )
