@@ -3,8 +3,8 @@
 Syncing a file with a few kilobytes takes a thousand times longer than writing the file. So a small
 file is served as soon as it is verified, before it is synced. The file's record names the boot in
 which the file was written (``CacheEntry.boot``), so that the file is verified again after a power
-loss. One thread of this module syncs such files, one by one, and then clears ``boot`` in their
-records.
+loss. Threads of this module sync such files, several at the same time, and then clear ``boot`` in
+their records.
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ from contextlib import suppress
 
 from onefs.cache.files import sync_file
 from onefs.cache.store import Store
-from onefs.errors import OnefsError, reason_of
+from onefs.errors import Busy, OnefsError, reason_of
+from onefs.lowlevel.parallel import run_parallel
 from onefs.model import Dataset
 
 log = logging.getLogger(__name__)
@@ -30,6 +31,9 @@ MAX_QUEUED_FILES = 100_000
 QUIET_SECONDS = 1.0
 #: seconds after which syncing begins, even if new files are still added
 MAX_DELAY_SECONDS = 30.0
+#: files synced at the same time. The disk writes them together, in a fraction of the time that it
+#: takes for one after the other
+SYNC_THREADS = 8
 
 
 class FsyncQueue:
@@ -73,13 +77,12 @@ class FsyncQueue:
 
     def _run(self) -> None:
         while batch := self._next_batch():
-            for dataset in batch:
-                try:
+            try:
+                for outcome in run_parallel(self._sync, batch, SYNC_THREADS, "onefs-sync"):
+                    outcome.result()
+            except Busy:  # no more threads can be started now
+                for dataset in batch:
                     self._sync(dataset)
-                except (OnefsError, OSError) as error:
-                    log.debug(
-                        "the file %s was not synced to the disk: %s", dataset.name, reason_of(error)
-                    )
 
     def _next_batch(self) -> list[Dataset]:
         """Wait until queued files should be synced. Empty the queue, and return these files.
@@ -101,7 +104,10 @@ class FsyncQueue:
             self._closing.wait(quiet - now)
 
     def _sync(self, dataset: Dataset) -> None:
-        entry = self._store.valid_entry(dataset)
-        if entry is not None and entry.boot:
-            sync_file(self._store.root / entry.path)
-            self._store.records.mark_synced(entry)
+        try:
+            entry = self._store.valid_entry(dataset)
+            if entry is not None and entry.boot:
+                sync_file(self._store.root / entry.path)
+                self._store.records.mark_synced(entry)
+        except (OnefsError, OSError) as error:
+            log.debug("the file %s was not synced to the disk: %s", dataset.name, reason_of(error))
