@@ -40,9 +40,8 @@ class disk_errors:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        # some OnefsErrors are OSErrors too
-        if not isinstance(error, OSError) or isinstance(error, OnefsError):
-            return
+        if isinstance(error, OnefsError) or not isinstance(error, OSError):
+            return  # some OnefsErrors are OSErrors too
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise CacheFull(f"the disk of {self._name} {self._root} is full") from error
         why = reason_of(error, self._root)

@@ -59,6 +59,7 @@ def host_key(url: str) -> str:
     return _UNSAFE_IN_FOLDER_NAME.sub("_", origin(url).partition("://")[2])
 
 
+@lru_cache(maxsize=256)  # used several times in each download
 def origin(url: str) -> str:
     """Return ``scheme://host[:port]`` of a URL in lower case, without a default port (RFC 6454).
 
