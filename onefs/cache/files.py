@@ -56,13 +56,17 @@ def stamp_of(status: os.stat_result) -> tuple[int, int, int]:
     return status.st_ino, status.st_size, status.st_mtime_ns
 
 
-def identity_of(status: os.stat_result) -> tuple[int, int, int, int]:
+#: inode, size, mtime (ns) and ctime (ns) of a file
+FileIdentity = tuple[int, int, int, int]
+
+
+def identity_of(status: os.stat_result) -> FileIdentity:
     """Return the inode, size, mtime (ns) and ctime (ns) of a file.
 
     The ctime changes at each write, even if the old mtime is set again. The ctime also changes when
     the file is linked or moved.
     """
-    return *stamp_of(status), status.st_ctime_ns
+    return status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
 
 
 def scan_folder(folder: Path) -> list[os.DirEntry[str]]:

@@ -13,13 +13,15 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, fields, replace
+from functools import lru_cache
 from operator import attrgetter
 from pathlib import Path
 
-from onefs.cache.files import sync_file
+from onefs.cache.files import FileIdentity, identity_of, stamp_of, sync_file
 from onefs.cache.use_times import LAST_USE_PRECISION_SECONDS, last_use, note_use
 from onefs.lowlevel.files import (
     RECORD_FILE_BYTES,
@@ -29,6 +31,12 @@ from onefs.lowlevel.files import (
     read_small_file,
     write_all,
 )
+from onefs.lowlevel.filesystems import network_filesystem_type
+
+#: most records that are remembered by the process
+_MAX_REMEMBERED = 4096
+#: the least precise times of a file that a local file system stores (vfat), in seconds
+_TIMESTAMP_PRECISION_SECONDS = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,9 +93,7 @@ class CacheEntry:
     def ctime_ns(self) -> int | None:
         """Return the ctime that the file had when it was verified. Return None in an entry of onefs
         0.1."""
-        text = self.generation.partition("@")[2]
-        is_number = text.isascii() and text.isdigit() and len(text) < 20  # not our format
-        return int(text) if is_number else None
+        return _ctime_in(self.generation)
 
     @property
     def expected_digest(self) -> str:
@@ -97,6 +103,15 @@ class CacheEntry:
         that contradict the database, this is the digest that the bytes had when they were recorded.
         """
         return self.digest if self.state in ("accepted", "unverified") else self.claimed_md5
+
+    def describes(self, status: os.stat_result, *, same_ctime: bool) -> bool:
+        """Whether ``status`` is that of the recorded file: the same inode, size and mtime.
+
+        If ``same_ctime`` is True, also compare the ctime, if the record has one.
+        """
+        if stamp_of(status) != (self.inode, self.size, self.mtime_ns):
+            return False
+        return not same_ctime or self.ctime_ns in (None, status.st_ctime_ns)
 
     def with_ctime(self, ctime_ns: int) -> CacheEntry:
         """Return a copy of the entry with the ctime ``ctime_ns``."""
@@ -118,14 +133,33 @@ class Records:
         self._folder = folder
         # finds the accepted datasets without reading every record
         self._accepted_folder = accepted
+        # a network file system may report the identity that a file had some seconds ago
+        self._may_remember = not network_filesystem_type(folder)
+        #: by dataset id: the identity of a record's file, and its content
+        self._remembered: dict[str, tuple[FileIdentity, CacheEntry]] = {}
 
     def get(self, dataset_id: str) -> CacheEntry | None:
-        """Read the record of a dataset. Return None if the record is missing or invalid."""
+        """Return the record of a dataset, or None if the record is missing or invalid.
+
+        The file is read only if it is not the file that was read last.
+        """
+        now = time.time()
         try:
-            entry = _parse(read_small_file(self._path(dataset_id)))
-        except (FileNotFoundError, ValueError, TypeError, AttributeError):
+            status = os.stat(self._path(dataset_id))
+        except FileNotFoundError:
             return None
-        return entry if entry.dataset_id == dataset_id else None
+        identity = identity_of(status)
+        remembered = self._remembered.get(dataset_id)
+        if remembered is not None and remembered[0] == identity:
+            return remembered[1]
+        entry = self._read(dataset_id)
+        # a file that was just written to may be written to again without another identity
+        is_old = status.st_ctime < now - _TIMESTAMP_PRECISION_SECONDS
+        if entry is not None and is_old and self._may_remember:
+            if len(self._remembered) >= _MAX_REMEMBERED:
+                self._remembered.clear()
+            self._remembered[dataset_id] = identity, entry
+        return entry
 
     def put(self, entry: CacheEntry) -> None:
         """Write a record, in place of the dataset's former record."""
@@ -212,6 +246,11 @@ class Records:
 
         The time is set only if the recorded time is more than one hour old.
         """
+        remembered = self._remembered.get(dataset_id)
+        if remembered is not None:
+            (_, _, mtime_ns, _), _ = remembered  # other processes make it only later
+            if abs(time.time() - mtime_ns / 1e9) <= LAST_USE_PRECISION_SECONDS:
+                return
         note_use(self._path(dataset_id), LAST_USE_PRECISION_SECONDS)
 
     def last_used_times(self) -> dict[str, float]:
@@ -225,7 +264,7 @@ class Records:
     def all_entries(self) -> Iterator[CacheEntry]:
         """Yield every record that can be read."""
         for dataset_id in self._dataset_ids():
-            entry = self.get(dataset_id)
+            entry = self._read(dataset_id)
             if entry is not None:
                 yield entry
 
@@ -246,6 +285,13 @@ class Records:
             if entry is not None and entry.state == "accepted":
                 yield entry
 
+    def _read(self, dataset_id: str) -> CacheEntry | None:
+        try:
+            entry = _parse(read_small_file(self._path(dataset_id)))
+        except (FileNotFoundError, ValueError, TypeError, AttributeError):
+            return None
+        return entry if entry.dataset_id == dataset_id else None
+
     def _dataset_ids(self) -> list[str]:
         return [
             name.removesuffix(".json")
@@ -264,6 +310,13 @@ class Records:
 
     def _path(self, dataset_id: str) -> str:
         return f"{self._folder}/{dataset_id}.json"
+
+
+@lru_cache(maxsize=_MAX_REMEMBERED)  # needed at each opening
+def _ctime_in(generation: str) -> int | None:
+    text = generation.partition("@")[2]
+    is_number = text.isascii() and text.isdigit() and len(text) < 20  # not our format
+    return int(text) if is_number else None
 
 
 def _serialize(entry: CacheEntry) -> bytes:

@@ -9,7 +9,7 @@ from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
-from onefs.cache.files import disk_errors, stamp_of
+from onefs.cache.files import disk_errors
 from onefs.cache.folder import CacheFolder, Place
 from onefs.cache.mismatches import Mismatches
 from onefs.cache.records import CacheEntry, Records
@@ -72,8 +72,11 @@ class Store(CacheFolder):
         The record agrees with the database and with the file on disk. Return (None, False) if there
         is no such record. Raises CacheError.
         """
-        with disk_errors(self.root):
+        try:
             record = self.records.get(dataset.id)
+        except OSError:
+            with disk_errors(self.root):
+                raise
         for entry in (record, self._unrecorded.get(dataset.id)):
             if entry is not None and self._is_valid(entry, dataset, same_ctime=True):
                 return entry, False
@@ -349,9 +352,7 @@ class Store(CacheFolder):
             status = os.stat(f"{self.root}/{entry.path}")
         except OSError:
             return False
-        if stamp_of(status) != (entry.inode, entry.size, entry.mtime_ns):
-            return False
-        return not same_ctime or entry.ctime_ns in (None, status.st_ctime_ns)
+        return entry.describes(status, same_ctime=same_ctime)
 
     def _is_valid(self, entry: CacheEntry, dataset: Dataset, *, same_ctime: bool) -> bool:
         """Whether an entry agrees with the database and with the file on disk.

@@ -129,6 +129,7 @@ class Content:
             keep_cache,
             is_small=self.is_small(dataset),
             absent=entry is None and not version,
+            verified=None if must_hash else entry,
         )
 
     def probe_size(self, dataset: Dataset) -> int:

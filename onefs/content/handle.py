@@ -15,6 +15,7 @@ from onefs.cache.files import identity_of, stamp_of
 from onefs.cache.folder import Place
 from onefs.cache.in_place import has_candidate
 from onefs.cache.page_cache_invalidation import PageVersions, version_of_entry, version_of_file
+from onefs.cache.records import CacheEntry
 from onefs.cache.store import Store
 from onefs.cache.verify import check_file
 from onefs.content.adopt_in_place import InPlaceAdopter
@@ -24,6 +25,7 @@ from onefs.download.whole_file import SmallFileDownloader
 from onefs.errors import BadContent, CacheError, reason_of
 from onefs.model import Dataset
 
+_OPEN_FLAGS = os.O_RDONLY | os.O_CLOEXEC
 #: seconds for which a dataset still counts as absent, if no byte was cached when it was opened
 _ABSENT_TTL_SECONDS = 0.02
 #: number of changes of a file on the server, before any byte was served, after which a read fails
@@ -61,6 +63,7 @@ class DatasetHandle:
     - ``keep_cache``: whether the kernel's pages of the path ``at`` are still valid
     - ``is_small``: whether the file is fetched as a whole
     - ``absent``: whether no byte of the dataset was cached when the dataset was opened
+    - ``verified``: the valid record of the file when the dataset was opened; None if there was none
     """
 
     def __init__(
@@ -74,6 +77,7 @@ class DatasetHandle:
         *,
         is_small: bool,
         absent: bool,
+        verified: CacheEntry | None = None,
     ) -> None:
         self.size = size
         self.keep_cache = keep_cache
@@ -83,6 +87,7 @@ class DatasetHandle:
         self._shown_at = at
         self._is_small = is_small
         self._absent_until = time.monotonic() + _ABSENT_TTL_SECONDS if absent else 0.0
+        self._verified_record = verified
         self._lock = threading.Lock()
         self._fd: int | None = None
         #: the status of the open file when it was verified, and the time until which the status is
@@ -110,6 +115,8 @@ class DatasetHandle:
             return self._try_cursor_fd(cursor, offset, length)
         if self._is_absent():
             return None
+        if self._verified_record is not None and self._open_recorded(self._verified_record):
+            return self._fd
         path = self._source.store.cached_path(self._dataset)
         if path is not None:
             return self._fd if self._open_file(path) else None
@@ -247,7 +254,7 @@ class DatasetHandle:
         Raises BadContent for an unexpected size, and CacheError if the file cannot be opened.
         """
         try:
-            descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+            descriptor = os.open(path, _OPEN_FLAGS)
         except FileNotFoundError:
             return False
         except OSError as error:
@@ -255,20 +262,40 @@ class DatasetHandle:
                 f"the cached file {path} cannot be opened: {reason_of(error, path)}"
             ) from error
         status = os.fstat(descriptor)
-        with self._lock:
-            is_first = self._fd is None and status.st_size == self.size
-            if is_first:
-                self._verified_stat = status
-                self._fd = descriptor
-        if is_first:
+        if self._keep_first(descriptor, status, is_valid=status.st_size == self.size):
             self._note_page_version(status)
-        else:
-            os.close(descriptor)
         if status.st_size != self.size:
             raise BadContent(
                 f"the cached file {path} has {status.st_size} bytes instead of {self.size}"
             )
         return True
+
+    def _open_recorded(self, record: CacheEntry) -> bool:
+        """Open the file that ``record`` describes. Return False if it is not there any more."""
+        self._verified_record = None  # if this fails, the present record is read
+        try:
+            descriptor = os.open(f"{self._source.store.root}/{record.path}", _OPEN_FLAGS)
+        except OSError:
+            return False
+        status = os.fstat(descriptor)
+        is_same = record.describes(status, same_ctime=True)
+        self._keep_first(descriptor, status, is_valid=is_same)
+        return is_same
+
+    def _keep_first(self, descriptor: int, status: os.stat_result, *, is_valid: bool) -> bool:
+        """Read from ``descriptor`` from now on, if it is valid and no other one is open already.
+
+        Otherwise close it, and return False.
+        """
+        with self._lock:
+            is_first = self._fd is None and is_valid
+            if is_first:
+                self._verified_stat = status
+                self._verified_until = time.monotonic() + STATE_CACHE_SECONDS
+                self._fd = descriptor
+        if not is_first:
+            os.close(descriptor)
+        return is_first
 
     def _is_unchanged(self) -> bool:
         """Whether ``fstat`` shows the open file unchanged since it was verified."""
