@@ -52,6 +52,8 @@ _FALLBACK_CACHE_SECONDS = 1
 _INC_EPOCH_MESSAGE = struct.pack("=IiQ", 16, 8, 0)
 #: for tests: if this environment variable is set, the kernel is treated as too old for the message
 _OLD_KERNEL_VARIABLE = "ONEFS_TEST_OLD_KERNEL"
+#: most ``struct stat`` that are kept
+_MAX_KEPT_STATS = 4096
 _NANOSECONDS_PER_SECOND = 1_000_000_000
 _XATTR_PREFIX = XATTR_PREFIX.encode()
 #: FUSE_FILL_DIR_PLUS: the entry of a listing contains all attributes
@@ -67,30 +69,19 @@ _CAP_READDIRPLUS_AUTO = 1 << 14
 _FD_BUFFER_FLAGS = 2 | 4 | 8
 
 
-class _FuseBufvec(ctypes.Structure):
-    """The C type ``struct fuse_bufvec``, containing one ``struct fuse_buf``."""
-
-    # In C, the buffer is part of the structure, but mfusepy 3.1 declares a pointer. The member that
-    # is called ``spare`` here was added in libfuse 3.17.
-    _fields_ = (
-        ("count", ctypes.c_size_t),
-        ("idx", ctypes.c_size_t),
-        ("off", ctypes.c_size_t),
-        ("size", ctypes.c_size_t),
-        ("flags", ctypes.c_int),
-        ("mem", ctypes.c_void_p),
-        ("fd", ctypes.c_int),
-        ("pos", ctypes.c_int64),
-        ("spare", ctypes.c_size_t),
-    )
-
+#: the C type ``struct fuse_bufvec``, containing one ``struct fuse_buf``: count, idx, off; size,
+#: flags, mem, fd, pos, and a member that was added in libfuse 3.17. In C, the buffer is part of the
+#: structure, but mfusepy 3.1 declares a pointer.
+_BUFVEC = struct.Struct("@NNNNiPiqN")
 
 #: the first version of libfuse that has the function fuse_invalidate_path
 _INVALIDATE_MIN_VERSION = (3, 2)
 
-_calloc = ctypes.CDLL(None).calloc
-_calloc.restype = ctypes.c_void_p
-_calloc.argtypes = (ctypes.c_size_t, ctypes.c_size_t)
+# functions of a PyDLL keep the GIL, which another request may be waiting for
+_libc = ctypes.PyDLL(None)
+_malloc, _memcpy = _libc.malloc, _libc.memcpy
+_malloc.restype, _malloc.argtypes = ctypes.c_void_p, (ctypes.c_size_t,)
+_memcpy.restype, _memcpy.argtypes = None, (ctypes.c_void_p, ctypes.c_char_p, ctypes.c_size_t)
 _PointerPointer = ctypes.POINTER(ctypes.c_void_p)
 
 
@@ -187,6 +178,8 @@ class Fuse(mfusepy.FUSE):  # type: ignore[misc]
         self._uid = os.getuid() if appearance.uid is None else appearance.uid
         self._gid = os.getgid() if appearance.gid is None else appearance.gid
         self._modes = _modes_by_kind(appearance.umask)
+        #: the last ``struct stat`` for each inode number, and the node that it was made from
+        self._stats: dict[int, tuple[Node, Any]] = {}
         super().__init__(
             operations, mountpoint, encoding=sys.getfilesystemencoding(), foreground=True, **options
         )
@@ -218,9 +211,8 @@ class Fuse(mfusepy.FUSE):  # type: ignore[misc]
         if path is None:
             node = self._operations.fgetattr(fip.contents.fh)
         else:
-            node = self._operations.getattr(os.fsdecode(path))
-        self._fill_constant(buf.contents)
-        self._fill_stat(buf.contents, node)
+            node = self._operations.getattr(path.decode(self.encoding, self.errors))
+        buf[0] = self._stat_of(node)
 
     def getxattr(self, path: bytes, name: bytes, value: Any, size: int, *more: Any) -> int:
         # For each file, ``ls -l`` requests two attributes that onefs does not have. To be fast,
@@ -263,9 +255,15 @@ class Fuse(mfusepy.FUSE):  # type: ignore[misc]
 
     def open(self, path: bytes, fip: Any) -> None:
         info = fip.contents
-        info.fh, keep_cache, direct = self._operations.open(os.fsdecode(path), info.flags)
-        info.keep_cache = keep_cache
-        info.direct_io = direct
+        decoded = path.decode(self.encoding, self.errors)
+        info.fh, keep_cache, direct = self._operations.open(decoded, info.flags)
+        if keep_cache:  # libfuse has set both to 0
+            info.keep_cache = 1
+        if direct:
+            info.direct_io = 1
+
+    def release(self, path: bytes | None, fip: Any) -> None:
+        self._operations.release(None, fip.contents.fh)
 
     def read(self, _path: bytes | None, buf: Any, size: int, offset: int, fip: Any) -> int:
         content = self._operations.read(fip.contents.fh, offset, size)
@@ -275,6 +273,20 @@ class Fuse(mfusepy.FUSE):  # type: ignore[misc]
     def read_buf(self, _path: bytes | None, out: Any, size: int, offset: int, fip: Any) -> None:
         extent = self._operations.read_buf(fip.contents.fh, offset, size)
         ctypes.cast(out, _PointerPointer)[0] = _make_bufvec(extent)
+
+    def _stat_of(self, node: Node) -> Any:
+        """Return the ``struct stat`` of a node."""
+        # the tree often returns the same node again, and filling a structure takes ctypes long
+        known = self._stats.get(node.ino)
+        if known is not None and known[0] is node:
+            return known[1]
+        attributes = mfusepy.c_stat()
+        self._fill_constant(attributes)
+        self._fill_stat(attributes, node)
+        if len(self._stats) >= _MAX_KEPT_STATS:
+            self._stats.clear()
+        self._stats[node.ino] = node, attributes
+        return attributes
 
     def _fill_constant(self, attributes: Any) -> None:
         attributes.st_nlink = 1
@@ -347,12 +359,10 @@ def _fill_times(attributes: Any, mtime: float) -> None:
 
 def _make_bufvec(extent: Extent) -> int:
     """Return the address of a new buffer that describes ``extent``. libfuse frees the buffer."""
-    address: int = _calloc(1, ctypes.sizeof(_FuseBufvec))
-    buffer = _FuseBufvec.from_address(address)
-    buffer.count = 1
-    if extent.length:
-        buffer.flags = _FD_BUFFER_FLAGS
-        buffer.size = extent.length
-        buffer.fd = extent.fd
-        buffer.pos = extent.offset
+    flags, fd = (_FD_BUFFER_FLAGS, extent.fd) if extent.length else (0, 0)
+    content = _BUFVEC.pack(1, 0, 0, extent.length, flags, 0, fd, extent.offset, 0)
+    address: int | None = _malloc(len(content))
+    if address is None:
+        raise MemoryError
+    _memcpy(address, content, len(content))
     return address
