@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from datetime import date, datetime, timezone
+from functools import lru_cache
 from zlib import crc32
 
 from onefs import alf
@@ -29,6 +30,7 @@ _TIMESTAMP = re.compile(
 )
 
 
+@lru_cache(maxsize=4096)
 def midnight(day: str) -> float:
     """Return midnight (UTC) of a day ``yyyy-mm-dd``, in seconds since the epoch.
 
@@ -70,7 +72,7 @@ def file_mtime(day: str, identity: bytes) -> float:
 def dataset_day(session_day: str, dataset: Dataset) -> str:
     """Return the date of a dataset: the date in the revision's name, or else the session's date."""
     revision = dataset.revision
-    return revision[:10] if alf.is_revision_day(revision) else session_day
+    return revision[:10] if revision and alf.is_revision_day(revision) else session_day
 
 
 def dataset_identity(dataset: Dataset) -> bytes:

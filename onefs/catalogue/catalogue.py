@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
+from typing import Any
 
 from onefs import alf
 from onefs.alyx.client import AlyxClient
@@ -80,6 +81,18 @@ class Catalogue:
         In offline mode, the value is always True.
         """
         return self.availability.offline
+
+    @property
+    def changes(self) -> int:
+        """A number that grows when a listing in memory has changed, or was invalidated."""
+        return self._listing_cache.changes
+
+    def unchanged_until(self, listing: Listing[Any]) -> float:
+        """Return until when the catalogue has no newer listing (``time.monotonic``).
+
+        This is so only as long as :attr:`changes` stays the same.
+        """
+        return self._listing_cache.unchanged_until(listing)
 
     def close(self) -> None:
         """Send no more requests and probes. Raise Stopping in each waiting caller."""

@@ -30,6 +30,13 @@ class Invalidations:
         self._loaded_at = float("-inf")
         self._version = -1
         self._times: dict[TreePath, float] = {}
+        #: grows each time that paths were invalidated, by this process or by another one
+        self.changes = 0
+
+    @property
+    def checked_until(self) -> float:
+        """When the invalidations of other processes are read again (``time.monotonic``)."""
+        return self._loaded_at + RELOAD_INTERVAL_SECONDS
 
     def time_of(self, scope: TreePath | None) -> float:
         """Return when the listing at ``scope`` was last invalidated, in seconds since the epoch.
@@ -50,6 +57,7 @@ class Invalidations:
         self._database.invalidate(path, now)
         with self._lock:
             self._times = self._database.invalidations()
+            self.changes += 1
 
     def reload(self) -> None:
         """Read the invalidations that other processes have written."""
@@ -60,6 +68,7 @@ class Invalidations:
                 if version != self._version:
                     self._times = self._database.invalidations()
                     self._version = version
+                    self.changes += 1
             except CacheError:  # the file is locked or damaged: the known invalidations stay
                 return
 

@@ -106,6 +106,24 @@ class ListingCache:
         self._failures.clear()
         self.invalidations.reload()
 
+    @property
+    def changes(self) -> int:
+        """A number that grows when a listing in memory has changed, or was invalidated."""
+        return self.memory.changes + self.invalidations.changes
+
+    def unchanged_until(self, listing: Listing[Any]) -> float:
+        """Return until when :meth:`get` returns the same listing again (``time.monotonic``).
+
+        Until then, this is so as long as :attr:`changes` stays the same. After this time, another
+        process may have changed or invalidated the listing.
+        """
+        young_seconds = RECENT_TTL_SECONDS - (self._clock() - listing.fetched_at)
+        now = time.monotonic()
+        stored_until = now + young_seconds
+        if young_seconds <= 0:  # compared with SQLite from time to time: see _find
+            stored_until = listing.checked_at + RELOAD_INTERVAL_SECONDS
+        return min(stored_until, self.invalidations.checked_until)
+
     def get(self, request: ListingRequest[T]) -> Listing[T]:
         """Return the stored listing, fresh or stale. A stale one is refreshed in the background.
 

@@ -25,6 +25,8 @@ class ListingMemory:
         self._listings: LRUCache[str, Listing[Any]] = LRUCache(
             MAX_MEMORY_ROWS, getsizeof=Listing.row_count
         )
+        #: grows each time that a listing is added, replaced or dropped
+        self.changes = 0
 
     def get(self, key: str) -> Listing[Any] | None:
         """Return the listing with this key. Return None if the listing is not in memory."""
@@ -33,13 +35,15 @@ class ListingMemory:
 
     def put(self, key: str, listing: Listing[Any]) -> None:
         """Keep a listing in memory if it has at most :data:`MAX_MEMORY_ROWS` rows."""
-        if listing.row_count() <= MAX_MEMORY_ROWS:
-            with self._lock:
+        with self._lock:
+            self.changes += 1
+            if listing.row_count() <= MAX_MEMORY_ROWS:
                 self._listings[key] = listing
 
     def drop(self, key: str) -> None:
         """Remove a listing from memory, if it is there."""
         with self._lock:
+            self.changes += 1
             self._listings.pop(key, None)
 
     def drop_unless(self, key: str, is_right: Callable[[Any], bool]) -> bool:
@@ -51,11 +55,13 @@ class ListingMemory:
             cached = self._listings.get(key)
             if cached is None or is_right(cached.value):
                 return False
+            self.changes += 1
             del self._listings[key]
         return True
 
     def drop_prefix(self, prefix: str) -> None:
         """Remove from memory every listing whose key begins with ``prefix``."""
         with self._lock:
+            self.changes += 1
             for key in [key for key in self._listings if key.startswith(prefix)]:
                 del self._listings[key]

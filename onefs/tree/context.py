@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 from onefs.cache.folder import Place
 from onefs.catalogue.catalogue import Catalogue
@@ -18,6 +19,8 @@ from onefs.tree.search_cache import SearchCache
 from onefs.tree.size_lookup import SizeLookup
 from onefs.tree.user_folders import UserFolders
 from onefs.tree.variant import FULL_TREE, Variant
+
+_MAX_CACHED_NODES = 4096
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,8 +54,17 @@ def dataset_node(context: TreeContext, dataset: Dataset, date: str) -> Node:
     ``date`` is the date of the dataset's session. The node's size is None if the size is unknown.
     """
     size, identity = context.content.size_of(dataset), context.content.identity_of(dataset)
-    mtime = file_mtime(dataset_day(date, dataset), identity)
-    return Node(NodeKind.FILE, inode_of_uuid(dataset.id), size, mtime)
+    return make_file_node(dataset.id, size, dataset_day(date, dataset), identity)
+
+
+def make_file_node(dataset_id: str, size: int | None, day: str, identity: bytes) -> Node:
+    """Return the node (the values of ``stat``) of a file, computed from what decides on it."""
+    return Node(NodeKind.FILE, inode_of_uuid(dataset_id), size, file_mtime(day, identity))
+
+
+#: the same for a file that is looked up or opened, since programs do this several times: the same
+#: node is returned each time
+file_node = lru_cache(maxsize=_MAX_CACHED_NODES)(make_file_node)
 
 
 def session_folder_node(session: Session, folders: Folders = ()) -> Node:

@@ -10,9 +10,10 @@ from dataclasses import dataclass
 
 from onefs.cache.folder import Place
 from onefs.config.urls import safe_url
+from onefs.dates import dataset_day
 from onefs.errors import DeadlineExceeded, NotFound, OnefsError, ServerError, Throttled, Unreachable
 from onefs.model import Dataset
-from onefs.tree.context import TreeContext, dataset_node
+from onefs.tree.context import TreeContext, file_node
 from onefs.tree.entries import File, TreeEntry
 from onefs.tree.nodes import Handle, Node
 from onefs.tree.open_files import PinnedHandle
@@ -23,24 +24,35 @@ class DatasetFile(File):
     """The file that shows a dataset at one path of the tree."""
 
     context: TreeContext
-    #: the dataset that is shown; the listing may have a newer one (``onefs.tree.open_files``)
-    dataset: Dataset
+    #: the dataset at ``path`` in the listing
+    listed: Dataset
     #: path of the file from the root of the tree
     path: Place
+    #: the cache's path, from the lab on, for ``listed``
+    listed_place: Place
     #: returns the cache's path, from the lab on, for a dataset that is shown at ``path``
     canonical_path_of: Callable[[Dataset], Place]
     #: returns all datasets of the file's folder
     siblings: Callable[[], list[Dataset]]
     #: looks up the same name in Alyx's own listing; for a dataset that only cache tables list
     entry_from_alyx: Callable[[], TreeEntry]
+    #: until when the listing stays as it is: see :meth:`Catalogue.unchanged_until`
+    unchanged_until: float
+
+    @property
+    def dataset(self) -> Dataset:
+        """The dataset that is shown. The listing may have a newer one: see :class:`OpenFiles`."""
+        return self.context.open_files.effective_dataset(self.listed, self.path)
 
     @property
     def canonical_path(self) -> Place:
         """The path of the dataset in the cache, as a tuple that begins with the lab."""
-        return self.canonical_path_of(self.dataset)
+        return self._canonical_path(self.dataset)
 
     def node(self) -> Node:
-        return dataset_node(self.context, self._with_size(), self.canonical_path[2])
+        dataset, content = self._with_size(), self.context.content
+        size, identity = content.size_of(dataset), content.identity_of(dataset)
+        return file_node(dataset.id, size, dataset_day(self.listed_place[2], dataset), identity)
 
     def open(self) -> Handle:
         alyx_file = self._alyx_file_to_read()
@@ -49,7 +61,7 @@ class DatasetFile(File):
         dataset = self.context.open_files.pin(self._with_size(), self.path)
         try:
             shown = self.context.content.size_of(dataset)
-            handle = self.context.content.open(dataset, self.canonical_path_of(dataset), self.path)
+            handle = self.context.content.open(dataset, self._canonical_path(dataset), self.path)
             if handle.size != shown:  # just accepted; ESTALE makes the kernel look it up again
                 handle.close()
                 raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
@@ -59,7 +71,8 @@ class DatasetFile(File):
         return PinnedHandle(handle, self.context.open_files, self.path)
 
     def xattrs(self) -> dict[str, str]:
-        state, error = self.context.content.state(self.context.sizes.with_known_size(self.dataset))
+        shown = self.context.sizes.with_known_size(self.dataset)
+        state, error = self.context.content.state(shown)
         if self.context.open_files.is_replaced(self.path):
             state = "replaced-pending"
         dataset = self._with_alyx_record()
@@ -80,17 +93,22 @@ class DatasetFile(File):
             values["error"] = error
         return values
 
+    def _canonical_path(self, dataset: Dataset) -> Place:
+        is_listed = dataset.id == self.listed.id
+        return self.listed_place if is_listed else self.canonical_path_of(dataset)
+
     def _with_size(self) -> Dataset:
         """Return the dataset with its size. If Alyx has no size, ask the file server.
 
         Raises the errors of :meth:`SizeLookup.with_size` if the size cannot be found.
         """
-        if self.dataset.size is not None:
-            return self.dataset
+        dataset = self.dataset
+        if dataset.size is not None:
+            return dataset
         try:
-            return self.context.sizes.with_size(self.dataset, self.siblings())
+            return self.context.sizes.with_size(dataset, self.siblings())
         except ServerError:
-            if not self.dataset.from_tables:
+            if not dataset.from_tables:
                 raise
         # the file is not at its path in ONE's layout, or no repository with that layout is known
         return self._file_from_alyx()._with_size()
@@ -103,24 +121,26 @@ class DatasetFile(File):
         replica is known, returns None.
         """
         # only a dataset from cache tables that must be downloaded needs Alyx's listing
-        if not self.dataset.from_tables or self.context.content.has_local_candidate(
-            self.context.sizes.with_known_size(self.dataset), self.canonical_path
+        dataset = self.dataset
+        if not dataset.from_tables or self.context.content.has_local_candidate(
+            self.context.sizes.with_known_size(dataset), self._canonical_path(dataset)
         ):
             return None
         try:
             return self._file_from_alyx()
         except (Unreachable, DeadlineExceeded, Throttled):
             # without Alyx, the replica at the dataset's path in ONE's layout is read
-            if not self.dataset.replicas:
+            if not dataset.replicas:
                 raise
             return None
 
     def _with_alyx_record(self) -> Dataset:
         """Return the dataset as Alyx lists it, or the unchanged dataset if asking Alyx fails."""
-        if self.dataset.from_tables:
+        dataset = self.dataset
+        if dataset.from_tables:
             with suppress(OnefsError):
                 return self._file_from_alyx().dataset
-        return self.dataset
+        return dataset
 
     def _file_from_alyx(self) -> DatasetFile:
         """Return the file from Alyx's own listing.

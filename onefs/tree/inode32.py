@@ -19,7 +19,7 @@ from pathlib import Path
 
 from onefs.errors import CacheError
 from onefs.lowlevel.sqlite_file import SqliteFile
-from onefs.tree.nodes import Node, Tree
+from onefs.tree.nodes import Handle, Node, Tree
 
 #: the file's name in the state folder
 INODES_FILENAME = "inodes.sqlite"
@@ -181,12 +181,13 @@ class Inode32Tree:
         self.target = tree.target
         self.xattrs = tree.xattrs
         self.space = tree.space
-        self.open = tree.open
 
     def node(self, path: str) -> Node:
-        node = self._tree.node(path)
-        [number] = self._numbers.get_or_assign((node.ino,))
-        return _with_inode(node, number)
+        return self._with_number(self._tree.node(path))
+
+    def open(self, path: str) -> tuple[Node, Handle]:
+        node, handle = self._tree.open(path)
+        return self._with_number(node), handle
 
     def children(self, path: str) -> list[tuple[str, Node]]:
         """Return the names and nodes (values of ``stat``) of a folder's listed children.
@@ -200,6 +201,10 @@ class Inode32Tree:
             (name, _with_inode(node, number))
             for (name, node), number in zip(children, numbers, strict=True)
         ]
+
+    def _with_number(self, node: Node) -> Node:
+        [number] = self._numbers.get_or_assign((node.ino,))
+        return _with_inode(node, number)
 
 
 def _with_inode(node: Node, number: int) -> Node:

@@ -35,10 +35,10 @@ from onefs.tree.unserved import refuse_unserved
 from onefs.tree.user_folders import UserFolderLink, UserFolders
 from onefs.tree.variant import FULL_TREE, Variant, split_variant
 
-#: seconds for which a folder is used without looking it up again; the children in the folder are
-#: looked up each time
+#: seconds for which a folder is used without looking it up again. A file in it is used for as long
+#: at most, and only while the catalogue has not changed
 FOLDER_CACHE_SECONDS = 0.5
-_MAX_CACHED_FOLDERS = 1024
+_MAX_CACHED_ENTRIES = 4096
 
 
 class LaboratoryTree:
@@ -64,7 +64,7 @@ class LaboratoryTree:
         rest: Path | None = None,
         user_folders: UserFolders | None = None,
     ) -> None:
-        self._folder_cache = _FolderCache()
+        self._entry_cache = _EntryCache()
         #: the open datasets, and the paths at which the dataset has changed
         self.open_files = OpenFiles()
         # the link leads each process to its own folder in ``rest``, which is outside of the tree
@@ -94,14 +94,13 @@ class LaboratoryTree:
 
         The next operation looks them up again. Open files keep their content.
         """
-        self._folder_cache = _FolderCache()
+        self._entry_cache = _EntryCache()
         self._context.searches.drop_results()
         self._context.sizes.clear_negative_cache()
         self._context.catalogue.reload_invalidations()
 
     def node(self, path: str) -> Node:
-        node = self._resolve(path).node()
-        return node if path == "/" else _with_variant_inode(self._variant_at(path), node)
+        return self._node_of(path, self._resolve(path))
 
     def children(self, path: str) -> list[tuple[str, Node]]:
         entry = self._resolve(path)
@@ -127,11 +126,11 @@ class LaboratoryTree:
             raise UsageError(f"{path} is not a link")
         return entry.read_target()
 
-    def open(self, path: str) -> Handle:
+    def open(self, path: str) -> tuple[Node, Handle]:
         entry = self._resolve(path)
         if not isinstance(entry, File):
             raise UsageError(f"{path} is not a file")
-        return entry.open()
+        return self._node_of(path, entry), entry.open()
 
     def xattrs(self, path: str) -> dict[str, str]:
         return {
@@ -186,6 +185,13 @@ class LaboratoryTree:
     def space(self) -> tuple[int, int]:
         return self._context.content.disk_space()
 
+    def _node_of(self, path: str, entry: TreeEntry) -> Node:
+        node = entry.node()
+        variant = self._variant_at(path)
+        if variant is FULL_TREE or path == "/":
+            return node
+        return _with_variant_inode(variant, node)
+
     def _variant_at(self, path: str) -> Variant:
         """Return which tree contains an existing path: the full tree, as of a day, or flat."""
         variant = self._context.variant
@@ -194,8 +200,10 @@ class LaboratoryTree:
         return split_variant(variant.path_in_full_tree(path.lstrip("/")).split("/"))[0]
 
     def _resolve(self, path: str) -> TreeEntry:
-        cache = self._folder_cache  # if caches are dropped during this call, the entry goes here
-        cached = cache.get(path)
+        cache = self._entry_cache  # if caches are dropped during this call, the entry goes here
+        # read first, so that a change during this call makes the cached entry outdated
+        changes = self._context.catalogue.changes
+        cached = cache.get(path, changes)
         if cached is not None:
             return cached
         parent_path, _, name = path.rpartition("/")
@@ -206,26 +214,45 @@ class LaboratoryTree:
             raise NotFound(f"{parent_path} is not a folder")
         entry = parent.child(name)
         if isinstance(entry, LabFolder | SubjectFolder | SessionFolder):
-            cache.put(path, entry)
+            cache.put(path, entry, monotonic() + FOLDER_CACHE_SECONDS)
+        elif isinstance(entry, DatasetFile):
+            until = min(entry.unchanged_until, cache.valid_until(parent_path))
+            cache.put(path, entry, until, changes)
         return entry
 
 
-class _FolderCache:
-    """The folders that were looked up less than FOLDER_CACHE_SECONDS ago, by path. Thread-safe."""
+class _EntryCache:
+    """Folders and files that were looked up less than half a second ago, by path. Thread-safe."""
 
     # A program that walks the tree looks up each name in a folder, and each look-up needs the
-    # folder and all folders above it. So the cache saves time.
+    # folder and all folders above it. A program that opens a file needs it twice: the kernel looks
+    # up its name, and opens it.
     def __init__(self) -> None:
-        self._folders: dict[str, tuple[float, Folder]] = {}
+        #: for each path: until when the entry is used (``time.monotonic``), the number of the
+        #: catalogue's changes for which it is used (None: for any number), and the entry
+        self._entries: dict[str, tuple[float, int | None, TreeEntry]] = {}
+        self._clear_at = 0.0
 
-    def get(self, path: str) -> Folder | None:
-        looked_up_at, folder = self._folders.get(path, (0.0, None))
-        return folder if monotonic() - looked_up_at < FOLDER_CACHE_SECONDS else None
+    def get(self, path: str, changes: int) -> TreeEntry | None:
+        cached = self._entries.get(path)
+        if cached is None:
+            return None
+        until, unchanged, entry = cached
+        is_valid = (unchanged is None or unchanged == changes) and monotonic() < until
+        return entry if is_valid else None
 
-    def put(self, path: str, folder: Folder) -> None:
-        if len(self._folders) >= _MAX_CACHED_FOLDERS:
-            self._folders.clear()
-        self._folders[path] = (monotonic(), folder)
+    def valid_until(self, path: str) -> float:
+        """Return until when the entry at ``path`` is used; 0 if it is not cached."""
+        cached = self._entries.get(path)
+        return 0.0 if cached is None else cached[0]
+
+    def put(self, path: str, entry: TreeEntry, until: float, changes: int | None = None) -> None:
+        now = monotonic()
+        # old entries would keep listings in memory
+        if now > self._clear_at or len(self._entries) >= _MAX_CACHED_ENTRIES:
+            self._clear_at = now + FOLDER_CACHE_SECONDS
+            self._entries.clear()
+        self._entries[path] = (until, changes, entry)
 
 
 def _with_variant_inode(variant: Variant, node: Node) -> Node:

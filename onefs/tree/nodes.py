@@ -97,8 +97,11 @@ class Tree(Protocol):
         - ``user``: the id of the thread's user; None for the user of this process
         """
 
-    def open(self, path: str) -> Handle:
-        """Open a file for reading. Opening requests no bytes from the file server; reading does."""
+    def open(self, path: str) -> tuple[Node, Handle]:
+        """Open a file for reading, and return its node (the values of ``stat``) and its handle.
+
+        Opening requests no bytes from the file server; reading does.
+        """
 
     def xattrs(self, path: str) -> dict[str, str]:
         """Return the extended attributes of ``path``, by full name (``user.onefs.eid``)."""

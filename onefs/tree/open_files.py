@@ -76,11 +76,15 @@ class OpenFiles:
         have the size of a replaced dataset.
         """
         with self._lock:
-            invalidated_at = self._invalidated_at.pop(place, float("-inf"))
-            if time.monotonic() - invalidated_at < KERNEL_CACHE_SECONDS:
-                # the kernel then looks up the path again, and repeats the opening, which succeeds
-                raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
-            pinned = self._pinned.setdefault(place, _PinnedDataset(dataset))
+            if self._invalidated_at:
+                invalidated_at = self._invalidated_at.pop(place, float("-inf"))
+                if time.monotonic() - invalidated_at < KERNEL_CACHE_SECONDS:
+                    # the kernel then looks up the path again, and repeats the opening, which
+                    # succeeds
+                    raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
+            pinned = self._pinned.get(place)
+            if pinned is None:
+                pinned = self._pinned[place] = _PinnedDataset(dataset)
             pinned.handles += 1
             pinned.replaced = pinned.replaced or not is_same_content(pinned.dataset, dataset)
             return pinned.dataset
@@ -166,6 +170,8 @@ def is_same_content(one: Dataset, other: Dataset) -> bool:
 
     An unknown size agrees with every size. A hash that cache tables lack agrees with every hash.
     """
+    if one is other:
+        return True
     sizes_agree = one.size == other.size or one.size is None or other.size is None
     # the cache tables may lack the hash: a missing hash is equal to every hash
     md5_unknown = any(each.from_tables and not each.md5 for each in (one, other))

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import posixpath
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
+from time import monotonic
 
 from onefs import alf
 from onefs.cache.folder import Place
@@ -21,6 +22,17 @@ from onefs.tree.sidecars import SIDECARS
 
 
 @dataclass(frozen=True, slots=True)
+class _LastLayout:
+    """A session's layout, and for how long it is used without asking the catalogue again."""
+
+    layout: SessionLayout
+    #: the number of the catalogue's changes: with another number, the catalogue is asked
+    changes: int
+    #: see :meth:`Catalogue.unchanged_until`
+    unchanged_until: float
+
+
+@dataclass(frozen=True, slots=True)
 class SessionFolder(Folder):
     """The folder of a session, or of a collection or revision in the session."""
 
@@ -30,6 +42,8 @@ class SessionFolder(Folder):
     place: Place
     #: the path of this folder below the session; () for the session's own folder
     folders: Folders = ()
+    #: the last layout of the session; the folders of its collections have the same list
+    _last: list[_LastLayout] = field(default_factory=list, repr=False, compare=False)
 
     def node(self) -> Node:
         return session_folder_node(self.session, self.folders)
@@ -62,20 +76,22 @@ class SessionFolder(Folder):
 
         Raises NotFound if the listing has no such child.
         """
-        layout = self._layout()
+        last = self._current_layout()
+        layout = last.layout
         children = self._children_in(layout)
         if name in children:
             dataset = children[name]
             if dataset is None:
                 return replace(self, folders=(*self.folders, name))
-            path = (*self._path_from_root(), *self.folders, name)
             return DatasetFile(
                 self.context,
-                self.context.open_files.effective_dataset(dataset, path),
-                path,
+                dataset,
+                (*self._path_from_root(), *self.folders, name),
+                self._canonical_path(layout, name, dataset),
                 partial(self._canonical_path, layout, name),
                 lambda: [each for each in children.values() if each is not None],
                 lambda: self._child_from_alyx(name),
+                last.unchanged_until,
             )
         place = path_by_uuid(layout, self.folders, name)
         if place is not None:
@@ -115,14 +131,26 @@ class SessionFolder(Folder):
             return False
 
     def _layout(self) -> SessionLayout:
-        listing = self.context.catalogue.datasets(self.session)
+        return self._current_layout().layout
+
+    def _current_layout(self) -> _LastLayout:
+        catalogue = self.context.catalogue
+        changes = catalogue.changes  # before the listing, which may change meanwhile
+        if self._last:
+            last = self._last[0]
+            if last.changes == changes and monotonic() < last.unchanged_until:
+                return last
+        listing = catalogue.datasets(self.session)
         open_files, path = self.context.open_files, self._path_from_root()
-        return self.context.layouts.get_or_build(
+        layout = self.context.layouts.get_or_build(
             f"session/{self.session.eid}@{self.context.variant}",
             listing,
             self.context.variant.build_layout,
             lambda before, after: open_files.listing_changed(path, before, after),
         )
+        last = _LastLayout(layout, changes, catalogue.unchanged_until(listing))
+        self._last[:] = [last]
+        return last
 
     def _path_from_root(self) -> Place:
         """Return the path of the session's folder from the root of the tree."""

@@ -70,8 +70,7 @@ class _Python:
 
     @contextmanager
     def open(self, path: str) -> Iterator[Callable[[int, int], bytes]]:
-        handle = self._access.tree.open("/" + path)
-        node = self._access.tree.node("/" + path)
+        node, handle = self._access.tree.open("/" + path)
         try:
             yield FileHandle(path, node, handle, self._waiting).read
         finally:

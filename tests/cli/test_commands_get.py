@@ -233,7 +233,7 @@ def test_a_file_on_no_server_is_distinguished_from_an_unregistered_one(tmp_path:
 
 def read(access: Access, path: str) -> str:
     """Return the content of a file in the tree."""
-    with closing(access.tree.open(path)) as handle:
+    with closing(access.tree.open(path)[1]) as handle:
         return os.pread(handle.wait_fd(0, handle.size), handle.size, 0).decode()
 
 

@@ -30,7 +30,7 @@ def walk(access: Access, top: str = "/", depth: int = _DEEPEST) -> Iterator[tupl
 
 def read(access: Access, path: str) -> bytes:
     """The bytes of a file. Raises what opening and reading raise."""
-    handle = access.tree.open(path)
+    _, handle = access.tree.open(path)
     parts = []
     try:
         for offset in range(0, handle.size, _PIECE):

@@ -107,13 +107,13 @@ class FolderTree:
     def target(self, path: str, caller: int = 0, user: int | None = None) -> str:
         return os.readlink(self._path(path))
 
-    def open(self, path: str) -> Handle:
+    def open(self, path: str) -> tuple[Node, Handle]:
         self.calls["open"] += 1
         here = self._path(path)
         _fail(here.name, OPEN_FAILS)
-        size = self._node(here).size
-        assert size is not None
-        return FolderHandle(self, here, size)
+        node = self._node(here)
+        assert node.size is not None
+        return node, FolderHandle(self, here, node.size)
 
     def xattrs(self, path: str) -> dict[str, str]:
         if path == "/":

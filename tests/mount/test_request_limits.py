@@ -11,11 +11,8 @@ from onefs.errors import BadContent, Busy
 from onefs.mount import request_limits
 from onefs.mount.file_handle import Extent, FileHandle
 from onefs.mount.request_limits import WaitingReads
-from onefs.tree.nodes import Node, NodeKind
 from tests.mount.folder_tree import FolderTree
 from tests.running import wait_until
-
-FILE = Node(NodeKind.FILE, 7, 10)
 
 
 @pytest.fixture
@@ -27,9 +24,9 @@ def tree(tmp_path: Path) -> FolderTree:
 
 def test_a_read_above_the_limit_is_refused(tree: FolderTree) -> None:
     waiting = WaitingReads(1)
-    first = FileHandle("/file", FILE, tree.open("/stalled"), waiting)
-    second = FileHandle("/file", FILE, tree.open("/stalled"), waiting)
-    good = FileHandle("/file", FILE, tree.open("/good"), waiting)
+    first = FileHandle("/file", *tree.open("/stalled"), waiting)
+    second = FileHandle("/file", *tree.open("/stalled"), waiting)
+    good = FileHandle("/file", *tree.open("/good"), waiting)
     failed: list[Exception] = []
 
     def read() -> None:
@@ -54,7 +51,7 @@ def test_a_read_above_the_limit_is_refused(tree: FolderTree) -> None:
 
 
 def test_extents_end_with_the_file(tree: FolderTree) -> None:
-    opened = FileHandle("/file", FILE, tree.open("/good"), WaitingReads())
+    opened = FileHandle("/file", *tree.open("/good"), WaitingReads())
     extent = opened.extent(4, 100)
     assert (extent.offset, extent.length) == (4, 6)
     assert opened.extent(10, 5) == Extent(-1, 10, 0)
@@ -63,7 +60,7 @@ def test_extents_end_with_the_file(tree: FolderTree) -> None:
 
 
 def test_a_cached_file_that_is_too_short_is_bad_content(tree: FolderTree) -> None:
-    opened = FileHandle("/file", FILE, tree.open("/short"), WaitingReads())
+    opened = FileHandle("/file", *tree.open("/short"), WaitingReads())
     # a short file is not the verified file, so even reads of bytes that exist are refused
     for length in (10, 11):
         with pytest.raises(BadContent, match="has 10 bytes, but must have 20"):

@@ -102,7 +102,7 @@ def test_all_is_the_complete_record_in_a_list(shared: ONE) -> None:
     session = shared.session(EID)
     assert record == json.loads(access_of(shared).catalogue.record(session).value)
     tree = access_of(shared).tree
-    handle = tree.open("/".join(["", *shared._resolver.paths.place(session), ".session.json"]))
+    _, handle = tree.open("/".join(["", *shared._resolver.paths.place(session), ".session.json"]))
     assert record == json.loads(os.pread(handle.wait_fd(0, handle.size), handle.size, 0))
     handle.close()
 

@@ -39,7 +39,7 @@ DAYS = {
 
 
 def read(access: Access, path: str) -> bytes:
-    handle = access.tree.open(path)
+    _, handle = access.tree.open(path)
     try:
         return os.pread(handle.wait_fd(0, handle.size), handle.size, 0)
     finally:
@@ -184,7 +184,7 @@ def test_page_caches_are_kept_by_path(access: Access) -> None:
     paths = [f"/{PROBE}/#{FIRST}#/{NAME}", f"/.as-of/2021-01-01/{PROBE}/{NAME}"]
     for expected in (False, True):
         for path in paths:
-            handle = access.tree.open(path)
+            _, handle = access.tree.open(path)
             assert handle.keep_cache is expected
             handle.wait_fd(0, handle.size)
             handle.close()
@@ -274,7 +274,7 @@ def test_an_added_revision_is_shown_when_the_previous_one_is_not_open(
 ) -> None:
     source.change = lambda record: None if record.revision == SECOND else record
     tree, path = changing.tree, f"/.as-of/2999-12-31/{PROBE}/{NAME}"
-    handle = tree.open(path)
+    _, handle = tree.open(path)
     source.change = lambda record: record
     changing.catalogue.invalidate(())
     tree.children(os.path.dirname(path))
@@ -315,7 +315,7 @@ def test_other_bytes_of_one_dataset_are_noticed_at_each_of_its_paths(
         changing.tree.children(os.path.dirname(path))
         changing.tree.open_files.note_invalidated(path)
     for path in paths:
-        handle = changing.tree.open(path)
+        _, handle = changing.tree.open(path)
         assert not handle.keep_cache
         handle.close()
         assert read(changing, path) == b"other" * 999 != before[0]

@@ -98,7 +98,7 @@ def files(access: Access, path: str = "") -> dict[str, int | None]:
 
 
 def read(access: Access, path: str) -> bytes:
-    handle = access.tree.open(path)
+    _, handle = access.tree.open(path)
     try:
         with open(handle.wait_fd(0, handle.size), "rb", closefd=False) as file:
             return file.read()

@@ -148,7 +148,7 @@ def test_opening_a_folder_and_following_a_file_are_refused(access: Access) -> No
 
 def test_attributes_come_from_the_database(access: Access, servers: Servers) -> None:
     node = access.tree.node(SESSION + "/spikes.times.npy")
-    handle = access.tree.open(SESSION + "/spikes.times.npy")
+    _, handle = access.tree.open(SESSION + "/spikes.times.npy")
     assert node.size == handle.size
     assert node.mtime > 1_500_000_000
     assert not [request for request in servers.requests if request.server == "data"]
@@ -210,7 +210,7 @@ def test_files_and_folders_have_the_documented_xattrs(access: Access, servers: S
 def test_session_json_is_the_whole_record(access: Access, servers: Servers) -> None:
     path = SESSION + "/.session.json"
     node = access.tree.node(path)
-    handle = access.tree.open(path)
+    _, handle = access.tree.open(path)
     text = os.pread(handle.wait_fd(0, handle.size), handle.size, 0)
     handle.close()
     assert node.size == len(text) == handle.size

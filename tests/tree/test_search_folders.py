@@ -26,7 +26,7 @@ FOLDER = f"/.search/{QUERY}"
 
 
 def text(access: Access, path: str) -> str:
-    handle = access.tree.open(path)
+    _, handle = access.tree.open(path)
     try:
         assert access.tree.node(path).size == handle.size
         return os.pread(handle.wait_fd(0, handle.size), handle.size, 0).decode()

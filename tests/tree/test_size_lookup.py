@@ -48,7 +48,7 @@ def names(access: Access) -> list[str]:
 
 
 def true_size(servers: Servers, access: Access, name: str) -> int:
-    handle = access.tree.open(f"{SESSION}/{name}")
+    _, handle = access.tree.open(f"{SESSION}/{name}")
     try:
         return handle.size
     finally:
@@ -95,7 +95,7 @@ def test_a_size_is_stored_permanently(access: Access, servers: Servers, tmp_path
 
 def test_an_opened_file_has_the_size_of_the_look_up(access: Access, servers: Servers) -> None:
     name = names(access)[0]
-    handle = access.tree.open(f"{SESSION}/{name}")
+    _, handle = access.tree.open(f"{SESSION}/{name}")
     handle.wait_fd(0, handle.size)
     handle.close()
     assert handle.size == access.tree.node(f"{SESSION}/{name}").size
