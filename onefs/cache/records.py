@@ -330,5 +330,6 @@ def _parse(text: bytes) -> CacheEntry:
 
     Raises ValueError, TypeError or AttributeError if the text is invalid.
     """
-    entry = CacheEntry(**json.loads(text))
-    return replace(entry, boot="") if not entry.boot.strip() else entry
+    fields = json.loads(text)
+    fields["boot"] = fields.get("boot", "").strip()  # spaces: see ``mark_synced``
+    return CacheEntry(**fields)

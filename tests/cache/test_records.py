@@ -10,11 +10,13 @@ from pathlib import Path
 
 import pytest
 
+from onefs.cache.records import CacheEntry, Records
 from onefs.cache.reservations import CacheLimits
 from onefs.cache.use_times import LAST_USE_PRECISION_SECONDS
 from onefs.content.content import Content
 from onefs.lowlevel.pids import boot_id
 from onefs.model import Dataset
+from tests.call_counts import counted_calls
 from tests.content.conftest import Open, make_rejected, place_of
 from tests.content.ranged_file import (
     BLOCK,
@@ -23,7 +25,7 @@ from tests.content.ranged_file import (
     served,
     some_bytes,
 )
-from tests.running import wait_until
+from tests.running import network_disk, wait_until
 from tests.scripted_server import ScriptedServer
 
 OLD = some_bytes(3 * BLOCK + 17)
@@ -227,3 +229,61 @@ def test_a_file_of_another_program_stays(open_content: Open) -> None:
         assert read_all(content, dataset) == NEW
         assert path.read_bytes() == b"theirs"
         assert content.cached_path(dataset) == content.store.private_folder / "aside" / dataset.id
+
+
+def test_a_record_is_read_again_only_when_it_has_changed(open_content: Open) -> None:
+    """Another process changes it in place, replaces it, and removes it."""
+    with ScriptedServer({"/a.b.npy": served(OLD)}) as server:
+        content, other = open_content(), open_content()
+        dataset = dataset_of(server, OLD)
+        content.fetch_file(dataset, place_of(dataset))
+        records, others = content.store.records, other.store.records
+        entry = _entry_when_old(records, dataset.id)
+        with counted_calls() as calls:
+            for _ in range(20):
+                assert records.get(dataset.id) is entry
+        assert calls["records._read"] == 0
+        assert entry.ctime_ns is not None
+        assert others.replace_if_unchanged(entry, entry.with_ctime(entry.ctime_ns - 1))
+        changed = records.get(dataset.id)
+        assert changed == entry.with_ctime(entry.ctime_ns - 1)
+        others.put(replace(changed, state="unverified"))
+        assert records.get(dataset.id) == replace(changed, state="unverified")
+        others.forget(dataset.id)
+        assert records.get(dataset.id) is None
+
+
+def test_a_record_on_a_network_file_system_is_read_each_time(
+    open_content: Open, tmp_path: Path
+) -> None:
+    """The identity of its file may be some seconds old there."""
+    with network_disk(tmp_path) as place, ScriptedServer({"/a.b.npy": served(OLD)}) as server:
+        content = open_content()
+        dataset = dataset_of(server, OLD)
+        content.fetch_file(dataset, place_of(dataset))
+        entry = content.store.records.get(dataset.id)
+        assert entry is not None
+        for name in ("files", "accepted"):
+            (place / name).mkdir()
+        records = Records(place / "files", place / "accepted")
+        records.put(replace(entry, boot=""))
+        _entry_when_old(records, dataset.id)
+        with counted_calls() as calls:
+            for _ in range(5):
+                assert records.get(dataset.id) == replace(entry, boot="")
+        assert calls["records._read"] == 5
+
+
+def _entry_when_old(records: Records, dataset_id: str) -> CacheEntry:
+    """Return a record that was not written to for so long that it may be remembered."""
+    found: list[CacheEntry] = []
+
+    def is_old() -> bool:
+        entry = records.get(dataset_id)
+        assert entry is not None
+        found[:] = [entry]
+        path = Path(records._path(dataset_id))
+        return not entry.boot and time.time() - path.stat().st_ctime > 2.5
+
+    wait_until(is_old)
+    return found[0]

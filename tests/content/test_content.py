@@ -396,6 +396,28 @@ def test_a_cached_file_that_was_changed_is_not_served(
     assert len(server.asked) == 2
 
 
+@pytest.mark.parametrize("by", ["writing", "replacing", "removing"])
+def test_a_cached_file_that_is_changed_before_its_first_read_is_not_served(
+    open_content: Open, server: FileServer, tmp_path: Path, by: str
+) -> None:
+    """It was verified when it was opened, and not when it is read."""
+    dataset = server.dataset("a.b.npy", BYTES)
+    content, path = open_content(), final(tmp_path, dataset)
+    read(content, dataset)
+    handle = content.open(dataset, place_of(dataset))
+    if by == "removing":
+        path.unlink()
+    else:
+        other = path if by == "writing" else path.with_name("other")
+        other.write_bytes(b"x" * len(BYTES))
+        os.utime(other, ns=(0, path.stat().st_mtime_ns))
+        other.replace(path)
+    assert handle.try_fd(0, len(BYTES)) is None
+    assert os.pread(handle.wait_fd(0, len(BYTES)), len(BYTES), 0) == BYTES
+    handle.close()
+    assert len(server.asked) == 2
+
+
 def test_a_cached_file_that_was_removed_is_fetched_again(
     open_content: Open, server: FileServer, tmp_path: Path
 ) -> None:
