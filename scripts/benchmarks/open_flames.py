@@ -23,7 +23,7 @@ from scripts.benchmarks.processes import BenchmarkFailed, run, running
 _FILES = 200
 _FILE_BYTES = 10_000
 #: samples a second
-_RATE = 500
+_RATE = 100
 #: MS_REMOUNT, MS_RDONLY, MS_NOSUID and MS_NODEV of mount(2)
 _REMOUNT_FLAGS = 32 | 1 | 2 | 4
 

@@ -71,6 +71,20 @@ def test_many_readers_at_once(filled: Mounted, content: bytes) -> None:
     assert [reader.communicate(timeout=60)[0].split()[0] for reader in readers] == [wanted] * 8
 
 
+def test_each_opening_costs_one_look_up(filled: Mounted) -> None:
+    """Attributes, names and pages that the kernel has are not asked for."""
+    path = filled.path / "sub" / "array.npy"
+    content = path.read_bytes()
+    before = filled.calls()
+    for _ in range(20):
+        assert path.read_bytes() == content
+    asked = filled.since(before)
+    assert asked["open"] == 20
+    # the kernel forgets attributes after a minute at most, and asks again
+    assert asked["node"] <= 10
+    assert asked["fd"] <= 10
+
+
 def test_mmap(filled: Mounted, content: bytes) -> None:
     with (
         (filled.path / "big.bin").open("rb") as file,
