@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import random
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from onefs.demo.servers import Servers
@@ -25,6 +27,11 @@ from scripts.benchmarks.results import Results
 #: what the slow proxy adds: seconds, and bytes a second for each connection
 LATENCY_SECONDS = 0.020
 RATE_BYTES_PER_SECOND = 50e6
+#: what the proxy of a server far away adds, in seconds
+FAR_LATENCY_SECONDS = 0.100
+#: bytes that a run may write to memory: of what fetches a large file, and of small files
+LARGE_RUN_BYTES = 1536 * MIB
+SMALL_RUN_BYTES = 512 * MIB
 
 Make = Callable[[Path], AbstractContextManager[Contender]]
 
@@ -34,6 +41,8 @@ class Plan:
     """How much is measured; sizes in bytes."""
 
     large: int = 1 << 30
+    #: the same through the slow proxy, where one connection needs 20 s for a GiB
+    slow_large: int = 384 * MIB
     array: int = 500_000_000
     #: just above ``small_file``, 16 MiB
     medium: int = 17 * MIB
@@ -42,6 +51,17 @@ class Plan:
     #: small files, and their least and greatest size
     small: int = 200
     small_sizes: tuple[int, int] = (20_000, 5_000_000)
+    #: cached files that are opened, and their size
+    opened: int = 500
+    opened_size: int = 10_000
+    #: files of a session that is copied, and their least and greatest size
+    session: int = 60
+    session_sizes: tuple[int, int] = (10_000, 2_000_000)
+    #: sessions of which two files each are read, and the sizes of these
+    sessions: int = 100
+    sparse_sizes: tuple[int, int] = (100_000, 1_000_000)
+    #: of the files of which programs read a part
+    programs: int = 200_000_000
     pairs: int = 9
     #: of the cases that fetch a large file
     transfers: int = 5
@@ -49,14 +69,22 @@ class Plan:
     small_runs: int = 7
     #: of contenders that need a minute for it
     few: int = 1
+    #: seconds after which a case begins no further repetition, once it has three
+    case_seconds: float = 40.0
     #: whether a file fills the memory before each run of what writes much
     fill: bool = True
 
 
 QUICK = Plan(
     large=128 * MIB,
+    slow_large=64 * MIB,
+    array=100_000_000,
     eighth=64 * MIB,
     small=50,
+    opened=50,
+    session=12,
+    sessions=4,
+    programs=20_000_000,
     pairs=3,
     transfers=3,
     slow_transfers=2,
@@ -90,6 +118,13 @@ class Bench:
             self._originals[name] = make(folder, name, size, seed=len(self._originals))
         return self._originals[name]
 
+    def originals_of(self, name: str, count: int, sizes: tuple[int, int]) -> list[Original]:
+        """Files whose sizes are spread evenly on a logarithmic scale, in no order."""
+        least, most = sizes
+        wanted = [int(least * (most / least) ** (n / (count - 1))) for n in range(count)]
+        random.Random(1).shuffle(wanted)
+        return [self.original(f"{name}{n}", size) for n, size in enumerate(wanted)]
+
     def url(self, file: Served) -> str:
         """Where a file is on the file server of its lab."""
         return f"{self.urls[file.lab]}/{file.on_server}"
@@ -99,8 +134,8 @@ class Bench:
         url = self.urls[lab]
         found: dict[str, Make] = {}
         if installed("rclone"):
-            found["rclone off"] = lambda work: contenders.rclone(work, url, "off")
-            found["rclone full"] = lambda work: contenders.rclone(work, url, "full")
+            for mode in contenders.RCLONE_MODES:
+                found[f"rclone {mode}"] = partial(_rclone, url, mode)
         if cached and installed("httpdirfs"):
             found["httpdirfs"] = lambda work: contenders.httpdirfs(work, url)
         return found
@@ -109,11 +144,15 @@ class Bench:
         """onefs over the whole laboratory."""
         return contenders.onefs(work, self.servers)
 
-    def settle(self) -> None:
-        """What earlier runs wrote is on the disk, and no memory is free, unless for little."""
+    def settle(self, run_bytes: int = LARGE_RUN_BYTES) -> None:
+        """What earlier runs wrote is on the disk, and no memory is free but for ``run_bytes``."""
         os.sync()
         if self.plan.fill:
-            self.filler.fill()
+            self.filler.fill(run_bytes)
+
+    def settle_small(self) -> None:
+        """The same for a run that fetches small files."""
+        self.settle(SMALL_RUN_BYTES)
 
     def mount(self, stack: ExitStack, make: Make) -> Contender:
         """A contender that knows nothing yet, in a folder of its own."""
@@ -121,15 +160,23 @@ class Bench:
         return stack.enter_context(make(self.work / f"mount{self._mounts}"))
 
 
+def _rclone(url: str, mode: str, work: Path) -> AbstractContextManager[Contender]:
+    return contenders.rclone(work, url, mode)
+
+
 @contextmanager
-def prepare_bench(work: Path, plan: Plan) -> Iterator[Bench]:
+def prepare_bench(work: Path, quick: bool) -> Iterator[Bench]:
     """Servers and everything, until the block is left. ``work`` is an empty folder."""
+    plan = QUICK if quick else Plan()
     with ExitStack() as stack:
         source = stack.enter_context(origin.serve(work / "nginx"))
-        port = stack.enter_context(
-            proxy.slow(source.port, work, LATENCY_SECONDS, RATE_BYTES_PER_SECOND)
-        )
-        urls = {"plain": source.url, "slow": f"http://127.0.0.1:{port}"}
+        urls = {"plain": source.url}
+        for lab, seconds in (("slow", LATENCY_SECONDS), ("far", FAR_LATENCY_SECONDS)):
+            port = stack.enter_context(
+                proxy.slow(source.port, work, seconds, RATE_BYTES_PER_SECOND)
+            )
+            urls[lab] = f"http://127.0.0.1:{port}"
         laboratory = BenchLaboratory(source.root, urls)
         servers = stack.enter_context(Servers(laboratory))
-        yield Bench(work, plan, source, urls, laboratory, servers, Results(), Filler(work), {})
+        results = Results(plan.case_seconds)
+        yield Bench(work, plan, source, urls, laboratory, servers, results, Filler(work), {})

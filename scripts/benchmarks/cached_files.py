@@ -31,7 +31,7 @@ def measure_cached_files(bench: Bench) -> None:
         assert ours.cache is not None
         for file in (one, *eight):
             timed_together([_read(ours.path(file))])
-            wait_until(partial(_verified, ours.path(file)), 120, "the file is verified")
+            wait_until(partial(is_verified, ours.path(file)), 120, "the file is verified")
         shown = [ours]
         if installed("bindfs"):
             for options in ((), ("--multithreaded",)):
@@ -56,9 +56,9 @@ def _cold(bench: Bench, readers: int, files: list[Served], shown: list[Contender
     )
     runs: dict[str, Callable[[int], float]] = {}
     for contender in shown:
-        paths = [_place(contender, shown[0], file) for file in files]
+        paths = [place_in(contender, shown[0], file) for file in files]
         runs[contender.name] = partial(_without_pages, paths)
-    natives = [_native(shown[0], file) for file in files]
+    natives = [native_path(shown[0], file) for file in files]
     for path in natives:
         timed_together([_read(path)])
     runs["native, warm"] = lambda n: timed_together([_read(path) for path in natives])
@@ -71,8 +71,8 @@ def _warm(bench: Bench, file: Served, shown: list[Contender]) -> None:
     FUSE's pages are single ones, where a disk's are had by the megabyte. So what counts is whether
     the memory that they are read into lies in one piece.
     """
-    paths = {"native": _native(shown[0], file)}
-    paths |= {each.name: _place(each, shown[0], file) for each in shown}
+    paths = {"native": native_path(shown[0], file)}
+    paths |= {each.name: place_in(each, shown[0], file) for each in shown}
     memory.compact_free_memory()
     _measure_repeats(bench, "complete-warm", "", paths)
     for path in paths.values():
@@ -95,19 +95,22 @@ def _bindfs(source: Path, *options: str) -> Make:
     return lambda work: contenders.bindfs(work, source, *options)
 
 
-def _native(ours: Contender, file: Served) -> Path:
+def native_path(ours: Contender, file: Served) -> Path:
+    """Where a file is in the cache folder of onefs."""
     assert ours.cache is not None
     return ours.cache / file.lab / "Subjects" / file.inside
 
 
-def _place(contender: Contender, ours: Contender, file: Served) -> Path:
+def place_in(contender: Contender, ours: Contender, file: Served) -> Path:
+    """Where onefs, or a mount of its cache folder, shows a file."""
     if contender is ours:
         return ours.path(file)
     assert ours.cache is not None
-    return contender.mount / _native(ours, file).relative_to(ours.cache)
+    return contender.mount / native_path(ours, file).relative_to(ours.cache)
 
 
-def _verified(path: Path) -> bool:
+def is_verified(path: Path) -> bool:
+    """Whether a file of onefs is there whole, with the right md5."""
     return os.getxattr(path, "user.onefs.state") == b"cached"
 
 

@@ -7,17 +7,25 @@ import os
 import shutil
 import sys
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from onefs.demo.servers import Servers
+from scripts.benchmarks.interruption import held
 from scripts.benchmarks.laboratory import Served
-from scripts.benchmarks.processes import ROOT, BenchmarkFailed, run, running, wait_until
+from scripts.benchmarks.processes import (
+    ROOT,
+    BenchmarkFailed,
+    module_command,
+    run,
+    running,
+    wait_until,
+)
 
 ONEFS = Path(sys.executable).with_name("onefs")
-#: Debian package and command of each other program
-OTHERS = ("rclone", "httpdirfs", "bindfs")
+#: values of rclone's ``--vfs-cache-mode`` that are measured
+RCLONE_MODES = ("off", "full")
 
 
 def installed(command: str) -> bool:
@@ -98,12 +106,26 @@ class Onefs:
 def onefs(work: Path, servers: Servers) -> Iterator[Contender]:
     """onefs as it comes, checksums and all."""
     work.mkdir(parents=True)
-    home = Onefs(work, servers)
-    home.run("mount", home.mount)
-    try:
+    with mounted(Onefs(work, servers)) as contender:
+        yield contender
+
+
+@contextmanager
+def mounted(home: Onefs, *options: str) -> Iterator[Contender]:
+    """``onefs mount`` with these options."""
+    with ExitStack() as stack:
+        with held():  # the daemon would go on if its start was broken off
+            home.run("mount", *options, home.mount)
+            stack.callback(_undo_mount, home)
         yield Contender("onefs", home.mount, home.cache, home.pid())
-    finally:
+
+
+def _undo_mount(home: Onefs) -> None:
+    try:
         home.run("umount", home.mount)
+    except BenchmarkFailed:  # somebody else has a file open
+        run(["fusermount3", "-uz", home.mount])
+        raise
 
 
 @contextmanager
@@ -141,6 +163,14 @@ def bindfs(work: Path, source: Path, *options: str) -> Iterator[Contender]:
 
 
 @contextmanager
+def bare(work: Path, kind: str, source: Path, name: str) -> Iterator[Contender]:
+    """One of the mounts of ``bare_mounts.py``."""
+    command = module_command("bare_mounts", kind, source, work / "mnt")
+    with _mounted(work, command) as pid:
+        yield Contender(name, work / "mnt", None, pid)
+
+
+@contextmanager
 def _mounted(work: Path, command: list[str | Path]) -> Iterator[int]:
     mount = work / "mnt"
     mount.mkdir(parents=True)
@@ -151,8 +181,11 @@ def _mounted(work: Path, command: list[str | Path]) -> Iterator[int]:
                 raise BenchmarkFailed(f"{command[0]} ended: {(work / 'log').read_text()[-500:]}")
             yield process.pid
         finally:
-            with suppress(BenchmarkFailed):
+            try:
                 run(["fusermount3", "-u", mount])
+            except BenchmarkFailed:  # in use, or gone
+                with suppress(BenchmarkFailed):
+                    run(["fusermount3", "-uz", mount])
             wait_until(lambda: process.poll() is not None, 20, f"{command[0]} ends")
 
 

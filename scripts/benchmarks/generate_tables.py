@@ -9,7 +9,7 @@ import hashlib
 import json
 import random
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import date, datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
@@ -27,13 +27,25 @@ _ATTRIBUTES = ("times", "amps", "depths", "clusters", "intervals", "choice", "ra
 _FOLDERS = ("alf", "alf/probe00", "alf/probe01", "raw_behavior_data", "raw_ephys_data/probe00")
 
 
-def write(folder: Path, sessions: int, datasets: int, *, row_group: int = 1 << 20) -> None:
-    """Write ``sessions.pqt`` and ``datasets.pqt``: as pandas does, sorted by eid and id."""
+def write(
+    folder: Path,
+    sessions: int,
+    datasets: int,
+    *,
+    labs: Sequence[int] = (),
+    row_group: int = 1 << 20,
+) -> None:
+    """Write ``sessions.pqt`` and ``datasets.pqt``: as pandas does, sorted by eid and id.
+
+    ``labs`` are the sessions of each lab, in sum ``sessions``; else each has :data:`PER_LAB`.
+    """
+    places = [lab for lab, count in enumerate(labs) for _ in range(count)]
+    places = places or [number // PER_LAB for number in range(sessions)]
     folder.mkdir(parents=True, exist_ok=True)
     created = datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M")
     note = {"one_metadata": json.dumps({"date_created": created, "origin": "alyx"})}
     eids = sorted(str(UUID(bytes=hashlib.md5(b"s%d" % i).digest())) for i in range(sessions))
-    pq.write_table(_sessions(eids).replace_schema_metadata(note), folder / "sessions.pqt")
+    pq.write_table(_sessions(eids, places).replace_schema_metadata(note), folder / "sessions.pqt")
     schema = _DATASETS.with_metadata(note)
     with pq.ParquetWriter(folder / "datasets.pqt", schema) as writer:
         held: list[pa.RecordBatch] = []
@@ -61,12 +73,12 @@ _DATASETS = pa.schema(
 )
 
 
-def _sessions(eids: list[str]) -> pa.Table:
+def _sessions(eids: list[str], labs: list[int]) -> pa.Table:
     numbers = range(len(eids))
     return pa.table(
         {
             "id": eids,
-            "lab": [f"lab{i // PER_LAB:03d}" for i in numbers],
+            "lab": [f"lab{lab:03d}" for lab in labs],
             "subject": [f"S{i // PER_SUBJECT:05d}" for i in numbers],
             "date": pa.array(
                 [_FIRST_DAY + timedelta(days=i % PER_SUBJECT) for i in numbers], pa.date32()

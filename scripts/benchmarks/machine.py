@@ -14,7 +14,7 @@ from scripts.benchmarks.processes import ROOT, BenchmarkFailed, run
 def describe(loads: list[float]) -> dict[str, Any]:
     """Processor, memory, kernel, versions, date, and the load average while it was measured."""
     return {
-        "date": time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime()),
+        "date": _now(),
         "processors": os.cpu_count(),
         "processor": _processor(),
         "memory_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30),
@@ -34,11 +34,17 @@ def describe(loads: list[float]) -> dict[str, Any]:
                     "rclone": ["rclone", "version"],
                     "httpdirfs": ["dpkg-query", "-W", "httpdirfs"],
                     "bindfs": ["bindfs", "--version"],
+                    "ffmpeg": ["ffmpeg", "-version"],
                     "libfuse": ["fusermount3", "--version"],
                 }
             ),
         },
     }
+
+
+def measured_with() -> str:
+    """The present time and the version of onefs, for a page."""
+    return f"{_now()}, onefs at {_commit()}"
 
 
 def busy_seconds() -> float:
@@ -61,6 +67,10 @@ def lines(machine: dict[str, Any]) -> list[str]:
         f"- {versions}",
         "",
     ]
+
+
+def _now() -> str:
+    return time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime())
 
 
 def _processor() -> str:

@@ -11,6 +11,8 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
+from scripts.benchmarks.processes import started
+
 #: bytes that libfuse keeps for an inode which the kernel holds
 INODE_BYTES = 300
 
@@ -26,7 +28,7 @@ def seconds_of(
     """
     given_up = threading.Event()
     began = time.perf_counter()
-    with subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL) as process:
+    with started(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL) as process:
 
         def give_up() -> None:
             given_up.set()
@@ -83,7 +85,7 @@ def curve_of(
     daemon's own memory in MiB on the way."""
     curve = []
     began = time.perf_counter()
-    with subprocess.Popen(command, stdout=subprocess.DEVNULL) as process:
+    with started(command, stdout=subprocess.DEVNULL) as process:
         while process.poll() is None and time.perf_counter() - began < patience:
             with suppress(subprocess.TimeoutExpired):
                 process.wait(every)

@@ -13,8 +13,6 @@ from contextlib import contextmanager
 from pathlib import Path
 
 MIB = 1 << 20
-#: bytes of memory that are left free before a run of what writes much
-FREE_BYTES = 1536 * MIB
 _PAGE = mmap.PAGESIZE
 _VM = Path("/proc/sys/vm")
 
@@ -32,20 +30,23 @@ class Filler:
         self._size = 2 * os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
         self._read = 0
 
-    def fill(self) -> None:
-        """Read on in the file until only :data:`FREE_BYTES` bytes are free."""
+    def fill(self, free: int) -> None:
+        """Read on in the file until only ``free`` bytes are free, which the next run will need.
+
+        It costs seconds once, and then what ``free`` bytes cost at the speed of a virtual machine.
+        """
         self._zeros.touch()
         os.truncate(self._zeros, self._size)
         part = bytearray(64 * MIB)
         with self._zeros.open("rb", buffering=0) as file:
             # half of the file is as much as there is memory: the kernel may keep more of it free
             for _ in range(0, self._size // 2, len(part)):
-                if _free() < FREE_BYTES:
+                if _free() < free:
                     break
                 file.seek(self._read)
                 self._read = (self._read + file.readinto(part)) % self._size
         # what is left free is written to: then the machine has that as well, for some seconds
-        mmap.mmap(-1, FREE_BYTES, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | mmap.MAP_POPULATE).close()
+        mmap.mmap(-1, free, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | mmap.MAP_POPULATE).close()
 
 
 def drop_pages(path: Path) -> None:

@@ -36,10 +36,11 @@ from scripts.benchmarks import (
     tables,
     walk_times,
 )
+from scripts.benchmarks.interruption import end_cleanly, held
 from scripts.benchmarks.listing_criteria import judge
 from scripts.benchmarks.machine import describe
 from scripts.benchmarks.metadata_report import to_markdown
-from scripts.benchmarks.processes import ROOT, BenchmarkFailed, embedded_servers
+from scripts.benchmarks.processes import ROOT, BenchmarkFailed, embedded_servers, run
 from scripts.benchmarks.read_criteria import to_json
 
 LAB = "lab00"
@@ -111,10 +112,13 @@ class MeasuredMount:
 
 
 @contextmanager
-def demo(folder: Path, sessions: int) -> Iterator[tuple[dict[str, str], Path]]:
-    """The embedded servers in a process of their own: where they are, and their access log."""
+def demo(folder: Path, sessions: int, *more: str) -> Iterator[tuple[dict[str, str], Path]]:
+    """The embedded servers in a process of their own: where they are, and their access log.
+
+    ``more`` are further options of theirs.
+    """
     log = folder / "access.log"
-    options = "--sessions", str(sessions), "--datasets", "40"
+    options = "--sessions", str(sessions), "--datasets", "40", *more
     with embedded_servers(*options, "--access-log", log) as ready:
         yield ready, log
 
@@ -138,17 +142,15 @@ def onefs(folder: Path, ready: dict[str, str], log: Path) -> Iterator[MeasuredMo
     """A mount that knows nothing yet."""
     place = folder / "onefs"
     own = environment(folder, ready)
-    began = time.perf_counter()
-    subprocess.run([*ONEFS, "mount", str(place)], env=own, check=True)
-    seconds = time.perf_counter() - began
-    status = subprocess.run(
-        [*ONEFS, "status", "--json"], env=own, check=True, capture_output=True
-    ).stdout
-    pid = next(m["pid"] for m in json.loads(status)["mounts"] if m["mountpoint"] == str(place))
-    try:
+    with ExitStack() as stack:
+        began = time.perf_counter()
+        with held():  # the daemon would go on if its start was broken off
+            run([*ONEFS, "mount", place], environment=own)
+            stack.callback(run, [*ONEFS, "umount", place], environment=own)
+        seconds = time.perf_counter() - began
+        status = json.loads(run([*ONEFS, "status", "--json"], environment=own))
+        pid = next(m["pid"] for m in status["mounts"] if m["mountpoint"] == str(place))
         yield MeasuredMount(place, pid, log, seconds)
-    finally:
-        subprocess.run([*ONEFS, "umount", str(place)], env=own, check=True)
 
 
 def embedded(given: argparse.Namespace, run: ResultsFile) -> None:
@@ -199,6 +201,7 @@ def main() -> int:
     parser.add_argument("--part", choices=PARTS)
     parser.add_argument("--out", type=Path, default=ROOT / "docs" / "measured")
     given = parser.parse_args()
+    end_cleanly()
     small = given.quick
     whole = not small and given.sessions is None
     given.sessions = given.sessions or (1100 if small else 20_000)

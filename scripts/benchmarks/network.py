@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import random
 import sys
 import tempfile
 import time
@@ -14,7 +13,7 @@ from pathlib import Path
 
 from scripts.benchmarks.bench_run import Bench, Make
 from scripts.benchmarks.contenders import Contender
-from scripts.benchmarks.laboratory import Original, Served, md5_of
+from scripts.benchmarks.laboratory import Served, md5_of
 from scripts.benchmarks.memory import drop_pages
 from scripts.benchmarks.processes import ROOT, BenchmarkFailed, Command, run, timed, wait_until
 from scripts.benchmarks.results import Case
@@ -45,9 +44,10 @@ def sequential(bench: Bench, lab: str) -> None:
     """A large file that nobody has, from end to end, against curl."""
     plan = bench.plan
     repetitions = plan.transfers if lab == "plain" else plan.slow_transfers
-    original = bench.original("large", plan.large)
+    size = plan.large if lab == "plain" else plan.slow_large
+    original = bench.original("large" if lab == "plain" else "slow-large", size)
     case = bench.results.case(
-        f"sequential-{lab}", f"Cold sequential read, {_network(lab)}", "s", "curl", plan.large
+        f"sequential-{lab}", f"Cold sequential read, {network_of(lab)}", "s", "curl", size
     )
     files = bench.laboratory.add_session(lab, [original] * repetitions)
     with ExitStack() as stack:
@@ -69,7 +69,7 @@ def first_byte(bench: Bench, lab: str) -> None:
     plan = bench.plan
     original = bench.original("large", plan.large)
     case = bench.results.case(
-        f"first-byte-{lab}", f"First 64 KiB of a cold large file, {_network(lab)}", "s", "curl"
+        f"first-byte-{lab}", f"First 64 KiB of a cold large file, {network_of(lab)}", "s", "curl"
     )
     files = bench.laboratory.add_session(lab, [original] * plan.pairs)
     with ExitStack() as stack:
@@ -104,6 +104,7 @@ def slices(bench: Bench, size: str, repetitions: int = 2) -> None:
         **{(name, "fromfile"): make for name, make in bench.rivals("plain").items()},
     }
     [file] = bench.laboratory.add_session("plain", [original])
+    right = {place: _read_slice(original.path, "fromfile", place) for place in (0.5, 0.8)}
     for _ in range(repetitions):
         for (name, way), make in makes.items():
             label = f"{name}, {way}" if name == "onefs" else name
@@ -111,7 +112,7 @@ def slices(bench: Bench, size: str, repetitions: int = 2) -> None:
             with ExitStack() as stack:
                 path = bench.mount(stack, make).path(file)
                 for case, place in ((first, 0.5), (second, 0.8)):
-                    case.attempt(label, partial(_slice, moved, path, original, way, place))
+                    case.attempt(label, partial(_slice, moved, path, way, place, right[place]))
 
 
 def small_files(bench: Bench, lab: str, *, listed: bool) -> None:
@@ -120,11 +121,11 @@ def small_files(bench: Bench, lab: str, *, listed: bool) -> None:
     known = "listing known" if listed else "listing included"
     case = bench.results.case(
         f"small-{lab}{'' if listed else '-listing'}",
-        f"{plan.small} cold small files, {_READERS} readers, {known}, {_network(lab)}",
+        f"{plan.small} cold small files, {_READERS} readers, {known}, {network_of(lab)}",
         "s",
         "rclone off",
     )
-    originals = _small_originals(bench)
+    originals = bench.originals_of("small", plan.small, plan.small_sizes)
     case.size = sum(original.size for original in originals)
     sessions = [bench.laboratory.add_session(lab, originals) for _ in range(plan.small_runs)]
     requests: list[tuple[int, int]] = []
@@ -137,8 +138,8 @@ def small_files(bench: Bench, lab: str, *, listed: bool) -> None:
         }
         for name, make in bench.rivals(lab, cached=False).items():
             runs[name] = _all_of(case, bench.mount(stack, make), sessions, listed=listed)
-        case.measure(runs, plan.small_runs, before=bench.settle)
-        for session in sessions:
+        case.measure(runs, plan.small_runs, before=bench.settle_small)
+        for session in sessions[: len(requests)]:
             _verify(ours, session)
             _forget_pages(ours, session)
             again = partial(_seconds, ours, session)
@@ -164,8 +165,9 @@ def connections(bench: Bench) -> None:
     case.measure({"curl": lambda n: timed(["sh", "-c", " ".join([*commands, "wait"])])}, 3)
 
 
-def _network(lab: str) -> str:
-    return "loopback" if lab == "plain" else "20 ms and 50 MB/s a connection"
+def network_of(lab: str) -> str:
+    added = {"slow": "20 ms", "far": "100 ms"}
+    return f"{added[lab]} and 50 MB/s a connection" if lab in added else "loopback"
 
 
 def _curl(bench: Bench, file: Served) -> float:
@@ -230,24 +232,14 @@ class _TransferCounter:
         return sent / 1e6
 
 
-def _slice(
-    moved: _TransferCounter, path: Path, original: Original, way: str, place: float
-) -> float:
-    def read(file: Path) -> str:
-        return run([sys.executable, "-c", _SLICE, file, way, str(place)])
-
-    if read(path) != read(original.path):
+def _slice(moved: _TransferCounter, path: Path, way: str, place: float, right: str) -> float:
+    if _read_slice(path, way, place) != right:
         raise BenchmarkFailed(f"{path} gave other bytes than the original")
     return moved.megabytes()
 
 
-def _small_originals(bench: Bench) -> list[Original]:
-    """Sizes spread evenly on a logarithmic scale, in no order."""
-    least, most = bench.plan.small_sizes
-    count = bench.plan.small
-    sizes = [int(least * (most / least) ** (n / (count - 1))) for n in range(count)]
-    random.Random(1).shuffle(sizes)
-    return [bench.original(f"small{n}", size) for n, size in enumerate(sizes)]
+def _read_slice(path: Path, way: str, place: float) -> str:
+    return run([sys.executable, "-c", _SLICE, path, way, str(place)])
 
 
 def _bare(bench: Bench, session: list[Served]) -> float:

@@ -19,7 +19,7 @@ pid {work}/nginx.pid;
 error_log {work}/error.log;
 events {{ worker_connections 512; }}
 http {{
-    log_format counted '$request_method $status $bytes_sent $uri';
+    log_format counted '$request_method $status $bytes_sent $body_bytes_sent $uri';
     access_log {work}/access.log counted;
     client_body_temp_path {work}/body; proxy_temp_path {work}/proxy;
     fastcgi_temp_path {work}/fastcgi; uwsgi_temp_path {work}/uwsgi; scgi_temp_path {work}/scgi;
@@ -43,6 +43,8 @@ class Request:
     status: int
     #: bytes handed to the network, headers included, also of an answer that was broken off
     sent: int
+    #: the same without the headers
+    body: int
     path: str
 
 
@@ -70,8 +72,8 @@ class Origin:
         lines = self._log.read_bytes()[mark:].decode().splitlines()
         found = []
         for line in lines:
-            method, status, sent, path = line.split(" ", 3)
-            found.append(Request(method, int(status), int(sent), path))
+            method, status, sent, body, path = line.split(" ", 4)
+            found.append(Request(method, int(status), int(sent), int(body), path))
         return found
 
     def _settle(self) -> None:

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
+from typing import Any
+
+from scripts.benchmarks.interruption import held
 
 #: the checkout that is measured
 ROOT = Path(__file__).resolve().parents[2]
@@ -18,6 +22,18 @@ ROOT = Path(__file__).resolve().parents[2]
 TIMEOUT_SECONDS = 600.0
 
 Command = Sequence[str | Path]
+#: options of Popen for a process group of its own; a session would also change its share of the
+#: processors
+_OWN_GROUP: dict[str, Any] = (
+    {"process_group": 0} if sys.version_info >= (3, 11) else {"start_new_session": True}
+)
+
+
+def module_command(module: str, *arguments: str | Path) -> list[str | Path]:
+    """The command of a module of the benchmarks, in any working directory."""
+    path = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
+    variable = f"PYTHONPATH={os.pathsep.join(path)}"
+    return ["env", variable, sys.executable, "-m", f"scripts.benchmarks.{module}", *arguments]
 
 
 class BenchmarkFailed(Exception):
@@ -48,86 +64,102 @@ def listens(port: int) -> bool:
 
 
 @contextmanager
+def started(command: Command, **options: Any) -> Iterator[subprocess.Popen[bytes]]:
+    """A program in a process group of its own, all of which is killed when the block fails.
+
+    So a benchmark that is ended leaves no reader that keeps a mount busy, and the keyboard's
+    SIGINT reaches the benchmark alone. ``options`` are those of Popen.
+    """
+    with ExitStack() as stack:
+        with held():  # nothing is between the start and the promise to end it
+            process = subprocess.Popen(command, **_OWN_GROUP, **options)
+            stack.callback(_end_group, process)
+        yield process
+
+
+def _end_group(process: subprocess.Popen[bytes]) -> None:
+    """Kill what is left of a program and of those that it started."""
+    for stream in (process.stdin, process.stdout, process.stderr):
+        if stream is not None:
+            with suppress(OSError):
+                stream.close()
+    if process.returncode is None:  # not waited for, so the number is still its own
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+    process.wait(15)
+
+
+@contextmanager
 def running(command: Command, log: Path) -> Iterator[subprocess.Popen[bytes]]:
     """A program that is ended when the block is left; what it says goes to ``log``."""
-    with log.open("ab") as output:
-        process = subprocess.Popen(
+    with (
+        log.open("ab") as output,
+        started(
             command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, cwd=log.parent
-        )
-    try:
-        yield process
-    finally:
-        process.terminate()
+        ) as process,
+    ):
         try:
-            process.wait(15)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait(15)
+            yield process
+        finally:
+            process.terminate()
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(15)
 
 
 @contextmanager
 def embedded_servers(*options: str | Path) -> Iterator[dict[str, str]]:
     """The embedded servers in a process of their own, until the block is left: what they say."""
     command = [sys.executable, "-m", "onefs.demo", "--until-stdin-closes", *options]
-    with subprocess.Popen(
-        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    ) as process:
+    with started(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
         assert process.stdout is not None
         assert process.stdin is not None
         yield json.loads(process.stdout.readline())
         process.stdin.close()
+        process.wait(30)
 
 
 def run(command: Command, *, environment: Mapping[str, str] | None = None) -> str:
     """What a program prints. Raises Failed with its complaint unless it exits with 0."""
-    done = subprocess.run(
-        command,
-        env={**os.environ, **environment} if environment is not None else None,
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=TIMEOUT_SECONDS,
-        check=False,
-    )
-    if done.returncode:
-        raise BenchmarkFailed(
-            f"{' '.join(map(str, command))}: {done.stderr.strip() or done.returncode}"
-        )
-    return done.stdout
+    full = {**os.environ, **environment} if environment is not None else None
+    pipe, devnull = subprocess.PIPE, subprocess.DEVNULL
+    with started(command, env=full, stdin=devnull, stdout=pipe, stderr=pipe) as process:
+        output, complaint = process.communicate(timeout=TIMEOUT_SECONDS)
+    _raise_if_failed(command, process.returncode, complaint)
+    return output.decode(errors="replace")
 
 
-def timed(command: Command, given: str = "") -> float:
+def timed(
+    command: Command, given: str = "", *, environment: Mapping[str, str] | None = None
+) -> float:
     """Seconds that a program takes from start to end, its output thrown away.
 
     Raises Failed with its complaint unless it exits with 0.
     """
+    full = {**os.environ, **environment} if environment is not None else None
+    pipe, devnull = subprocess.PIPE, subprocess.DEVNULL
     began = time.perf_counter()
-    done = subprocess.run(
-        command,
-        input=given.encode(),
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        timeout=TIMEOUT_SECONDS,
-        check=False,
-    )
-    seconds = time.perf_counter() - began
-    if done.returncode:
-        complaint = done.stderr.decode(errors="replace").strip() or done.returncode
-        raise BenchmarkFailed(f"{' '.join(map(str, command))}: {complaint}")
+    with started(command, env=full, stdin=pipe, stdout=devnull, stderr=pipe) as process:
+        _, complaint = process.communicate(given.encode(), TIMEOUT_SECONDS)
+        seconds = time.perf_counter() - began
+    _raise_if_failed(command, process.returncode, complaint)
     return seconds
 
 
 def timed_together(commands: Sequence[Command]) -> float:
     """Seconds until the last of several programs has ended that were started together."""
     began = time.perf_counter()
-    started = [subprocess.Popen(each, stdin=subprocess.DEVNULL) for each in commands]
-    try:
-        codes = [each.wait(TIMEOUT_SECONDS) for each in started]
-    finally:
-        for each in started:
-            each.kill()
-            each.wait(15)
-    seconds = time.perf_counter() - began
+    with ExitStack() as stack:
+        readers = [
+            stack.enter_context(started(each, stdin=subprocess.DEVNULL)) for each in commands
+        ]
+        codes = [each.wait(TIMEOUT_SECONDS) for each in readers]
+        seconds = time.perf_counter() - began
     if any(codes):
         raise BenchmarkFailed(f"a reader failed: {codes}")
     return seconds
+
+
+def _raise_if_failed(command: Command, code: int, complaint: bytes) -> None:
+    if code:
+        said = complaint.decode(errors="replace").strip() or code
+        raise BenchmarkFailed(f"{' '.join(map(str, command))}: {said}")

@@ -19,7 +19,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from scripts.benchmarks.processes import ROOT, free_port, listens, running, wait_until
+from scripts.benchmarks.processes import free_port, listens, module_command, running, wait_until
 
 #: bytes passed on at once
 _CHUNK_BYTES = 256 << 10
@@ -44,9 +44,7 @@ def slow(target: int, work: Path, latency: float, rate: float) -> Iterator[int]:
     """The port of a proxy in a process of its own, until the block is left."""
     port = free_port()
     numbers = [str(each) for each in (port, target, latency, rate)]
-    path = [str(ROOT), *os.environ.get("PYTHONPATH", "").split(os.pathsep)]
-    command = ["env", f"PYTHONPATH={os.pathsep.join(filter(None, path))}", sys.executable]
-    with running([*command, "-m", "scripts.benchmarks.proxy", *numbers], work / "proxy.log"):
+    with running(module_command("proxy", *numbers), work / "proxy.log"):
         wait_until(lambda: listens(port), 10, "the proxy answers")
         yield port
 

@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
+import json
+import math
 import os
 import re
 import statistics
+import sys
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
+from pathlib import Path
 from typing import Any
 
-from scripts.benchmarks.machine import busy_seconds
+from scripts.benchmarks.machine import busy_seconds, measured_with
 from scripts.benchmarks.processes import BenchmarkFailed
 
+#: repetitions that are made however long they take
+LEAST_REPETITIONS = 3
+#: units of which less is faster
+TIMES = ("s", "us")
 #: the folder that a run has made for itself, in what a program complains of
 _WORK = re.compile(r"/[^ ']*/onefs-bench-[^/ ']+/")
 
@@ -48,12 +57,14 @@ class Case:
 
     key: str
     title: str
-    #: ``s``, ``MB`` or ``requests``
+    #: ``s``, ``us`` (a file), ``MB``, ``times`` or ``requests``
     unit: str
     #: the contender whose values the others' are compared with; '' for none
     baseline: str = ""
     #: the job's size in bytes, 0 where a rate would say nothing
     size: int = 0
+    #: after so many seconds no further repetition is begun
+    seconds: float = math.inf
     values: dict[str, list[float]] = field(default_factory=dict)
     #: seconds of processor time that the contender's own process took for it
     cpu: dict[str, list[float]] = field(default_factory=dict)
@@ -63,6 +74,20 @@ class Case:
     failures: dict[str, str] = field(default_factory=dict)
     #: load average of the machine before each repetition
     loads: list[float] = field(default_factory=list)
+    #: when it was measured, and with which onefs
+    when: str = ""
+
+    @classmethod
+    def from_json(cls, key: str, case: Mapping[str, Any]) -> Case:
+        """What :meth:`to_json` gave. Raises KeyError for what an older benchmark has written."""
+        named = {name: case[name] for name in ("title", "unit", "baseline", "size", "when")}
+        found = cls(key, **named, failures=case["failures"], loads=case["loads"])
+        for contender, row in case["contenders"].items():
+            found.values[contender] = row["values"]
+            for name, lists in (("cpu_values", found.cpu), ("machine_cpu_values", found.busy)):
+                if name in row:
+                    lists[contender] = row[name]
+        return found
 
     def add(self, contender: str, value: float) -> None:
         self.values.setdefault(contender, []).append(value)
@@ -96,9 +121,12 @@ class Case:
         """Each run once in every repetition, another one first each time.
 
         Those of ``rare`` take part in the first ``few`` repetitions only. ``before`` prepares the
-        machine for a run.
+        machine for a run. There are fewer repetitions when the case's time is over.
         """
+        end = time.monotonic() + self.seconds
         for number in range(repetitions):
+            if number >= LEAST_REPETITIONS and time.monotonic() > end:
+                break
             self.loads.append(os.getloadavg()[0])
             now = {**runs, **(rare or {})} if number < few else runs
             names = list(now)
@@ -127,18 +155,21 @@ class Case:
                 "values": [round(value, 5) for value in values],
                 **self.spread(name).to_json(),
             }
-            if self.baseline and name != self.baseline and self.unit == "s":
+            if self.baseline and name != self.baseline and self.unit in TIMES:
                 row["speed"] = self.speed(name).to_json()
             if name in self.cpu:
                 row["cpu_seconds"] = Spread.of(self.cpu[name]).to_json()
+                row["cpu_values"] = self.cpu[name]
             if name in self.busy:
                 row["machine_cpu_seconds"] = Spread.of(self.busy[name]).to_json()
+                row["machine_cpu_values"] = self.busy[name]
             contenders[name] = row
         return {
             "title": self.title,
             "unit": self.unit,
             "baseline": self.baseline,
             "size": self.size,
+            "when": self.when,
             "loads": [round(each, 2) for each in self.loads],
             "contenders": contenders,
             "failures": self.failures,
@@ -148,10 +179,21 @@ class Case:
 class Results:
     """All cases of one run, in the order in which they were begun."""
 
-    def __init__(self) -> None:
+    def __init__(self, seconds_a_case: float = math.inf) -> None:
         self.cases: dict[str, Case] = {}
+        self._seconds = seconds_a_case
+        self._when = measured_with()
 
     def case(self, key: str, title: str, unit: str, baseline: str = "", size: int = 0) -> Case:
         """A new case."""
-        self.cases[key] = Case(key, title, unit, baseline, size)
-        return self.cases[key]
+        made = Case(key, title, unit, baseline, size, self._seconds, when=self._when)
+        self.cases[key] = made
+        return made
+
+    def keep(self, path: Path) -> None:
+        """Take the cases of an earlier run from its file, if there are any."""
+        try:
+            cases = json.loads(path.read_text("utf-8"))["cases"]
+            self.cases |= {key: Case.from_json(key, case) for key, case in cases.items()}
+        except (OSError, ValueError, KeyError) as error:
+            print(f"{path.name} is begun anew: {error!r}", file=sys.stderr)

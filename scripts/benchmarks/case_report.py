@@ -4,56 +4,60 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from scripts.benchmarks.machine import describe
 from scripts.benchmarks.machine import lines as machine_lines
 from scripts.benchmarks.plot import draw
-from scripts.benchmarks.read_criteria import (
-    Criterion,
-    judge,
-    to_json,
-    to_markdown,
-)
-from scripts.benchmarks.results import Case, Results, Spread
-
-_HOW = """\
-Made by `scripts/bench read`: one machine, one run, the contenders in turn within each repetition.
-A ratio is taken within a repetition; what is given is the median, with the lowest and the highest
-value. onefs runs as it comes: checksums, verification and the disk cache are on. All read from one
-nginx on the loopback; its slow variant is the same behind a proxy that adds 20 ms to each request
-and to each new connection, and limits a connection to 50 MB/s. It was run as root: then onefs
-widens the read-ahead of its own mount to 384 KiB; the other mounts keep the kernel's 128.
-Before each cold read of whole files, what was written is synced, and a file's pages fill the
-memory, as on a machine that is long up: a virtual one gives memory that nobody uses back to its
-host, and gets it again at a tenth of the speed of writing to it. Before a file is read again from
-the kernel's pages, free memory is brought together; the same in memory that is free in single pages
-only stands beside it. A disk's pages are had by the megabyte, those of FUSE (of this kernel) one by
-one: so the latter costs every FUSE file system a third of its speed.
-"""
+from scripts.benchmarks.read_criteria import Criterion, to_json, to_markdown
+from scripts.benchmarks.results import TIMES, Case, Results, Spread
 
 
-def write(results: Results, folder: Path, *, complete: bool) -> None:
-    """``read.json``, ``read.md`` and ``read.png`` in ``folder``."""
+@dataclass(frozen=True)
+class Page:
+    """What a page says beside its figures."""
+
+    #: of the subcommand and of the files
+    name: str
+    title: str
+    #: what was done
+    how: str
+    judge: Callable[[Results], list[Criterion]]
+
+
+def write(page: Page, results: Results, folder: Path, *, complete: bool) -> None:
+    """``NAME.json``, ``NAME.md`` and ``NAME.png`` in ``folder``."""
     folder.mkdir(parents=True, exist_ok=True)
     loads = [load for case in results.cases.values() for load in case.loads]
     machine = describe(loads)
-    judgements = judge(results)
+    judgements = page.judge(results)
     whole = {
         "machine": machine,
         "complete_run": complete,
         "criteria": to_json(judgements),
         "cases": {key: case.to_json() for key, case in results.cases.items()},
     }
-    (folder / "read.json").write_text(json.dumps(whole, indent=1) + "\n", "utf-8")
-    (folder / "read.md").write_text(_markdown(results, machine, judgements), "utf-8")
-    draw(results, folder / "read.png")
+    (folder / f"{page.name}.json").write_text(json.dumps(whole, indent=1) + "\n", "utf-8")
+    text = _markdown(page, results, machine, judgements, complete=complete)
+    (folder / f"{page.name}.md").write_text(text, "utf-8")
+    draw(results, folder / f"{page.name}.png")
 
 
-def _markdown(results: Results, machine: dict[str, Any], judgements: list[Criterion]) -> str:
-    lines = ["# Reading, measured", "", _HOW, *machine_lines(machine)]
-    lines += ["![Speeds against the baselines](read.png)", "", *to_markdown(judgements)]
+def _markdown(
+    page: Page,
+    results: Results,
+    machine: dict[str, Any],
+    judgements: list[Criterion],
+    *,
+    complete: bool,
+) -> str:
+    lines = [f"# {page.title}", "", page.how]
+    if not complete:
+        lines += ["This is no complete run: cases may be of different times.", ""]
+    lines += [*machine_lines(machine), f"![The medians]({page.name}.png)", ""]
+    lines += to_markdown(judgements)
     lines += ["", "## All cases", ""]
     for case in results.cases.values():
         lines += [*_case(case), ""]
@@ -67,6 +71,8 @@ def _case(case: Case) -> list[str]:
     for name in case.values:
         lines.append(f"| {name} | {' | '.join(cell(name) for cell in columns.values())} |")
     lines += [f"\n{name} failed: {why}" for name, why in case.failures.items()]
+    if case.when:
+        lines += ["", f"Measured at {case.when}."]
     if case.loads:
         loads = ", ".join(f"{load:.1f}" for load in case.loads)
         lines += ["", f"Load average before each repetition: {loads}."]
@@ -80,7 +86,7 @@ def _columns(case: Case) -> dict[str, Callable[[str], str]]:
     }
     if case.unit == "s" and case.size:
         columns["MB/s"] = lambda name: f"{case.size / 1e6 / case.spread(name).median:.0f}"
-    if case.unit == "s" and case.baseline in case.values:
+    if case.unit in TIMES and case.baseline in case.values:
         columns[f"times the speed of {case.baseline}"] = lambda name: (
             "1" if name == case.baseline else str(case.speed(name))
         )
