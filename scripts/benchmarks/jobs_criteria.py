@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 
 from scripts.benchmarks.contenders import RCLONE_MODES
@@ -41,7 +42,7 @@ def _programs(cases: dict[str, Case]) -> Iterator[Criterion]:
             read = case.spread(READ).median
             limit = _LEAST.get(name, _SURPLUS * read + _MIB)
             text = f"MB moved by {name}, which reads {read:.3g} MB"
-            yield at_most(text, round(limit, 2), case.spread(MOVED))
+            yield at_most(text, math.ceil(limit * 1000) / 1000, case.spread(MOVED))
 
 
 def _downloads(cases: dict[str, Case]) -> Iterator[Criterion]:

@@ -59,7 +59,7 @@ def make_mtscomp(path: Path, size: int) -> None:
 def make_video(path: Path, size: int) -> int:
     """An mp4 file whose index is at its end, as a camera's; returns its seconds."""
     clip = path.with_suffix(".clip.mp4")
-    source = f"testsrc2=size=640x512:rate=60:duration={CLIP_SECONDS},noise=alls=12:allf=t"
+    source = f"testsrc2=size=640x512:rate=60:duration={CLIP_SECONDS},noise=c0s=12:c0f=t"
     quiet = ["ffmpeg", "-v", "error", "-y"]
     run([*quiet, "-f", "lavfi", "-i", source, "-c:v", "libx264", "-preset", "ultrafast",
          "-pix_fmt", "yuv420p", clip])  # fmt: skip
