@@ -102,7 +102,7 @@ def test_bytes_moved_are_judged_by_what_the_program_read() -> None:
         case.add(READ, read)
         case.add(MOVED, moved)
     met = {each.wanted: each.met for each in jobs_criteria.judge(results)}
-    assert met == {"at most 9.05": True, "at most 1.3": False, "at most 0.52": False}
+    assert met == {"at most 9.049": True, "at most 1.299": False, "at most 0.525": False}
 
 
 def test_tables_of_labs_have_the_wanted_sessions(tmp_path: Path) -> None:

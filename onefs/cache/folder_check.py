@@ -11,13 +11,10 @@ from pathlib import Path
 
 from onefs import alf
 from onefs.cache.files import scan_folder
-from onefs.config.cache_options import parse_boolean
+from onefs.config.cache_options import ADOPT_VARIABLE, parse_boolean
 from onefs.config.cache_owner import PRIVATE_FOLDER
 from onefs.errors import CacheError, UsageError, reason_of
 from onefs.lowlevel.files import make_folder
-
-#: the environment variable that has the same meaning as ``--adopt``
-ADOPT_VARIABLE = "ONEFS_ADOPT"
 
 #: entries that the file system creates on every new ext4 disk
 _FILESYSTEM_ENTRIES = ("lost+found",)

@@ -6,8 +6,6 @@ from collections.abc import Callable
 
 import click
 
-from onefs.config.settings import load_settings_file
-from onefs.databases import resolve_database
 from onefs.errors import OnefsError
 from onefs.printable import printable
 
@@ -42,6 +40,7 @@ def catalogue_values(table: str, column: str) -> NameReader:
 
     def read(flags: dict[str, str | None]) -> list[str]:
         from onefs.catalogue.storage.overlay import OverlayDatabase
+        from onefs.databases import resolve_database
 
         path = resolve_database(flags).settings.state_dir / "catalogue.sqlite"
         if not path.exists():
@@ -57,4 +56,6 @@ def catalogue_values(table: str, column: str) -> NameReader:
 
 def profile_names(_: dict[str, str | None]) -> list[str]:
     """Return the names of the saved databases, sorted."""
+    from onefs.config.settings import load_settings_file
+
     return sorted(load_settings_file().profiles)

@@ -8,8 +8,8 @@ from typing import Any, Protocol, TypeVar
 
 import click
 
-from onefs.cache.folder_check import ADOPT_VARIABLE
 from onefs.cli.completion import completer_of, profile_names
+from onefs.config.cache_options import ADOPT_VARIABLE
 from onefs.errors import UsageError
 
 #: the environment variable for ``--trust-cache-dir``

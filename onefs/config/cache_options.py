@@ -23,6 +23,8 @@ OPTION_NAMES = (
 
 #: bytes of the largest file that is fetched as a whole
 SMALL_FILE_BYTES = 16 << 20
+#: the environment variable that has the same meaning as ``--adopt``
+ADOPT_VARIABLE = "ONEFS_ADOPT"
 #: programs that read every file that they find. The reads of these programs must not cause
 #: downloads
 INDEXER_PROGRAMS = (

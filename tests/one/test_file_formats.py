@@ -8,7 +8,7 @@ import random
 import warnings
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -251,6 +251,45 @@ def test_python_objects_are_refused(tmp_path: Path, mmap: bool) -> None:
     for name in ("a.b.npy", "a.b.npz", "c.d.npy"):
         with pytest.raises(file_formats.UnreadableFile, match="Python objects"):
             file_formats.read_file(tmp_path / name, mmap=mmap)
+
+
+@pytest.mark.parametrize("dtype", "?bBhHiIlLqQefdFDgGOSUmM")
+@pytest.mark.parametrize("shape", [(), (0,), (7,), (2, 3), (1, 2, 3)])
+@pytest.mark.parametrize("order", ["<", ">"])
+def test_headers_are_described_as_numpy_reads_them(
+    tmp_path: Path, dtype: str, shape: tuple[int, ...], order: Literal["<", ">"]
+) -> None:
+    path = tmp_path / "a.b.npy"
+    kind: np.dtype[Any] = np.dtype(dtype)
+    array = np.zeros(shape, kind.newbyteorder(order), order="F")
+    np.save(path, array, allow_pickle=True)
+    wanted = {"shape": list(shape), "dtype": str(array.dtype), "rows": shape[0] if shape else 1}
+    fortran = {"order": "Fortran"} if len(shape) > 1 else {}
+    assert described(path) == {**wanted, **fortran}
+
+
+@pytest.mark.parametrize(
+    ("header", "shape"),
+    [
+        ("{'descr': '<f8', 'fortran_order': False, 'shape': (7,), }", [7]),
+        ("{'shape': (7, 2), 'fortran_order': False, 'descr': '<f8'}", [7, 2]),
+        ("{'descr': '<f8', 'fortran_order': False, 'shape': (07,), }", None),
+        ("{'descr': '<f3', 'fortran_order': False, 'shape': (7,), }", None),
+        ("{'descr': '<f8', 'fortran_order': False, 'shape': (7), }", None),
+        ("{'descr': '<f8', 'fortran_order': 0, 'shape': (7,), }", None),
+    ],
+)
+def test_headers_of_other_programs_are_described_as_numpy_reads_them(
+    tmp_path: Path, header: str, shape: list[int] | None
+) -> None:
+    path = tmp_path / "a.b.npy"
+    text = f"{header}\n".encode()
+    path.write_bytes(b"\x93NUMPY\x01\x00" + len(text).to_bytes(2, "little") + text)
+    found = described(path)
+    if shape is None:
+        assert "header is invalid" in found["note"]
+    else:
+        assert (found["shape"], found["dtype"]) == (shape, "float64")
 
 
 @pytest.mark.parametrize("raw", [b"\x93NUMPY\x01", b"\x93NUMPY\x09\x00" + b"\x10\0\0\0" * 20])

@@ -49,7 +49,11 @@ def test_a_signal_undoes_mounts_servers_and_folders(
         require_program("nginx", "nginx-light")
     work = tmp_path / "work"
     work.mkdir()
-    command = [sys.executable, ROOT / f"scripts/benchmarks/{benchmark}.py", "--quick"]
+    command: list[str | Path] = [
+        sys.executable,
+        ROOT / f"scripts/benchmarks/{benchmark}.py",
+        "--quick",
+    ]
     environment = os.environ | {"TMPDIR": str(work), "PYTHONPATH": str(ROOT)}
     log = tmp_path / "log"
     with (
