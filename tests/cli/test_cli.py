@@ -19,6 +19,7 @@ from tests.cli.terminal import ONEFS, Terminal, run
 HEAVY = {"numpy", "requests", "urllib3", "mfusepy", "sqlite3", "flask", "keyring", "pandas"}
 
 
+@pytest.mark.usefixtures("no_coverage")
 @pytest.mark.parametrize("arguments", [["--help"], ["--version"], []])
 def test_help_is_cheap(arguments: list[str], environ: dict[str, str]) -> None:
     code = f"""
@@ -37,6 +38,7 @@ print(sorted({HEAVY!r} & set(sys.modules)))
     assert len(done.stdout) + len(done.stderr) > 10
 
 
+@pytest.mark.usefixtures("no_coverage")
 def test_importing_the_package_is_cheap() -> None:
     code = f"import sys, onefs; print(sorted({HEAVY!r} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)

@@ -73,6 +73,7 @@ def test_wrong_options_exit_with_2(arguments: list[str], words: str) -> None:
     assert b"Traceback" not in done.stderr
 
 
+@pytest.mark.usefixtures("no_coverage")
 def test_its_help_loads_nothing_heavy() -> None:
     program = (
         "import sys\n"

@@ -12,6 +12,8 @@ from onefs.demo.servers import Servers
 from tests.laboratories import SMALL
 from tests.running import Home, run
 
+pytestmark = pytest.mark.usefixtures("no_coverage")
+
 #: prints what a command says, and on the last line the modules that it has loaded
 _SCRIPT = """
 import json, sys

@@ -391,6 +391,7 @@ def test_pprint_prints_json(capsys: pytest.CaptureFixture[str]) -> None:
     assert (shown["data"], shown["dataset_id"]) == (["float64 (2, 3)"], [EID])
 
 
+@pytest.mark.usefixtures("no_coverage")
 def test_importing_the_package_loads_nothing_heavy() -> None:
     """Ours."""
     code = f"""

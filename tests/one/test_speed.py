@@ -85,6 +85,7 @@ def test_a_search_takes_the_servers_time(servers: Servers) -> None:
     assert calls < 3000  # also what is done beside the request does not grow
 
 
+@pytest.mark.usefixtures("no_coverage")
 def test_a_cold_search_from_the_shell_takes_the_servers_time(
     servers: Servers, tmp_path: Path
 ) -> None:
