@@ -24,7 +24,7 @@ _NPY_MAGIC = b"\x93NUMPY"
 _USUAL_HEADER = re.compile(
     rb"\{'descr': '(?:\||%b)(b1|[iu][1248]|f[248]|c8|c16)', 'fortran_order': (False|True), "
     rb"'shape': \((|%b,|%b(?:, %b)+)\), \} *\n"
-    % (b"<" if sys.byteorder == "little" else b">", *3 * [rb"(?:0|[1-9]\d{0,17})"])
+    % (b"<" if sys.byteorder == "little" else b">", *3 * [rb"(?:0|[1-9][0-9]{0,17})"])
 )
 _KINDS = {"b": "bool", "i": "int", "u": "uint", "f": "float", "c": "complex"}
 
