@@ -186,7 +186,11 @@ class LargeFileDownloader:
                 )
             self._verifier.start_pending()
             with partial.demand.condition:
-                partial.demand.condition.wait(0.1)
+                is_notified = partial.demand.condition.wait(0.1)
+            if not is_notified:
+                # Hashing ends early if a block is absent for a moment. If another process fetches
+                # that block again, nothing else in this process begins the hashing.
+                self._verifier.schedule(partial)
         if blocks.state() is PartialState.BAD:
             entry = self._store.valid_entry(partial.dataset)
             raise BadContent(partial.rejection_reason if entry is None else entry.reason)

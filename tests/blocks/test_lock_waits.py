@@ -6,9 +6,11 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from onefs.blocks import large_file as large_file_module
 from onefs.blocks import partial_file as partial_module
 from onefs.blocks import verifier as verifier_module
 from onefs.blocks.block_map import PIN_LOCKS_START, create_block_file
@@ -117,6 +119,23 @@ def test_hashing_goes_on_when_it_is_needed_again_at_the_end_of_a_wait(
         content, dataset = open_content(stall=10.0, small_file=0), dataset_of(server, DATA)
         assert content.fetch_file(dataset, place_of(dataset)).read_bytes() == DATA
     assert len(waits) > 1
+
+
+def test_a_reader_begins_hashing_that_has_ended_early(
+    open_content: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A block was absent for a moment, and another process has fetched it again."""
+    hash_blocks, until = verifier_module.Verifier._hash_present_blocks, time.monotonic() + 2
+
+    def end_early(verifier: verifier_module.Verifier, progress: Any) -> None:
+        if time.monotonic() > until:
+            hash_blocks(verifier, progress)
+
+    monkeypatch.setattr(verifier_module.Verifier, "_hash_present_blocks", end_early)
+    monkeypatch.setattr(large_file_module, "VERIFY_TIMEOUT_SECONDS", 30.0)
+    with ScriptedServer({"/a.b.npy": served(DATA)}) as server:
+        content, dataset = open_content(stall=10.0, small_file=0), dataset_of(server, DATA)
+        assert content.fetch_file(dataset, place_of(dataset)).read_bytes() == DATA
 
 
 @pytest.mark.parametrize("name", ["onefs-blocks", "onefs-hash"])
