@@ -18,9 +18,12 @@ from onefs.demo.http_server import AccessRecord, Listener, RequestLog, observed
 from onefs.demo.logins import make_login
 from onefs.demo.records import Login, Source
 from onefs.errors import OnefsError, UsageError, reason_of
+from onefs.lowlevel.signal_event import SignalEvent
 
 #: the exit code of a process that is stopped before it serves. See docs/COMMANDS.md
 _EXIT_INTERRUPTED = 130
+#: longest time in seconds until a signal that arrives just before a wait is handled
+_SIGNAL_CHECK_SECONDS = 0.5
 
 
 class Servers:
@@ -162,7 +165,7 @@ def run(options: ServeOptions) -> None:
     is set, the end of stdin also stops the servers. Raises OnefsError if the servers cannot be
     started.
     """
-    stop, begun = threading.Event(), threading.Event()
+    stop, begun = SignalEvent(), threading.Event()
 
     def end(*_: object) -> None:
         stop.set()
@@ -190,7 +193,9 @@ def run(options: ServeOptions) -> None:
     with servers:
         with contextlib.suppress(BrokenPipeError):
             print(json.dumps(servers.connection_info()), flush=True)
-        stop.wait()
+        # a signal that arrives just before a wait is handled only after the wait
+        while not stop.wait(_SIGNAL_CHECK_SECONDS):
+            pass
 
 
 def _watch_stdin(end: Callable[[], None]) -> None:

@@ -6,7 +6,6 @@ import logging
 import os
 import resource
 import signal
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -16,6 +15,7 @@ from typing import NoReturn
 
 from onefs import __version__
 from onefs.errors import MountError, OnefsError, reason_of
+from onefs.lowlevel.signal_event import SignalEvent
 from onefs.mount import kernel_readahead, libfuse, mountpoints
 from onefs.mount.daemon_config import DaemonConfig
 from onefs.mount.loop import MountLoop, PathInvalidations
@@ -93,7 +93,7 @@ def serve(
         mountpoints.check_allow_other()
     libfuse.tune_process()
     _raise_descriptor_limit()
-    ending = threading.Event()
+    ending = SignalEvent()
     # signals raise an exception here, because ``build`` does not check the event ``ending``
     with _signals_handled_by(_raise_interrupt):
         service = build(config)
@@ -105,7 +105,7 @@ def serve(
 
 
 def _serve_mount(
-    config: DaemonConfig, service: Service, ending: threading.Event, on_ready: Callable[[], None]
+    config: DaemonConfig, service: Service, ending: SignalEvent, on_ready: Callable[[], None]
 ) -> None:
     refresher = Refresher(service.drop_caches)
     operations = Operations(service.tree, service.indexers, refresher)
@@ -134,7 +134,7 @@ def _watch_mount(
     info: MountInfo,
     status_reader: _StatusReader,
     loop: MountLoop,
-    ending: threading.Event,
+    ending: SignalEvent,
     on_ready: Callable[[], None],
 ) -> None:
     record = MountRecord(info)
