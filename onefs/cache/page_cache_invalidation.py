@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import os
 import threading
-from collections import OrderedDict
+
+from cachetools import LRUCache
 
 from onefs.cache.folder import Place
 from onefs.cache.records import CacheEntry
@@ -31,8 +32,7 @@ class PageVersions:
         # the bytes may change while size and md5 in the database stay the same: without an md5 the
         # server's file may change, and a program may edit a file in the cache folder
         self._lock = threading.Lock()
-        #: the path that was opened last is the last one
-        self._last_opened: OrderedDict[str, PageIdentity] = OrderedDict()
+        self._last_opened: LRUCache[str, PageIdentity] = LRUCache(MAX_PATHS)
 
     def note_opened(self, at: Place, dataset: Dataset, version: str) -> bool:
         """Record that a file is opened at the path ``at``.
@@ -42,13 +42,13 @@ class PageVersions:
         path, identity = "/".join(at), _identity(dataset, version)
         with self._lock:
             is_same = self._last_opened.get(path) == identity
-            self._set(path, identity)
+            self._last_opened[path] = identity
         return is_same
 
     def set_version(self, at: Place, dataset: Dataset, version: str) -> None:
         """Set the version of a path that was opened before any byte of its dataset was cached."""
         with self._lock:
-            self._set("/".join(at), _identity(dataset, version))
+            self._last_opened["/".join(at)] = _identity(dataset, version)
 
     def forget(self, dataset_id: str) -> None:
         """Forget the versions of a dataset at all paths.
@@ -59,12 +59,6 @@ class PageVersions:
             for path, identity in list(self._last_opened.items()):
                 if identity[0] == dataset_id:
                     del self._last_opened[path]
-
-    def _set(self, path: str, identity: PageIdentity) -> None:
-        self._last_opened[path] = identity
-        self._last_opened.move_to_end(path)
-        if len(self._last_opened) > MAX_PATHS:
-            self._last_opened.popitem(last=False)
 
 
 def version_of_entry(entry: CacheEntry) -> str:

@@ -15,9 +15,9 @@ import json
 import os
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass, fields, replace
-from functools import lru_cache
+from functools import lru_cache, partial
 from operator import attrgetter
 from pathlib import Path
 
@@ -27,8 +27,8 @@ from onefs.lowlevel.files import (
     RECORD_FILE_BYTES,
     fsync_folder,
     open_new_file,
-    open_replaced_file,
     read_small_file,
+    replace_file,
     write_all,
 )
 from onefs.lowlevel.filesystems import network_filesystem_type
@@ -161,21 +161,20 @@ class Records:
             self._remembered[dataset_id] = identity, entry
         return entry
 
-    def put(self, entry: CacheEntry) -> None:
-        """Write a record, in place of the dataset's former record."""
-        with self.putting(entry):
-            pass
+    def put(
+        self,
+        entry: CacheEntry,
+        then: Callable[[Callable[[CacheEntry], None]], object] = lambda _: None,
+    ) -> None:
+        """Write a record, in place of the dataset's former record. Then call ``then``.
 
-    @contextmanager
-    def putting(self, entry: CacheEntry) -> Iterator[Callable[[CacheEntry], None]]:
-        """Write a record like :meth:`put`, and yield a function that replaces this record again.
-
-        The function must be called inside the ``with`` block. It writes to the file of this record,
-        which other processes may have removed or replaced meanwhile.
+        ``then`` gets a function that replaces this record again, and that must not be called later.
+        It writes to the file of this record, which other processes may have removed or replaced
+        meanwhile.
         """
         text = _serialize(entry)
 
-        def rewrite(fresh: CacheEntry) -> None:
+        def rewrite(descriptor: int, fresh: CacheEntry) -> None:
             after = _serialize(fresh)
             # records of the same length are overwritten in place
             if len(after) == len(text):
@@ -183,12 +182,12 @@ class Records:
             else:
                 self.replace_if_unchanged(entry, fresh)
 
-        with open_replaced_file(
+        replace_file(
             self._path(entry.dataset_id),
             text,
             before_rename=lambda: self._update_accepted_mark(entry),
-        ) as descriptor:
-            yield rewrite
+            after_rename=lambda descriptor: then(partial(rewrite, descriptor)),
+        )
 
     def sync(self, dataset_id: str) -> None:
         """Sync a dataset's record to disk.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -72,11 +73,8 @@ class Store(CacheFolder):
         The record agrees with the database and with the file on disk. Return (None, False) if there
         is no such record. Raises CacheError.
         """
-        try:
+        with disk_errors(self.root):
             record = self.records.get(dataset.id)
-        except OSError:
-            with disk_errors(self.root):
-                raise
         for entry in (record, self._unrecorded.get(dataset.id)):
             if entry is not None and self._is_valid(entry, dataset, same_ctime=True):
                 return entry, False
@@ -167,10 +165,14 @@ class Store(CacheFolder):
                 generation=generation,
                 digest=digest if verdict.state in ("accepted", "unverified") else "",
             )
-            # written before the rename, so that no crash leaves a file without a record
-            with self.records.putting(entry) as rewrite:
+
+            def rename(rewrite_record: Callable[[CacheEntry], None]) -> None:
                 self.rename_into_place(partial, final)
-                rewrite(entry.with_ctime(os.stat(final).st_ctime_ns))  # the rename has changed it
+                # the rename has changed the ctime
+                rewrite_record(entry.with_ctime(os.stat(final).st_ctime_ns))
+
+            # written before the rename, so that no crash leaves a file without a record
+            self.records.put(entry, then=rename)
             self.usage.adjust(-freed)
         return final
 

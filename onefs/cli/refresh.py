@@ -58,7 +58,7 @@ def refresh(path: str | None, **flags: str | None) -> None:
     """
     from onefs.mount.mount_registry import list_mounts
 
-    mounts = list_mounts(probe=True)
+    mounts = list_mounts()
     if path is None:
         folders = _selected_state_dirs(flags, mounts)
         _invalidate(folders, [()], flags)

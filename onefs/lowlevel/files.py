@@ -120,32 +120,9 @@ def replace_file(
     opener: Opener = open_or_create,
     durable: bool = False,
     before_rename: Callable[[], object] = lambda: None,
+    after_rename: Callable[[int], object] = lambda _: None,
 ) -> None:
-    """Replace the content of a file. See :func:`open_replaced_file`."""
-    with open_replaced_file(
-        path,
-        data,
-        temporary=temporary,
-        opener=opener,
-        durable=durable,
-        before_rename=before_rename,
-    ):
-        pass
-
-
-@contextmanager
-def open_replaced_file(
-    path: str | os.PathLike[str],
-    data: bytes,
-    *,
-    temporary: str | os.PathLike[str] = "",
-    opener: Opener = open_or_create,
-    durable: bool = False,
-    before_rename: Callable[[], object] = lambda: None,
-) -> Iterator[int]:
     """Replace the content of the file ``path`` by ``data``. Readers see the old or the new content.
-
-    The descriptor of the new file is yielded, and is closed at the end of the ``with`` block.
 
     The data is written to a temporary file, which is then renamed to ``path``.
 
@@ -154,6 +131,7 @@ def open_replaced_file(
     - ``durable``: sync the bytes to disk before the rename. To sync the new name too, call
       :func:`fsync_folder`.
     - ``before_rename`` is called when all bytes are written.
+    - ``after_rename`` is called with the descriptor of the new file, which is closed afterwards.
 
     After an error the temporary file is removed. Raises OSError.
     """
@@ -166,7 +144,7 @@ def open_replaced_file(
                 os.fsync(descriptor)
             before_rename()
             os.replace(fresh, path)
-            yield descriptor
+            after_rename(descriptor)
     except BaseException:
         with suppress(FileNotFoundError):
             os.unlink(fresh)

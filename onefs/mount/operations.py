@@ -136,12 +136,8 @@ class Operations:
         """
         if flags & os.O_ACCMODE != os.O_RDONLY:
             raise ReadOnly(f"{path} cannot be written: onefs is read-only.")
-        try:
+        with self.path_errors.record_outcome(path):
             node, handle = self._tree.open(path)
-        except Exception as error:
-            self.path_errors.note_failure(path, error)
-            raise
-        self.path_errors.clear(path)
         number = next(self._handle_numbers)
         self._file_handles[number] = FileHandle(
             path, node, handle, self._waiting_reads, self._indexer_filter, self.path_errors

@@ -48,23 +48,24 @@ class TreeContext:
     path_prefix: Place = ()
 
 
-def dataset_node(context: TreeContext, dataset: Dataset, date: str) -> Node:
-    """Return the node (the values of ``stat``) of a dataset. Sends no request.
-
-    ``date`` is the date of the dataset's session. The node's size is None if the size is unknown.
-    """
-    size, identity = context.content.size_of(dataset), context.content.identity_of(dataset)
-    return make_file_node(dataset.id, size, dataset_day(date, dataset), identity)
-
-
-def make_file_node(dataset_id: str, size: int | None, day: str, identity: bytes) -> Node:
-    """Return the node (the values of ``stat``) of a file, computed from what decides on it."""
+def _make_file_node(dataset_id: str, size: int | None, day: str, identity: bytes) -> Node:
     return Node(NodeKind.FILE, inode_of_uuid(dataset_id), size, file_mtime(day, identity))
 
 
-#: the same for a file that is looked up or opened, since programs do this several times: the same
-#: node is returned each time
-file_node = lru_cache(maxsize=_MAX_CACHED_NODES)(make_file_node)
+_cached_file_node = lru_cache(maxsize=_MAX_CACHED_NODES)(_make_file_node)
+
+
+def dataset_node(
+    context: TreeContext, dataset: Dataset, date: str, *, is_cached: bool = False
+) -> Node:
+    """Return the node (the values of ``stat``) of a dataset. Sends no request.
+
+    ``date`` is the date of the dataset's session. ``is_cached``: return the same object again as
+    long as the values are the same. The node's size is None if the size is unknown.
+    """
+    size, identity = context.content.size_of(dataset), context.content.identity_of(dataset)
+    make = _cached_file_node if is_cached else _make_file_node
+    return make(dataset.id, size, dataset_day(date, dataset), identity)
 
 
 def session_folder_node(session: Session, folders: Folders = ()) -> Node:

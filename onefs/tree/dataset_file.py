@@ -10,10 +10,9 @@ from dataclasses import dataclass
 
 from onefs.cache.folder import Place
 from onefs.config.urls import safe_url
-from onefs.dates import dataset_day
 from onefs.errors import DeadlineExceeded, NotFound, OnefsError, ServerError, Throttled, Unreachable
 from onefs.model import Dataset
-from onefs.tree.context import TreeContext, file_node
+from onefs.tree.context import TreeContext, dataset_node
 from onefs.tree.entries import File, TreeEntry
 from onefs.tree.nodes import Handle, Node
 from onefs.tree.open_files import PinnedHandle
@@ -50,9 +49,8 @@ class DatasetFile(File):
         return self._canonical_path(self.dataset)
 
     def node(self) -> Node:
-        dataset, content = self._with_size(), self.context.content
-        size, identity = content.size_of(dataset), content.identity_of(dataset)
-        return file_node(dataset.id, size, dataset_day(self.listed_place[2], dataset), identity)
+        # programs look up and open a file several times
+        return dataset_node(self.context, self._with_size(), self.listed_place[2], is_cached=True)
 
     def open(self) -> Handle:
         alyx_file = self._alyx_file_to_read()

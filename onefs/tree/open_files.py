@@ -76,12 +76,10 @@ class OpenFiles:
         have the size of a replaced dataset.
         """
         with self._lock:
-            if self._invalidated_at:
-                invalidated_at = self._invalidated_at.pop(place, float("-inf"))
-                if time.monotonic() - invalidated_at < KERNEL_CACHE_SECONDS:
-                    # the kernel then looks up the path again, and repeats the opening, which
-                    # succeeds
-                    raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
+            invalidated_at = self._invalidated_at.pop(place, float("-inf"))
+            if time.monotonic() - invalidated_at < KERNEL_CACHE_SECONDS:
+                # the kernel then looks up the path again, and repeats the opening, which succeeds
+                raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
             pinned = self._pinned.get(place)
             if pinned is None:
                 pinned = self._pinned[place] = _PinnedDataset(dataset)
