@@ -1,4 +1,4 @@
-"""What mfusepy itself costs: read-only mounts that do as little as can be done in Python.
+"""Read-only mounts that do as little as Python can, to measure the cost of mfusepy itself.
 
 usage: python -m scripts.benchmarks.bare_mounts loop FOLDER MOUNTPOINT
        python -m scripts.benchmarks.bare_mounts tree SHAPE MOUNTPOINT

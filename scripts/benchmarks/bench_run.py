@@ -145,7 +145,7 @@ class Bench:
         return contenders.onefs(work, self.servers)
 
     def settle(self, run_bytes: int = LARGE_RUN_BYTES) -> None:
-        """What earlier runs wrote is on the disk, and no memory is free but for ``run_bytes``."""
+        """Sync what earlier runs wrote, and fill the memory, except for ``run_bytes``."""
         os.sync()
         if self.plan.fill:
             self.filler.fill(run_bytes)

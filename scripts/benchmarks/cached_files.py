@@ -96,13 +96,13 @@ def _bindfs(source: Path, *options: str) -> Make:
 
 
 def native_path(ours: Contender, file: Served) -> Path:
-    """Where a file is in the cache folder of onefs."""
+    """Return the path of a file in the cache folder of onefs."""
     assert ours.cache is not None
     return ours.cache / file.lab / "Subjects" / file.inside
 
 
 def place_in(contender: Contender, ours: Contender, file: Served) -> Path:
-    """Where onefs, or a mount of its cache folder, shows a file."""
+    """Return the path of a file in a mount of onefs, or of its cache folder."""
     if contender is ours:
         return ours.path(file)
     assert ours.cache is not None

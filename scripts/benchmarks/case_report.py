@@ -17,7 +17,7 @@ from scripts.benchmarks.results import TIMES, Case, Results, Spread
 
 @dataclass(frozen=True)
 class Page:
-    """What a page says beside its figures."""
+    """The texts of a page, without its figures."""
 
     #: of the subcommand and of the files
     name: str

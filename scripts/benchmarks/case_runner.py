@@ -20,7 +20,7 @@ from scripts.benchmarks.results import Results
 
 
 class Run(Protocol):
-    """What the cases of one run share."""
+    """The state that the cases of one run share."""
 
     @property
     def results(self) -> Results: ...

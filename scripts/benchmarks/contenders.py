@@ -123,7 +123,7 @@ def mounted(home: Onefs, *options: str) -> Iterator[Contender]:
 def _undo_mount(home: Onefs) -> None:
     try:
         home.run("umount", home.mount)
-    except BenchmarkFailed:  # somebody else has a file open
+    except BenchmarkFailed:  # another program has a file open
         run(["fusermount3", "-uz", home.mount])
         raise
 

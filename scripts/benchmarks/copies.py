@@ -1,4 +1,4 @@
-"""Whole sessions that nobody has: ``cp -r``, ``onefs get``, and two files of each of many."""
+"""Sessions that are not cached: ``cp -r``, ``onefs get``, and two files of each of many."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def copy_session(bench: Bench, lab: str) -> None:
 
 
 def two_of_each(bench: Bench) -> None:
-    """What one process moves that reads two files of each of many sessions, in order."""
+    """Measure the bytes moved by a process that reads two files of each of many sessions."""
     plan = bench.plan
     originals = bench.originals_of("sparse", _OF_SESSION, plan.sparse_sizes)
     title = f"Two of {_OF_SESSION} files of each of {plan.sessions} sessions"
@@ -73,7 +73,7 @@ def two_of_each(bench: Bench) -> None:
 
 
 def get_large(bench: Bench) -> None:
-    """``onefs get`` of a large file that nobody has, against curl followed by md5sum."""
+    """``onefs get`` of a large file that is not cached, against curl followed by md5sum."""
     plan = bench.plan
     original = bench.original("large", plan.large)
     baseline = "curl, then md5sum"

@@ -1,4 +1,4 @@
-"""What the cases of ``scripts/bench jobs`` are held against: one line for each promise."""
+"""The criteria of ``scripts/bench jobs``: one row for each promise."""
 
 from __future__ import annotations
 

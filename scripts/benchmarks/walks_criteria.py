@@ -1,4 +1,4 @@
-"""What the cases of ``scripts/bench walks`` are held against: one line for each promise."""
+"""The criteria of ``scripts/bench walks``: one row for each promise."""
 
 from __future__ import annotations
 
