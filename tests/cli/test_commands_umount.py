@@ -131,7 +131,8 @@ def test_a_new_mount_with_the_same_device_number_does_not_hold_it(
             if any(each.device == mount.device for each in read_mounts()):
                 break
             stack.enter_context(mount_without_daemon(tmp_path / f"other{number}"))
-        assert any(each.device == mount.device for each in read_mounts())
+        if all(each.device != mount.device for each in read_mounts()):
+            pytest.skip("a process in another mount namespace still has the mount's number")
         time.sleep(2)  # umount looks for other mounts after a second
         continue_process(mounted.pid)
         errors, _ = umount.communicate(timeout=TIMEOUT_SECONDS)
