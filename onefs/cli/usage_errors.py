@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -74,6 +73,8 @@ def suggestion_for(name: str, known: Iterable[str]) -> str:
 
     Return '' if no known name is similar.
     """
+    import difflib  # needed for wrong names only
+
     near = difflib.get_close_matches(name, list(known), 1)
     return f": did you mean {near[0]}?" if near else ""
 

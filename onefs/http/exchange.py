@@ -18,7 +18,8 @@ from contextlib import suppress
 from enum import Enum
 from typing import Any
 
-from onefs.errors import Unreachable, copy_error
+from onefs.config.urls import host_of, safe_url
+from onefs.errors import DeadlineExceeded, OnefsError, Stopping, Unreachable, copy_error
 from onefs.http.resolver import RESOLVER, AddressInfos
 from onefs.lowlevel.forking import ForkAware, register_fork_aware
 
@@ -195,6 +196,19 @@ class Exchange:
         if isinstance(lookup.answer, OSError):
             raise copy_error(lookup.answer)
         return lookup.answer
+
+
+def end_error(exchange: Exchange, url: str, seconds: float) -> OnefsError | None:
+    """Return the error for a request that the watchdog or another thread ended.
+
+    Return None if the request was not ended. ``seconds`` is the timeout to state in the error
+    message.
+    """
+    if exchange.end_reason is EndReason.OVERDUE:
+        return DeadlineExceeded(f"{safe_url(url)}: no answer within {seconds:g} s")
+    if exchange.end_reason is EndReason.STOPPED:
+        return Stopping(f"the request to {host_of(url)} was stopped")
+    return None
 
 
 class Watchdog:

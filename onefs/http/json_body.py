@@ -11,14 +11,15 @@ import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
-from typing import Any
-
-from urllib3 import BaseHTTPResponse
+from typing import TYPE_CHECKING, Any
 
 from onefs.config.secret import excerpt
 from onefs.config.urls import host_of, safe_url
 from onefs.errors import ServerError, TooLarge
 from onefs.lowlevel import memory
+
+if TYPE_CHECKING:
+    from urllib3 import BaseHTTPResponse
 
 #: largest size of a body in bytes, both as it is sent and unpacked
 MAX_JSON_BYTES = 32 * 1024 * 1024

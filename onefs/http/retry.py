@@ -5,10 +5,8 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Callable
-from email.utils import parsedate_to_datetime
 
 from onefs.errors import Offline, OnefsError, ServerError, Throttled, Unreachable
-from onefs.http.error_mapping import is_permanent
 
 #: attempts for one request, including the first, unless the caller passes another number
 MAX_ATTEMPTS = 4
@@ -62,7 +60,12 @@ def _is_retryable(outcome: OnefsError | int) -> bool:
         return outcome.status == 0 or (outcome.status in _RETRYABLE_STATUSES and not outcome.detail)
     if isinstance(outcome, Offline):
         return False
-    return isinstance(outcome, Throttled | Unreachable) and not is_permanent(outcome)
+    if not isinstance(outcome, Throttled | Unreachable):
+        return False
+    # loaded with the first request, by onefs.http.sender
+    from onefs.http.error_mapping import is_permanent
+
+    return not is_permanent(outcome)
 
 
 def retry_after_seconds(value: str | None, now: Callable[[], float] = time.time) -> float | None:
@@ -75,6 +78,9 @@ def retry_after_seconds(value: str | None, now: Callable[[], float] = time.time)
         if text.isascii() and text.isdigit():
             seconds = float(text)
         else:
+            # slow to import, and rarely needed; loaded with the first request, by urllib3
+            from email.utils import parsedate_to_datetime
+
             seconds = parsedate_to_datetime(text).timestamp() - now()
     except (ValueError, OverflowError, TypeError, IndexError):  # email.utils raises all of them
         return None

@@ -22,9 +22,8 @@ from onefs.config.urls import (
 from onefs.errors import ServerError, Unreachable, UsageError
 from onefs.http.connection_pools import ConnectionPools
 from onefs.http.error_mapping import HTTP_EXCEPTIONS, to_onefs_error
-from onefs.http.exchange import Exchange
+from onefs.http.exchange import Exchange, end_error
 from onefs.http.request import HttpRequest
-from onefs.http.stream import end_error
 from onefs.lowlevel.lazy import Lazy
 
 if TYPE_CHECKING:

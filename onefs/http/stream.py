@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-
-from urllib3 import BaseHTTPResponse
+from typing import TYPE_CHECKING
 
 from onefs.config.secret import excerpt
 from onefs.config.urls import host_of, safe_url
-from onefs.errors import DeadlineExceeded, OnefsError, ServerError, Stopping
-from onefs.http.error_mapping import HTTP_EXCEPTIONS, to_onefs_error
-from onefs.http.exchange import Clock, EndReason, Exchange
+from onefs.errors import OnefsError, ServerError
+from onefs.http.exchange import Clock, EndReason, Exchange, end_error
+
+if TYPE_CHECKING:
+    from urllib3 import BaseHTTPResponse
 
 #: bytes of one chunk; a chunk of any size costs the reader one turn of the interpreter lock
 CHUNK_BYTES = 512 * 1024
@@ -129,6 +130,9 @@ class Stream:
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
     def _receive_chunk(self, size: int) -> bytes:
+        # loaded with the request, by onefs.http.sender
+        from onefs.http.error_mapping import HTTP_EXCEPTIONS, to_onefs_error
+
         assert self._response is not None
         began = self._clock()
         self._exchange.set_due(began + self._stall_seconds)
@@ -167,16 +171,3 @@ class Stream:
         if self._response is not None:
             self._response.close()
         self._exchange.finish()
-
-
-def end_error(exchange: Exchange, url: str, seconds: float) -> OnefsError | None:
-    """Return the error for a request that the watchdog or another thread ended.
-
-    Return None if the request was not ended. ``seconds`` is the timeout to state in the error
-    message.
-    """
-    if exchange.end_reason is EndReason.OVERDUE:
-        return DeadlineExceeded(f"{safe_url(url)}: no answer within {seconds:g} s")
-    if exchange.end_reason is EndReason.STOPPED:
-        return Stopping(f"the request to {host_of(url)} was stopped")
-    return None

@@ -6,10 +6,8 @@ import json
 import threading
 import time
 from collections.abc import Callable, Mapping
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import urlencode
-
-from urllib3 import BaseHTTPResponse
 
 from onefs.config.secret import excerpt
 from onefs.config.urls import host_of, safe_url
@@ -22,13 +20,17 @@ from onefs.errors import (
     Unreachable,
 )
 from onefs.http.auth import HostAuth
-from onefs.http.error_mapping import HTTP_EXCEPTIONS, to_onefs_error
-from onefs.http.exchange import Clock, Exchange, Watchdog
+from onefs.http.exchange import Clock, Exchange, Watchdog, end_error
 from onefs.http.json_body import JsonAnswer, read_json
 from onefs.http.request import HttpRequest
 from onefs.http.retry import retry_after_seconds, retry_delay
-from onefs.http.sender import REDIRECT_STATUSES, Sender, redirect_target
-from onefs.http.stream import Stream, end_error
+from onefs.http.stream import Stream
+from onefs.lowlevel.lazy import Lazy
+
+if TYPE_CHECKING:
+    from urllib3 import BaseHTTPResponse
+
+    from onefs.http.sender import Sender
 
 #: seconds that a metadata request may take in all, including retries
 DEADLINE_SECONDS = 10.0
@@ -57,6 +59,9 @@ class Transport:
     Proxies and certificates from the environment are used, but no proxy for loopback addresses.
     Neither netrc nor cookies are used. No error message contains a user name, a password or a
     token.
+
+    The HTTP libraries are loaded with the first request, or by :meth:`load`, because this takes
+    longer than most commands that need no server.
     """
 
     def __init__(
@@ -66,7 +71,7 @@ class Transport:
         self._closing = threading.Event()
         self._sleep = sleep or self._closing.wait
         self._watchdog = Watchdog(clock)
-        self._sender = Sender()
+        self._sender: Lazy[Sender] = Lazy(_load_sender)
         self._fail_fast = False
 
     def set_fail_fast(self, fail_fast: bool) -> None:
@@ -76,6 +81,13 @@ class Transport:
         unreachable server raises Offline.
         """
         self._fail_fast = fail_fast
+
+    def load(self) -> None:
+        """Load the HTTP libraries now, so that the first request does not have to.
+
+        Raises Stopping after :meth:`close`, unless they are loaded.
+        """
+        self._sender()
 
     def __enter__(self) -> Transport:
         return self
@@ -87,7 +99,8 @@ class Transport:
         """Raise Stopping in all threads that wait for a response, and close the connections."""
         self._closing.set()
         self._watchdog.close()
-        self._sender.close()
+        if (sender := self._sender.close()) is not None:
+            sender.close()
 
     def get_json(
         self,
@@ -109,6 +122,7 @@ class Transport:
 
         The caller checks all other statuses.
         """
+        self.load()  # before the deadline begins
         # names from the server can contain bytes that are not UTF-8; they are sent back unchanged
         query = urlencode(params or {}, safe=",", errors="surrogateescape")
         full = f"{url}?{query}" if query else url
@@ -143,6 +157,10 @@ class Transport:
 
         Raises ServerError for a redirect. Otherwise raises the same errors as :meth:`get_json`.
         """
+        # loaded with the first request
+        from onefs.http.sender import REDIRECT_STATUSES, redirect_target
+
+        self.load()
         sent = {"Content-Type": "application/json", **(headers or {})}
         wait = deadline + _WATCHDOG_MARGIN_SECONDS
         call = HttpRequest("POST", url, wait, wait, sent, json.dumps(payload).encode())
@@ -185,9 +203,10 @@ class Transport:
         )
 
         def send(exchange: Exchange) -> tuple[BaseHTTPResponse, str]:
+            self.load()  # before the deadline begins
             exchange.set_due(self._clock() + connect_timeout + stall_timeout)
             try:
-                return self._sender.send(call, exchange, stall_timeout)
+                return self._sender().send(call, exchange, stall_timeout)
             except Unreachable as error:
                 if self._fail_fast:
                     raise Offline(str(error)) from error
@@ -229,10 +248,13 @@ class Transport:
         return answer, _retryable_error(answer, url, retry_after), retry_after
 
     def _exchange_json(self, call: HttpRequest, end: float, deadline: float) -> JsonAnswer:
+        # loaded with the first request
+        from onefs.http.error_mapping import HTTP_EXCEPTIONS, to_onefs_error
+
         exchange = Exchange(self._watchdog)
         exchange.set_due(end)
         try:
-            response, url = self._sender.send(call, exchange, deadline)
+            response, url = self._sender().send(call, exchange, deadline)
             try:
                 answer = read_json(response, url)
             except HTTP_EXCEPTIONS as error:
@@ -246,6 +268,12 @@ class Transport:
         finally:
             exchange.finish()
         return answer
+
+
+def _load_sender() -> Sender:
+    from onefs.http.sender import Sender
+
+    return Sender()
 
 
 def _retryable_error(answer: JsonAnswer, url: str, retry_after: float | None) -> OnefsError | None:

@@ -6,7 +6,6 @@ keep several times 30 MB for ever.
 
 from __future__ import annotations
 
-import ctypes
 import threading
 from collections.abc import Callable
 from contextlib import suppress
@@ -49,5 +48,7 @@ def release_free_memory() -> None:
 
 
 def _malloc_trim() -> Callable[[int], int] | None:
+    import ctypes  # few commands get large answers; a daemon loads it with mfusepy
+
     trim: Callable[[int], int] | None = getattr(ctypes.CDLL(None), "malloc_trim", None)
     return trim

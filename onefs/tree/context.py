@@ -4,21 +4,24 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import TYPE_CHECKING
 
 from onefs.cache.folder import Place
-from onefs.catalogue.catalogue import Catalogue
-from onefs.content.content import Content
 from onefs.dates import dataset_day, file_mtime, midnight
 from onefs.model import Dataset, Session
 from onefs.tree.layout import Folders
-from onefs.tree.layout_cache import LayoutCache
 from onefs.tree.nodes import Node, NodeKind, inode_of_path, inode_of_uuid
-from onefs.tree.one_api_compat import OneApiFolder
-from onefs.tree.open_files import OpenFiles
-from onefs.tree.search_cache import SearchCache
-from onefs.tree.size_lookup import SizeLookup
-from onefs.tree.user_folders import UserFolders
 from onefs.tree.variant import FULL_TREE, Variant
+
+if TYPE_CHECKING:
+    from onefs.catalogue.catalogue import Catalogue
+    from onefs.content.content import Content
+    from onefs.tree.layout_cache import LayoutCache
+    from onefs.tree.one_api_compat import OneApiFolder
+    from onefs.tree.open_files import OpenFiles
+    from onefs.tree.search_cache import SearchCache
+    from onefs.tree.size_lookup import SizeLookup
+    from onefs.tree.user_folders import UserFolders
 
 _MAX_CACHED_NODES = 4096
 

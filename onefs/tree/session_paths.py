@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
 from onefs import alf
 from onefs.cache.folder import Place
-from onefs.catalogue.catalogue import Catalogue
 from onefs.errors import NotFound, OnefsError, Stopping
 from onefs.model import Session
 from onefs.tree.layout import SessionLayout, SubjectLayout, subject_layout
-from onefs.tree.layout_cache import LayoutCache
 from onefs.tree.variant import FULL_TREE, Variant
+
+if TYPE_CHECKING:
+    from onefs.catalogue.catalogue import Catalogue
+    from onefs.tree.layout_cache import LayoutCache
 
 
 def session_path(catalogue: Catalogue, layouts: LayoutCache, session: Session) -> Place:

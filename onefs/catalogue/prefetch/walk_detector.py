@@ -9,7 +9,6 @@ import math
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from statistics import fmean, pstdev
 from threading import Lock
 
 from cachetools import LRUCache
@@ -140,6 +139,9 @@ def _sessions_per_page(sizes: deque[int]) -> int:
         return 1
     # the largest n for which the expected sum of n sizes plus two standard deviations fits in a
     # page; it solves n * mean + 2 * deviation * sqrt(n) = PAGE_ROWS
-    mean, deviation = max(fmean(sizes), 1.0), pstdev(sizes)
+    # not with the library statistics, which takes as long to load as a small command
+    mean = sum(sizes) / len(sizes)
+    deviation = math.sqrt(sum((size - mean) ** 2 for size in sizes) / len(sizes))
+    mean = max(mean, 1.0)
     root = (math.sqrt(deviation**2 + mean * PAGE_ROWS) - deviation) / mean
     return max(1, min(MAX_IDS_PER_REQUEST, math.floor(root**2 + 1e-6)))
