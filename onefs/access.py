@@ -238,7 +238,11 @@ class Access:
         return self._tree()
 
     def open_all(self) -> Access:
-        """Open all parts that the tree needs. Return self. Raises the errors of these parts."""
+        """Open all parts that the tree needs. Return self. Raises the errors of these parts.
+
+        All their modules are loaded then, so that no later call waits for an import.
+        """
+        self._transport().load()
         self._tree()
         return self
 

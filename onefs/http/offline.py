@@ -12,6 +12,9 @@ from onefs.http.transport import Transport
 class OfflineTransport(Transport):
     """A :class:`Transport` without network. Every request raises Offline."""
 
+    def load(self) -> None:
+        """Do nothing, because no request is sent."""
+
     def get_json(self, url: str, **_: Any) -> NoReturn:
         raise _offline_error(url)
 

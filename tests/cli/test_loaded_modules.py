@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
 
 from onefs.demo.servers import Servers
 from tests.laboratories import SMALL
-from tests.running import Home, run
+from tests.running import Home, Mounted, read_errno, run
 
 pytestmark = pytest.mark.usefixtures("no_coverage")
 
@@ -29,10 +31,53 @@ HEAVY = {
     *("numpy", "pandas", "pyarrow", "matplotlib", "rich", "tqdm", "flask", "werkzeug"),
     *("requests", "mfusepy", "keyring"),
 }
-#: what only requests and databases need
-REMOTE = {"urllib3", "ssl", "http.client", "sqlite3"}
+#: what requests need
+HTTP = {"urllib3", "ssl", "http.client", "email"}
+#: what the catalogue's file needs
+SQLITE = {"sqlite3"}
+#: what makes folders and files of rows, and reads the bytes of files
+TREE = {"onefs.tree.laboratory_tree", "onefs.catalogue.catalogue"}
+CONTENT = {"onefs.content.content", "onefs.blocks.partial_file", "onefs.download.hosts"}
+#: what takes long to load: no command loads of it what it may not load
+WATCHED = {
+    *(HEAVY | HTTP | SQLITE | TREE | CONTENT),
+    *("asyncio", "multiprocessing", "statistics", "onefs.access", "onefs.demo.servers"),
+}
+#: what a command that asks no server loads for a path of the tree
+OF_PATHS = SQLITE | TREE | CONTENT | {"onefs.access"}
+#: command, with FILE for a file that is cached and known -> what it may load
+MAY_LOAD: dict[str, set[str]] = {
+    "--version": set(),
+    "--help": set(),
+    "status": set(),
+    "profile list": set(),
+    "cache --help": set(),
+    "show --offline FILE": OF_PATHS,
+    "show FILE": OF_PATHS,  # fresh, cached, and not in a mount: no request
+    "path --offline FILE": OF_PATHS,
+    "list --offline FILE": OF_PATHS,
+    "cache list FILE": OF_PATHS,
+    "get --offline FILE": OF_PATHS,
+    # the token is checked first
+    "get FILE": OF_PATHS | HTTP,
+    "search --offline --subject mouse.1": SQLITE | {"onefs.access"},
+    "search --subject mouse.1": HTTP | SQLITE | {"onefs.access"},
+    "list --labs": HTTP | SQLITE | {"onefs.access"},
+}
 #: parts of onefs that status needs none of
 PARTS = {"access", "alyx", "blocks", "catalogue", "content", "demo", "download", "http", "one"}
+
+
+#: a ``sitecustomize`` that writes the modules a daemon imports to a file, one a line, as it does so
+_RECORDER = """
+import os, sys
+if "onefs.cli.serve_mount" in sys.orig_argv:
+    log = os.open(os.environ["IMPORTS"], os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    def record(event, arguments):
+        if event == "import":
+            os.write(log, arguments[0].encode() + b"\\n")
+    sys.addaudithook(record)
+"""
 
 
 def modules_of(user: Home, *arguments: str | Path) -> set[str]:
@@ -58,17 +103,23 @@ def known(user: Home, servers: Servers) -> Home:
 
 def test_status_loads_neither_the_database_nor_libraries(user: Home) -> None:
     loaded = modules_of(user, "status")
-    assert loaded & (HEAVY | REMOTE) == set()
+    assert loaded & WATCHED == set()
     assert ours(loaded) & PARTS == set()
     assert len([name for name in loaded if name.startswith("onefs.")]) <= 45
 
 
 @pytest.mark.usefixtures("fuse")
-def test_status_of_a_mount_loads_no_more(user: Home) -> None:
-    user.mount()
-    loaded = modules_of(user, "status")
-    assert loaded & (HEAVY | REMOTE) == set()
+def test_commands_of_a_mount_load_no_more(known: Home) -> None:
+    mount = known.mount()
+    loaded = modules_of(known, "status")
+    assert loaded & WATCHED == set()
     assert ours(loaded) & PARTS == set()
+    # a path in a mount: the token is checked first
+    shown = modules_of(known, "show", mount.path / SMALL[0])
+    assert shown & WATCHED <= OF_PATHS | HTTP
+    assert modules_of(known, "show", "--offline", mount.path / SMALL[0]) & WATCHED <= OF_PATHS
+    assert modules_of(known, "refresh", mount.path) & WATCHED <= OF_PATHS
+    assert modules_of(known, "umount", mount.path) & WATCHED == set()
 
 
 def test_the_options_of_commands_need_no_settings(user: Home) -> None:
@@ -78,12 +129,57 @@ def test_the_options_of_commands_need_no_settings(user: Home) -> None:
         assert f"'{name}'" not in done.stdout
 
 
-def test_show_of_numbers_does_without_numpy(known: Home) -> None:
-    loaded = modules_of(known, "show", SMALL[0])
-    assert loaded & HEAVY == set()
+@pytest.mark.parametrize("command", MAY_LOAD)
+def test_a_command_loads_no_more_than_it_may(known: Home, command: str) -> None:
+    arguments = [SMALL[0] if word == "FILE" else word for word in command.split()]
+    loaded = modules_of(known, *arguments) & WATCHED
+    print(command, sorted(loaded))
+    assert loaded <= MAY_LOAD[command]
 
 
 def test_search_loads_neither_the_tree_nor_the_content(user: Home) -> None:
     loaded = modules_of(user, "search", "--subject", "mouse.1")
     assert loaded & HEAVY <= {"keyring"}  # where the saved token may be
     assert ours(loaded) & {"blocks", "content", "demo", "download", "mount"} == set()
+
+
+@pytest.mark.usefixtures("fuse")
+@pytest.mark.parametrize("options", [(), ("--offline",)])
+def test_a_daemon_that_is_ready_loads_nothing_more(known: Home, options: tuple[str, ...]) -> None:
+    """No reader waits for an import, and onefs can be updated while a daemon is running."""
+    (known.root / "sitecustomize.py").write_text(_RECORDER)
+    imports = known.root / "imports"
+    mount = known.mount(
+        *("--small-file", "1k", *options), PYTHONPATH=str(known.root), IMPORTS=str(imports)
+    )
+    loaded = imports.read_text().splitlines()
+    assert {"sqlite3", *TREE, *CONTENT} <= set(loaded)
+    assert ("onefs.http.sender" in loaded) == (not options)  # no request is sent offline
+    before = len(loaded)
+    _use_all_of(mount, [SMALL[0]] if options else SMALL)
+    known.run("refresh", mount.path)
+    assert imports.read_text().splitlines()[before:] == []
+
+
+def _use_all_of(mount: Mounted, files: Iterable[str]) -> None:
+    """List, look up, read and search in a mount, also what does not exist."""
+    root = mount.path
+    for path in files:
+        assert (root / path).read_bytes()
+        for name in os.listxattr(root / path):
+            os.getxattr(root / path, name)
+    session = (root / SMALL[0]).parents[2]
+    for folder in (root, root / "labone", session, session / "alf"):
+        os.listdir(folder)
+    for name in (".session.json", ".datasets.tsv", "1", "nothing"):
+        read_errno(session / name)
+    for name in (".flat/labone", ".as-of/2021-12-31/labone", ".rest", ".by-eid/no", "sessions.pqt"):
+        read_errno(root / name)
+    for name in ("subject=mouse.1", "subjet=mouse.1", "date_range=2021", "lab=nolab"):
+        read_errno(root / ".search" / name)
+
+
+def test_a_command_imports_no_file_of_the_working_directory(user: Home) -> None:
+    for name in ("urllib3", "ssl", "certifi", "email", "sqlite3"):
+        (user.root / f"{name}.py").write_text("raise SystemExit(99)")
+    user.run("get", SMALL[0])
