@@ -89,6 +89,19 @@ def modules_of(user: Home, *arguments: str | Path) -> set[str]:
     return set(found)
 
 
+#: prints how often Python searches for garbage while a command runs
+_COLLECTIONS = """
+import gc, sys
+from onefs.__main__ import main
+before = gc.get_stats()[0]["collections"]
+try:
+    main()
+except SystemExit as ended:
+    assert not ended.code, ended.code
+print(gc.get_stats()[0]["collections"] - before)
+"""
+
+
 def ours(modules: set[str]) -> set[str]:
     return {name.split(".")[1] for name in modules if name.startswith("onefs.")}
 
@@ -120,6 +133,12 @@ def test_commands_of_a_mount_load_no_more(known: Home) -> None:
     assert modules_of(known, "show", "--offline", mount.path / SMALL[0]) & WATCHED <= OF_PATHS
     assert modules_of(known, "refresh", mount.path) & WATCHED <= OF_PATHS
     assert modules_of(known, "umount", mount.path) & WATCHED == set()
+
+
+def test_few_searches_for_garbage_while_modules_are_loaded(known: Home) -> None:
+    command = [sys.executable, "-c", _COLLECTIONS, "show", SMALL[0]]
+    done = run(command, environment=known.environment, cwd=known.root)
+    assert int(done.stdout.splitlines()[-1]) <= 5
 
 
 def test_the_options_of_commands_need_no_settings(user: Home) -> None:
