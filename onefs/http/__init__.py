@@ -16,6 +16,9 @@
 ``proxy_adapter``     sends requests through proxies, with the library requests
 ``resolver``          looks up the addresses of hosts, on a limited number of threads
 ====================  ===========================================================
+
+The first request loads urllib3, ssl and the modules that need them (``sender``,
+``connection_pools``, ``error_mapping``). The other modules import them for types only.
 """
 
 from __future__ import annotations
