@@ -22,7 +22,7 @@ from operator import attrgetter
 from pathlib import Path
 
 from onefs.cache.files import FileIdentity, identity_of, stamp_of, sync_file
-from onefs.cache.use_times import LAST_USE_PRECISION_SECONDS, last_use, note_use
+from onefs.cache.use_times import LAST_USE_PRECISION_SECONDS, last_use, note_unused, note_use
 from onefs.lowlevel.files import (
     RECORD_FILE_BYTES,
     fsync_folder,
@@ -152,6 +152,7 @@ class Records:
         remembered = self._remembered.get(dataset_id)
         if remembered is not None and remembered[0] == identity:
             return remembered[1]
+        self._remembered.pop(dataset_id, None)
         entry = self._read(dataset_id)
         # a file that was just written to may be written to again without another identity
         is_old = status.st_ctime < now - _TIMESTAMP_PRECISION_SECONDS
@@ -251,6 +252,11 @@ class Records:
             if abs(time.time() - mtime_ns / 1e9) <= LAST_USE_PRECISION_SECONDS:
                 return
         note_use(self._path(dataset_id), LAST_USE_PRECISION_SECONDS)
+
+    def note_unused(self, dataset_id: str) -> None:
+        """Record that a dataset's file was never used, so that it is evicted before other files."""
+        self._remembered.pop(dataset_id, None)
+        note_unused(self._path(dataset_id))
 
     def last_used_times(self) -> dict[str, float]:
         """Return when each file was last used, in seconds since the epoch, by dataset id."""

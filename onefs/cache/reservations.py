@@ -93,6 +93,13 @@ class DiskSpace:
             sizes.append(self._free_bytes() - self.limits.min_free + self._usage.total_bytes())
         return max(0, min([most, *(size // 8 for size in sizes)]))
 
+    def unused_bytes(self) -> int:
+        """Return how many bytes of disk can be used without an eviction."""
+        left = self._free_bytes() - self.limits.min_free - self._usage.reserved_bytes()
+        if self.limits.cache_size is not None:
+            left = min(left, self.limits.cache_size - self._usage.total_bytes())
+        return max(0, left)
+
     @contextmanager
     def reservation(self, size: int, least: int) -> Iterator[Reservation]:
         """Reserve ``size`` bytes, or ``least`` bytes if there is too little space.

@@ -25,8 +25,17 @@ def note_use(path: str | os.PathLike[str], precision: float) -> None:
             os.utime(path)  # no time is given, so that the folder's group may do this too
 
 
+def note_unused(path: str | os.PathLike[str]) -> None:
+    """Set the mtime of a file to 0, the time of a file that was never used.
+
+    Do nothing if the file is missing or may not be changed.
+    """
+    with suppress(OSError):
+        os.utime(path, (0, 0))
+
+
 def last_use(path: str | os.PathLike[str]) -> float:
-    """Return when a dataset was last used, in seconds since the epoch.
+    """Return when a dataset was last used, in seconds since the epoch. 0 means never.
 
     ``path`` is the path of the dataset's record, or of the header file of its partial file. Raises
     OSError.

@@ -121,6 +121,13 @@ _daemon_options = all_of(
     help="Download at most this much in any hour; default: no limit. [ONEFS_MAX_FETCH]",
 )
 @click.option(
+    "--no-siblings",
+    flag_value="yes",
+    default=None,
+    help="Fetch no small files ahead for programs that read a folder's files in order. "
+    "[ONEFS_NO_SIBLINGS]",
+)
+@click.option(
     "--offline",
     is_flag=True,
     help="Ask no server: show the names in the catalogue, read only cached files.",

@@ -119,7 +119,8 @@ def build_service(config: DaemonConfig) -> Service:
             undo.callback(numbers.close)
             tree = Inode32Tree(tree, numbers)
         close = undo.pop_all().close
-    open_files = access.tree.open_files
+    open_files, options = access.tree.open_files, settings.cache_options
+    has_siblings = not (mount.offline or options.no_siblings)
     return Service(
         tree,
         lambda: _status(access),
@@ -128,7 +129,8 @@ def build_service(config: DaemonConfig) -> Service:
         access.url,
         PathInvalidations(open_files.invalidations, open_files.note_invalidated),
         access.tree.drop_caches,
-        settings.cache_options.indexers,
+        options.indexers,
+        access.tree.siblings(options.small_file) if has_siblings else None,
     )
 
 

@@ -18,7 +18,7 @@ T = TypeVar("T")
 #: names of the settings in a profile. The variable for ``min_free`` is ``ONEFS_MIN_FREE``
 OPTION_NAMES = (
     *("cache_size", "min_free", "small_file", "strict", "max_fetch", "indexers", "copies"),
-    *("trust_cache_dir", "writable"),
+    *("trust_cache_dir", "writable", "no_siblings"),
 )
 
 #: bytes of the largest file that is fetched as a whole
@@ -93,6 +93,8 @@ class CacheOptions:
     trust_cache_dir: bool = False
     #: names in the root of a mount that lead to writable folders of the user
     writable: tuple[str, ...] = WRITABLE_FOLDERS
+    #: whether a mount never fetches small files before a program reads them
+    no_siblings: bool = False
 
 
 def parse_size(text: str) -> int:
@@ -195,6 +197,7 @@ def resolve_cache_options(
         copies=parse_given(given, "copies", _parse_names, no_names),
         trust_cache_dir=parse_given(given, "trust_cache_dir", parse_boolean, False),
         writable=(*WRITABLE_FOLDERS, *own_folders),
+        no_siblings=parse_given(given, "no_siblings", parse_boolean, False),
     )
 
 

@@ -90,7 +90,7 @@ class Content:
         registry = PartialFileRegistry(store)
         evictor = Evictor(store, registry)
         self.admin = CacheAdmin(store, evictor)
-        space = DiskSpace(cache_dir, store.usage, self.limits, evictor.evict)
+        self.space = space = DiskSpace(cache_dir, store.usage, self.limits, evictor.evict)
         invalidate = self.invalidate_pages
         self.adopter = InPlaceAdopter(store, stall, invalidate)
         self.small_files = SmallFileDownloader(store, hosts, space, stall, invalidate)

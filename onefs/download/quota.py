@@ -54,6 +54,15 @@ class FetchQuota:
                 self._bytes_in_window -= self._bytes_by_step.popleft()[1]
             return self._bytes_in_window
 
+    def left_bytes(self) -> int | None:
+        """Return how many bytes can still be fetched and are not reserved. None means no limit."""
+        if self.limit is None:
+            return None
+        spent = self.spent_bytes()
+        with self._lock:
+            reserved = sum(size for _, size in self._reserved.values())
+        return max(0, self.limit - spent - reserved)
+
     def is_within_limit(self, size: int) -> bool:
         """Whether ``size`` more bytes can be fetched within the limit."""
         return self.limit is None or self.spent_bytes() + size <= self.limit

@@ -81,6 +81,17 @@ MAX_ERROR_TEXT_BYTES = 1 << 16
 ContentKey = tuple[str, int | None, str]
 
 
+class _FetchAheadFailed(Exception):
+    """A download that began before any reader waited for it has failed with ``reason``.
+
+    A reader that waits for it meanwhile downloads the file anew.
+    """
+
+    def __init__(self, reason: OnefsError) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
 @dataclass
 class _Download:
     """The state of one download, and the digests of wrong bodies that replicas have sent."""
@@ -98,6 +109,9 @@ class _Download:
     wrong_digests: dict[str, str] = field(default_factory=dict)
     #: URLs of replicas that sent the same wrong bytes twice
     repeating_urls: set[str] = field(default_factory=set)
+    #: whether the download began before any reader waited for it. Then each replica is tried once,
+    #: and wrong bytes are dropped, because a reader tries again
+    is_ahead: bool = False
     #: whether each wrong replica sent the same wrong bytes twice, and the database has a size
     is_confirmed: bool = False
 
@@ -175,6 +189,33 @@ class SmallFileDownloader:
             self._hosts.wait_for_probe(dataset.replicas)
             return self._wait_for_download(dataset, place)
 
+    def fetch_ahead(self, dataset: Dataset, place: Place) -> bool:
+        """Download a dataset's file that no reader waits for, in the calling thread.
+
+        Return False if the file is being downloaded already. Raises the errors of :meth:`fetch`,
+        but later reads do not notice the error.
+        """
+        self._failures.raise_failure(dataset)
+        try:
+            path = self._single_flight.run_if_idle(
+                _content_key(dataset), lambda: self._run_ahead(dataset, place)
+            )
+        except _FetchAheadFailed as error:
+            raise error.reason from None
+        return path is not None
+
+    def _run_ahead(self, dataset: Dataset, place: Place) -> Path:
+        try:
+            # no wait for the dataset's lock: another process that holds it fetches the file
+            with disk_errors(self._store.root), self._store.locks.hold(dataset.id, 0.0):
+                path = self._store.cached_path(dataset)
+                if path is None:
+                    path = self._download(dataset, place, is_ahead=True)
+        except OnefsError as error:
+            raise _FetchAheadFailed(error) from error
+        self._fsync_queue.add(dataset)
+        return path
+
     def _wait_for_download(self, dataset: Dataset, place: Place) -> Path:
         """Wait for the download of the dataset, and return the path of the file.
 
@@ -186,7 +227,10 @@ class SmallFileDownloader:
         )
         while not wait_until_done(future, min(0.5, self._stall)):
             self._check_progress(dataset, started_at)
-        return result_of(future)
+        try:
+            return result_of(future)
+        except _FetchAheadFailed:
+            return self._wait_for_download(dataset, place)
 
     def size_of(self, dataset: Dataset, deadline: float) -> int:
         """Ask the file servers for the size of a dataset's file, and return the size in bytes.
@@ -271,7 +315,7 @@ class SmallFileDownloader:
         """
         return reinstate_or_remove(self._store, dataset, entry, hash_entry(self._store, entry))
 
-    def _download(self, dataset: Dataset, place: Place) -> Path:
+    def _download(self, dataset: Dataset, place: Place, *, is_ahead: bool = False) -> Path:
         had_mismatches = self._store.mismatches.check(dataset)
         self._store.note_fetch(dataset)
         path = self._store.download_path(dataset)
@@ -281,8 +325,10 @@ class SmallFileDownloader:
         size = disk_size(dataset.size if dataset.size is not None else _PROGRESS_STEP_BYTES)
         try:
             with self._space.reservation(size, size) as reservation:
-                download = _Download(dataset, path, transfer, reservation)
+                download = _Download(dataset, path, transfer, reservation, is_ahead=is_ahead)
                 verdict = self._download_from_replicas(download)
+                if not verdict.is_good and is_ahead:
+                    raise BadContent(verdict.reason)
                 if not verdict.is_good:
                     raise BadContent(self._reject(download, verdict.reason))
                 published = self._store.publish(
@@ -335,7 +381,7 @@ class SmallFileDownloader:
                     return verdict
                 if delay is not None:
                     delays[replica] = delay
-            if not delays:
+            if not delays or download.is_ahead:
                 break
             waiting = list(delays)
             if self._stopped.wait(min(delays.values())):

@@ -88,6 +88,22 @@ class SingleFlight(Generic[R]):
             raise DeadlineExceeded(f"{description}: no answer within {deadline:g} s")
         return result_of(future)
 
+    def run_if_idle(self, key: Hashable, work: Callable[[], R]) -> R | None:
+        """Run ``work`` in the calling thread. Return None if a run for ``key`` is in progress.
+
+        Callers of :meth:`start` share the run. Raises what ``work`` raises, and Stopping after
+        :meth:`close`.
+        """
+        future: Future[R] = Future()
+        with self._lock:
+            if self._is_closed:
+                raise Stopping("onefs is being stopped")
+            if key in self._in_flight:
+                return None
+            self._in_flight[key] = future
+        self._run(key, work, future)
+        return result_of(future)
+
     def close(self) -> None:
         """Make all waiting callers raise Stopping. Work that has begun is not stopped."""
         with self._lock:

@@ -11,6 +11,7 @@ from onefs.errors import BadContent, copy_error
 from onefs.mount.indexers import ALLOW_ALL, IndexerFilter
 from onefs.mount.path_errors import PathErrors
 from onefs.mount.request_limits import WaitingReads
+from onefs.mount.sibling_prefetcher import NO_SIBLINGS, SiblingPrefetcher
 from onefs.tree.nodes import Handle, Node
 
 #: the error of a read is remembered if the read took at least this many seconds
@@ -53,6 +54,7 @@ class FileHandle:
         waiting_reads: WaitingReads,
         indexer_filter: IndexerFilter = ALLOW_ALL,
         path_errors: PathErrors | None = None,
+        siblings: SiblingPrefetcher = NO_SIBLINGS,
     ) -> None:
         self.node = node
         self._path = path
@@ -60,6 +62,7 @@ class FileHandle:
         self._waiting_reads = waiting_reads
         self._indexer_filter = indexer_filter
         self._path_errors = path_errors or PathErrors()
+        self._siblings = siblings
         self._failure: _ReadFailure | None = None
         self._is_short_file_logged = False
         #: the descriptor whose file size was checked, and the time until which the check is valid
@@ -127,6 +130,7 @@ class FileHandle:
             return available
         self._indexer_filter.check_caller(self._path)
         self._raise_recent_failure(offset, length)
+        self._siblings.note_cold_read(self._path, self.handle.size)
         started = time.monotonic()
         try:
             with self._waiting_reads.hold_slot():
@@ -134,6 +138,7 @@ class FileHandle:
         except Exception as error:
             self._remember_failure(error, offset, length, started)
             self._path_errors.note_failure(self._path, error)
+            self._siblings.note_failure(self._path)
             raise
         self._path_errors.note_fetched(self._path)
         return descriptor

@@ -21,6 +21,7 @@ from onefs.mount.mount_registry import STATUS_XATTR
 from onefs.mount.path_errors import PathErrors
 from onefs.mount.refresher import Refresher
 from onefs.mount.request_limits import WaitingReads, waiting_read_limit
+from onefs.mount.sibling_prefetcher import SiblingPrefetcher, SiblingSource
 from onefs.tree.handles import TextHandle
 from onefs.tree.nodes import XATTR_PREFIX, Node, Tree
 
@@ -58,12 +59,16 @@ class Operations:
     flag_nullpath_ok = True
 
     def __init__(
-        self, tree: Tree, blocked_programs: Iterable[str] = (), refresher: Refresher | None = None
+        self,
+        tree: Tree,
+        blocked_programs: Iterable[str] = (),
+        refresher: Refresher | None = None,
+        siblings: SiblingSource | None = None,
     ) -> None:
         """Create the operations for ``tree``.
 
         ``blocked_programs`` are the names of programs that get the error EACCES when they read
-        bytes that are not cached.
+        bytes that are not cached. ``siblings`` fetches files ahead; None if none are to be fetched.
         """
         self._tree = tree
         self._refresher = refresher
@@ -74,6 +79,8 @@ class Operations:
         #: returns the value of the root's attribute :data:`STATUS_XATTR`; '' if there is no value
         self.status: Callable[[], str] = lambda: ""
         self._indexer_filter = IndexerFilter(blocked_programs, lambda: self.caller_thread())
+        #: fetches files that a program probably reads next
+        self.siblings = SiblingPrefetcher(siblings, tree.children, lambda: self.caller_thread())
         #: the last error of each path
         self.path_errors = PathErrors()
         self._waiting_reads = WaitingReads(waiting_read_limit())
@@ -138,9 +145,16 @@ class Operations:
             raise ReadOnly(f"{path} cannot be written: onefs is read-only.")
         with self.path_errors.record_outcome(path):
             node, handle = self._tree.open(path)
+        self.siblings.note_open(path)
         number = next(self._handle_numbers)
         self._file_handles[number] = FileHandle(
-            path, node, handle, self._waiting_reads, self._indexer_filter, self.path_errors
+            path,
+            node,
+            handle,
+            self._waiting_reads,
+            self._indexer_filter,
+            self.path_errors,
+            self.siblings,
         )
         # without ``direct_io``, the kernel reads only as many bytes as a text had before
         return number, handle.keep_cache, isinstance(handle, TextHandle)

@@ -30,6 +30,7 @@ from onefs.mount.mount_registry import (
 from onefs.mount.operations import Operations
 from onefs.mount.path_errors import PathErrors
 from onefs.mount.refresher import Refresher
+from onefs.mount.sibling_prefetcher import SiblingSource
 from onefs.mount.unmount import remove_stale_mount
 from onefs.tree.nodes import Tree
 
@@ -72,6 +73,8 @@ class Service:
     drop_caches: Callable[[], None] = lambda: None
     #: names of programs that get the error EACCES when they read bytes that are not cached
     indexers: tuple[str, ...] = ()
+    #: fetches files that a program probably reads next; None if none are to be fetched
+    siblings: SiblingSource | None = None
 
 
 #: a function that builds the service, called in the process that serves the mount. Raises an
@@ -108,7 +111,7 @@ def _serve_mount(
     config: DaemonConfig, service: Service, ending: SignalEvent, on_ready: Callable[[], None]
 ) -> None:
     refresher = Refresher(service.drop_caches)
-    operations = Operations(service.tree, service.indexers, refresher)
+    operations = Operations(service.tree, service.indexers, refresher, service.siblings)
     loop = MountLoop(
         operations,
         config,
@@ -125,6 +128,7 @@ def _serve_mount(
         _watch_mount(info, reader, loop, ending, on_ready)
     finally:
         log.info("unmounting the mount point %s", config.mountpoint)
+        operations.siblings.close()
         service.stop()
         if not loop.stop(_STOP_GRACE_SECONDS):
             _exit_at_once(config.mountpoint)

@@ -29,6 +29,7 @@ from onefs.tree.rest_link import REST, RestLink
 from onefs.tree.root_folder import RootFolder
 from onefs.tree.search_cache import SearchCache
 from onefs.tree.session_folder import SessionFolder
+from onefs.tree.siblings import Siblings
 from onefs.tree.size_lookup import SizeLookup
 from onefs.tree.symlink_views import BY_EID
 from onefs.tree.unserved import refuse_unserved
@@ -148,6 +149,10 @@ class LaboratoryTree:
         if not isinstance(entry, SessionFolder) or entry.folders:
             raise NotFound(f"{path} is not the folder of a session")
         return entry.session
+
+    def siblings(self, max_size: int) -> Siblings:
+        """Return an object that fetches files ahead, up to ``max_size`` bytes each."""
+        return Siblings(self._context, self._resolve, max_size)
 
     def find_datasets(self, pattern: str) -> Iterator[tuple[Dataset, Place]]:
         """Yield the datasets at and below all paths that match ``pattern``, each with its path.

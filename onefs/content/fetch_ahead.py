@@ -1,0 +1,43 @@
+"""Fetch small files ahead: download a file that no program waits for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from onefs.cache.folder import Place
+from onefs.content.content import Content
+from onefs.model import Dataset
+
+#: most bytes that are fetched ahead and unread
+_MAX_AHEAD_BYTES = 32 << 20
+
+
+def fetch_ahead_budget(content: Content, unread: int) -> int:
+    """Return how many bytes may be fetched ahead and unread, of which ``unread`` are so now.
+
+    No file is evicted for them, and they are at most half of what ``--max-fetch`` leaves.
+    """
+    space, left = content.space, content.quota.left_bytes()
+    most = space.max_readahead(_MAX_AHEAD_BYTES)
+    if left is not None:
+        most = min(most, (left + unread) // 2)
+    return min(most, unread + space.unused_bytes())
+
+
+def fetch_ahead(
+    content: Content, dataset: Dataset, place: Place, is_unread: Callable[[], bool]
+) -> bool:
+    """Download a small file that no program waits for, and verify and publish it as for a read.
+
+    Return False if the file is cached, is being downloaded, or is not fetched as a whole. While
+    ``is_unread`` returns True, the file is the first to be evicted. Raises the errors of
+    :meth:`Content.fetch_file`, and FetchLimit.
+    """
+    size = dataset.size
+    if size is None or not content.is_small(dataset) or content.has_local_candidate(dataset, place):
+        return False
+    with content.quota.reserve(dataset.id, size, dataset.name):
+        is_fetched = content.small_files.fetch_ahead(dataset, place)
+    if is_fetched and is_unread():
+        content.store.records.note_unused(dataset.id)
+    return is_fetched

@@ -1,0 +1,213 @@
+"""Sibling prefetcher: fetches the next small files of a folder before a program reads them.
+
+:mod:`onefs.mount.sibling_walk` has the rule that chooses the files. The files are fetched by a few
+threads of their own, so that no read waits for a thread that fetches a sibling.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Protocol
+
+from cachetools import LRUCache
+
+from onefs.errors import OnefsError
+from onefs.mount.processes import process_of_thread
+from onefs.mount.sibling_walk import (
+    MAX_SESSION_FILES,
+    MAX_WINDOW_FILES,
+    Entries,
+    SessionFiles,
+    Sibling,
+    SiblingWalk,
+)
+from onefs.tree.nodes import Node, NodeKind
+
+#: most files that are fetched ahead at the same time, for all processes together
+MAX_FETCHES = MAX_WINDOW_FILES
+#: most processes whose reads are remembered
+_MAX_PROCESSES = 256
+
+log = logging.getLogger(__name__)
+
+
+class SiblingSource(Protocol):
+    """Fetches siblings. Implemented by :class:`onefs.tree.siblings.Siblings`."""
+
+    #: size in bytes of the largest file that is fetched as a whole
+    max_size: int
+
+    def session_folder(self, folder: str) -> str:
+        """Return the path of the session that contains ``folder``; '' if there is none."""
+
+    def budget(self, unread: int) -> int:
+        """Return how many bytes may be fetched ahead and unread.
+
+        ``unread`` is how many bytes are so now.
+        """
+
+    def fetch(self, path: str, is_unread: Callable[[], bool]) -> bool:
+        """Fetch a file. Return False if it is cached, or is being downloaded.
+
+        ``is_unread`` says whether no program has read the file yet.
+        """
+
+
+class SiblingPrefetcher:
+    """Watches what each process reads, and fetches siblings for it. Thread-safe.
+
+    - ``source``: fetches the siblings; None if none are to be fetched
+    - ``children``: returns the entries of a folder, as the mount shows them
+    - ``caller_thread``: returns the id of the thread that requested the running operation
+    """
+
+    def __init__(
+        self,
+        source: SiblingSource | None = None,
+        children: Callable[[str], Entries] = lambda path: (),
+        caller_thread: Callable[[], int] = lambda: 0,
+    ) -> None:
+        self._source = source
+        self._children = children
+        self._caller_thread = caller_thread
+        self._lock = threading.Lock()
+        self._pool = ThreadPoolExecutor(MAX_FETCHES, "onefs-sibling")
+        self._walks: LRUCache[int, SiblingWalk] = LRUCache(_MAX_PROCESSES)
+        #: the walks whose session is being listed
+        self._learning: set[SiblingWalk] = set()
+        #: the unread files of all processes
+        self._unread: frozenset[str] = frozenset()
+        self._fetch_count = 0
+
+    def close(self) -> None:
+        """Start no more fetches."""
+        self._source = None
+        self._pool.shutdown(wait=False, cancel_futures=True)
+
+    def note_open(self, path: str) -> None:
+        """Record that the calling process opens a file."""
+        if path in self._unread:  # most files are not
+            self._update(lambda walk: walk.note_hit(path))
+
+    def note_cold_read(self, path: str, size: int) -> None:
+        """Record that the calling process reads a file of ``size`` bytes that is not cached."""
+        source = self._source
+        if source is not None and size <= source.max_size:
+            self._update(lambda walk: walk.note_cold_read(path))
+
+    def note_failure(self, path: str) -> None:
+        """Record that a read of the calling process has failed."""
+        if self._source is not None:
+            self._update(lambda walk: walk.note_failure(path))
+
+    def _update(self, change: Callable[[SiblingWalk], None]) -> None:
+        process = process_of_thread(self._caller_thread())
+        if process is None:
+            return
+        with self._lock:
+            walk = self._walks.get(process)
+            if walk is None:
+                walk = self._walks[process] = SiblingWalk()
+            change(walk)
+            self._collect_unread()
+            has_work = walk.unknown_folder() or len(walk.unread) < walk.window
+        if has_work:
+            self._submit(self._advance, walk)
+
+    def _submit(self, work: Callable[..., None], *args: object) -> bool:
+        try:
+            self._pool.submit(work, *args)
+        except RuntimeError:  # the pool is closed, or no thread can be started
+            return False
+        return True
+
+    def _advance(self, walk: SiblingWalk) -> None:
+        """Fetch as many files for a process as its window allows."""
+        self._learn_session(walk)
+        while (file := self._take_next(walk)) is not None:
+            if not self._submit(self._fetch, walk, file):
+                self._end_fetch(walk, lambda: walk.note_skipped(file.path))
+                return
+
+    def _learn_session(self, walk: SiblingWalk) -> None:
+        source = self._source
+        with self._lock:
+            folder = walk.unknown_folder()
+            if source is None or not folder or walk in self._learning:
+                return
+            self._learning.add(walk)
+        try:
+            files = self._session_files(source, folder)
+            with self._lock:
+                walk.learn(folder, files)
+        except OnefsError as error:
+            log.debug("no siblings in %s: %s", folder, error)
+        finally:
+            with self._lock:
+                self._learning.discard(walk)
+
+    def _session_files(self, source: SiblingSource, folder: str) -> SessionFiles:
+        top = source.session_folder(folder)
+        folders: dict[str, Entries] = {}
+        pending = [top] if top else []
+        count = 0
+        while pending and count <= MAX_SESSION_FILES:
+            path = pending.pop()
+            entries = folders[path] = self._children(path)
+            count += len(entries)
+            pending += [f"{path}/{name}" for name, node in entries if _is_folder(node)]
+        return SessionFiles({} if pending else folders, top, source.max_size)
+
+    def _take_next(self, walk: SiblingWalk) -> Sibling | None:
+        source = self._source
+        if source is None:
+            return None
+        try:
+            budget = source.budget(sum(walk.unread.values()))
+        except (OnefsError, OSError) as error:  # the cache folder cannot be used
+            log.debug("no siblings are fetched: %s", error)
+            return None
+        with self._lock:
+            if self._fetch_count >= MAX_FETCHES:
+                return None
+            file = walk.take_next(budget)
+            if file is not None:
+                self._fetch_count += 1
+                self._collect_unread()
+            return file
+
+    def _fetch(self, walk: SiblingWalk, file: Sibling) -> None:
+        path, source = file.path, self._source
+        is_fetched, outcome = False, walk.note_skipped
+        try:
+            is_fetched = source is not None and source.fetch(path, lambda: not walk.has_read(path))
+        except (OnefsError, OSError) as error:
+            log.debug("the sibling %s is not fetched: %s", path, error)
+            outcome = walk.note_failure
+        finally:
+            self._end_fetch(walk, (lambda: None) if is_fetched else (lambda: outcome(path)))
+        self._advance(walk)
+
+    def _end_fetch(self, walk: SiblingWalk, change: Callable[[], None]) -> None:
+        with self._lock:
+            self._fetch_count -= 1
+            change()
+            self._collect_unread()
+
+    def _collect_unread(self) -> None:
+        self._unread = _paths_of(self._walks.values())
+
+
+#: a prefetcher that fetches nothing
+NO_SIBLINGS = SiblingPrefetcher()
+
+
+def _is_folder(node: Node) -> bool:
+    return node.kind is NodeKind.DIRECTORY
+
+
+def _paths_of(walks: Iterable[SiblingWalk]) -> frozenset[str]:
+    return frozenset(path for walk in walks for path in walk.unread)
