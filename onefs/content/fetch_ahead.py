@@ -12,11 +12,15 @@ from onefs.model import Dataset
 _MAX_AHEAD_BYTES = 32 << 20
 
 
-def fetch_ahead_budget(content: Content, unread: int) -> int:
+def fetch_ahead_budget(content: Content, unread: int, reading: Place) -> int:
     """Return how many bytes may be fetched ahead and unread, of which ``unread`` are so now.
 
-    No file is evicted for them, and they are at most half of what ``--max-fetch`` leaves.
+    No file is evicted for them, and they are at most half of what ``--max-fetch`` leaves. Return 0
+    while a program waits for the bytes of another file than ``reading``.
     """
+    own = "/".join(reading)
+    if any(not each.is_ahead and each.path != own for each in content.transfers()):
+        return 0
     space, left = content.space, content.quota.left_bytes()
     most = space.max_readahead(_MAX_AHEAD_BYTES)
     if left is not None:

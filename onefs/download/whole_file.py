@@ -109,9 +109,6 @@ class _Download:
     wrong_digests: dict[str, str] = field(default_factory=dict)
     #: URLs of replicas that sent the same wrong bytes twice
     repeating_urls: set[str] = field(default_factory=set)
-    #: whether the download began before any reader waited for it. Then each replica is tried once,
-    #: and wrong bytes are dropped, because a reader tries again
-    is_ahead: bool = False
     #: whether each wrong replica sent the same wrong bytes twice, and the database has a size
     is_confirmed: bool = False
 
@@ -192,8 +189,9 @@ class SmallFileDownloader:
     def fetch_ahead(self, dataset: Dataset, place: Place) -> bool:
         """Download a dataset's file that no reader waits for, in the calling thread.
 
-        Return False if the file is being downloaded already. Raises the errors of :meth:`fetch`,
-        but later reads do not notice the error.
+        Return False if the file is being downloaded already. Raises the errors of :meth:`fetch`.
+        An error has no effect on later reads: each replica is tried once, and wrong bytes are
+        dropped.
         """
         self._failures.raise_failure(dataset)
         try:
@@ -319,13 +317,13 @@ class SmallFileDownloader:
         had_mismatches = self._store.mismatches.check(dataset)
         self._store.note_fetch(dataset)
         path = self._store.download_path(dataset)
-        transfer = Transfer("/".join(place), dataset.size)
+        transfer = Transfer("/".join(place), dataset.size, is_ahead=is_ahead)
         with self._lock:
             self._transfers[_content_key(dataset)] = transfer
         size = disk_size(dataset.size if dataset.size is not None else _PROGRESS_STEP_BYTES)
         try:
             with self._space.reservation(size, size) as reservation:
-                download = _Download(dataset, path, transfer, reservation, is_ahead=is_ahead)
+                download = _Download(dataset, path, transfer, reservation)
                 verdict = self._download_from_replicas(download)
                 if not verdict.is_good and is_ahead:
                     raise BadContent(verdict.reason)
@@ -381,7 +379,7 @@ class SmallFileDownloader:
                     return verdict
                 if delay is not None:
                     delays[replica] = delay
-            if not delays or download.is_ahead:
+            if not delays or download.transfer.is_ahead:
                 break
             waiting = list(delays)
             if self._stopped.wait(min(delays.values())):

@@ -43,10 +43,10 @@ class SiblingSource(Protocol):
     def session_folder(self, folder: str) -> str:
         """Return the path of the session that contains ``folder``; '' if there is none."""
 
-    def budget(self, unread: int) -> int:
-        """Return how many bytes may be fetched ahead and unread.
+    def budget(self, unread: int, reading: str) -> int:
+        """Return how many bytes may be fetched ahead and unread, of which ``unread`` are so now.
 
-        ``unread`` is how many bytes are so now.
+        ``reading`` is the path of the file that the program reads.
         """
 
     def fetch(self, path: str, is_unread: Callable[[], bool]) -> bool:
@@ -163,11 +163,13 @@ class SiblingPrefetcher:
 
     def _take_next(self, walk: SiblingWalk) -> Sibling | None:
         source = self._source
-        if source is None:
+        with self._lock:
+            unread, reading = sum(walk.unread.values()), walk.last_read
+        if source is None or not reading:
             return None
         try:
-            budget = source.budget(sum(walk.unread.values()))
-        except (OnefsError, OSError) as error:  # the cache folder cannot be used
+            budget = source.budget(unread, reading)
+        except (OnefsError, OSError) as error:  # such as a cache folder that cannot be used
             log.debug("no siblings are fetched: %s", error)
             return None
         with self._lock:

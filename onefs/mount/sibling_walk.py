@@ -148,6 +148,11 @@ class SiblingWalk:
         self.window = min(MAX_WINDOW_FILES, self.window * 2)
         self._note_read(path)
 
+    @property
+    def last_read(self) -> str:
+        """The file that was read last; '' if it is unknown."""
+        return self._recent[-1] if self._recent else ""
+
     def has_read(self, path: str) -> bool:
         """Whether the process has read this file of its session."""
         return path in self._read

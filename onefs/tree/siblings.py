@@ -32,14 +32,16 @@ class Siblings:
             return ""
         return "/".join(folder.split("/")[: -len(entry.folders) or None])
 
-    def budget(self, unread: int) -> int:
+    def budget(self, unread: int, reading: str) -> int:
         """Return how many bytes may be fetched ahead and unread, of which ``unread`` are so now.
 
-        Return 0 while Alyx is unreachable.
+        ``reading`` is the path of the file that the program reads. Return 0 while Alyx is
+        unreachable, and while programs wait for other files.
         """
-        if self._context.catalogue.offline:
+        entry = self._resolve(reading)
+        if self._context.catalogue.offline or not isinstance(entry, DatasetFile):
             return 0
-        return fetch_ahead_budget(self._context.content, unread)
+        return fetch_ahead_budget(self._context.content, unread, entry.canonical_path)
 
     def fetch(self, path: str, is_unread: Callable[[], bool]) -> bool:
         """Fetch a file before a program reads it.
