@@ -46,8 +46,9 @@ def test_a_rate_is_parsed() -> None:
 def test_flags_override_variables_and_variables_the_profile() -> None:
     environ = {"ONEFS_CACHE_SIZE": "2G", "ONEFS_MIN_FREE": "2M", "ONEFS_STRICT": "1"}
     profile = {"cache_size": "3G", "min_free": "3M", "small_file": "3K", "strict": "no"}
+    profile |= {"no_siblings": "yes"}
     found = resolve_cache_options({"cache_size": "1G", "min_free": None}, environ, profile)
-    assert found == CacheOptions(1 << 30, 2 << 20, 3 << 10, strict=True)
+    assert found == CacheOptions(1 << 30, 2 << 20, 3 << 10, strict=True, no_siblings=True)
     assert resolve_cache_options({}, {}, {}) == CacheOptions(
         None, 0, SMALL_FILE_BYTES, False, None, INDEXER_PROGRAMS
     )
