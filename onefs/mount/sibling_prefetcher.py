@@ -10,6 +10,7 @@ import logging
 import threading
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from typing import Protocol
 
 from cachetools import LRUCache
@@ -29,7 +30,7 @@ from onefs.tree.nodes import Node, NodeKind
 #: most files that are fetched ahead at the same time, for all processes together
 MAX_FETCHES = MAX_WINDOW_FILES
 #: most processes whose reads are remembered
-_MAX_PROCESSES = 256
+_MAX_PROCESSES = 64
 
 log = logging.getLogger(__name__)
 
@@ -113,23 +114,20 @@ class SiblingPrefetcher:
                 walk = self._walks[process] = SiblingWalk()
             change(walk)
             self._collect_unread()
-            has_work = walk.unknown_folder() or len(walk.unread) < walk.window
+            has_work = walk.unknown_folder() or walk.has_room()
         if has_work:
             self._submit(self._advance, walk)
 
-    def _submit(self, work: Callable[..., None], *args: object) -> bool:
-        try:
-            self._pool.submit(work, *args)
-        except RuntimeError:  # the pool is closed, or no thread can be started
-            return False
-        return True
+    def _submit(self, work: Callable[[SiblingWalk], None], walk: SiblingWalk) -> None:
+        with suppress(RuntimeError):  # the pool is closed, or no thread can be started
+            self._pool.submit(work, walk)
 
     def _advance(self, walk: SiblingWalk) -> None:
-        """Fetch as many files for a process as its window allows."""
+        """Fetch files for a process as long as its window allows."""
         self._learn_session(walk)
         while (file := self._take_next(walk)) is not None:
-            if not self._submit(self._fetch, walk, file):
-                self._end_fetch(walk, lambda: walk.note_skipped(file.path))
+            self._submit(self._advance, walk)  # another thread fetches the next file
+            if self._fetch(walk, file.path):
                 return
 
     def _learn_session(self, walk: SiblingWalk) -> None:
@@ -143,7 +141,7 @@ class SiblingPrefetcher:
             files = self._session_files(source, folder)
             with self._lock:
                 walk.learn(folder, files)
-        except OnefsError as error:
+        except (OnefsError, OSError) as error:
             log.debug("no siblings in %s: %s", folder, error)
         finally:
             with self._lock:
@@ -164,9 +162,9 @@ class SiblingPrefetcher:
     def _take_next(self, walk: SiblingWalk) -> Sibling | None:
         source = self._source
         with self._lock:
+            if source is None or not walk.has_room():
+                return None
             unread, reading = sum(walk.unread.values()), walk.last_read
-        if source is None or not reading:
-            return None
         try:
             budget = source.budget(unread, reading)
         except (OnefsError, OSError) as error:  # such as a cache folder that cannot be used
@@ -181,23 +179,24 @@ class SiblingPrefetcher:
                 self._collect_unread()
             return file
 
-    def _fetch(self, walk: SiblingWalk, file: Sibling) -> None:
-        path, source = file.path, self._source
-        is_fetched, outcome = False, walk.note_skipped
+    def _fetch(self, walk: SiblingWalk, path: str) -> bool:
+        """Fetch a file. Return False if this failed or was not necessary."""
+        source = self._source
+        is_fetched, has_failed = False, False
         try:
             is_fetched = source is not None and source.fetch(path, lambda: not walk.has_read(path))
         except (OnefsError, OSError) as error:
             log.debug("the sibling %s is not fetched: %s", path, error)
-            outcome = walk.note_failure
+            has_failed = True
         finally:
-            self._end_fetch(walk, (lambda: None) if is_fetched else (lambda: outcome(path)))
-        self._advance(walk)
-
-    def _end_fetch(self, walk: SiblingWalk, change: Callable[[], None]) -> None:
-        with self._lock:
-            self._fetch_count -= 1
-            change()
-            self._collect_unread()
+            with self._lock:
+                self._fetch_count -= 1
+                if has_failed:
+                    walk.note_failure(path)
+                elif not is_fetched:
+                    walk.note_skipped(path)
+                self._collect_unread()
+        return is_fetched
 
     def _collect_unread(self) -> None:
         self._unread = _paths_of(self._walks.values())

@@ -23,7 +23,7 @@ MAX_WINDOW_BYTES = 32 << 20
 #: number of folders in a row with unread siblings after which no more are fetched for the process
 MAX_WASTED_FOLDERS = 2
 #: largest number of files in a session for which siblings are fetched
-MAX_SESSION_FILES = 10_000
+MAX_SESSION_FILES = 2_000
 
 Entries = Sequence[tuple[str, Node]]
 
@@ -192,12 +192,16 @@ class SiblingWalk:
         self._files = files
         self._start_if_ordered()
 
+    def has_room(self) -> bool:
+        """Whether one more file may be unread."""
+        return not self.has_ended and len(self.unread) < self.window
+
     def take_next(self, budget: int) -> Sibling | None:
         """Return the next file to fetch ahead, or None.
 
         The file counts as unread from now on. All unread files have at most ``budget`` bytes.
         """
-        if self.has_ended or len(self.unread) >= self.window:
+        if not self.has_room():
             return None
         last = self._recent[-1]
         for file in self._files.files_after(self._orders[0], last):
