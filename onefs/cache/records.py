@@ -22,7 +22,13 @@ from operator import attrgetter
 from pathlib import Path
 
 from onefs.cache.files import FileIdentity, identity_of, stamp_of, sync_file
-from onefs.cache.use_times import LAST_USE_PRECISION_SECONDS, last_use, note_unused, note_use
+from onefs.cache.use_times import (
+    LAST_USE_PRECISION_SECONDS,
+    keep_unused,
+    last_use,
+    note_unused,
+    note_use,
+)
 from onefs.lowlevel.files import (
     RECORD_FILE_BYTES,
     fsync_folder,
@@ -205,11 +211,12 @@ class Records:
 
         Also return False if the record has changed since ``entry`` was read.
         """
-        # the record is overwritten in place: a reader that finds half a boot id only verifies the
-        # file again
-        return bool(entry.boot) and self.replace_if_unchanged(
-            entry, replace(entry, boot=" " * len(entry.boot))
-        )
+        if not entry.boot:
+            return False
+        with keep_unused(self._path(entry.dataset_id)):
+            # the record is overwritten in place: a reader that finds half a boot id only verifies
+            # the file again
+            return self.replace_if_unchanged(entry, replace(entry, boot=" " * len(entry.boot)))
 
     def replace_if_unchanged(self, entry: CacheEntry, fresh: CacheEntry) -> bool:
         """Replace the record ``entry`` by ``fresh``.

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import os
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 
 #: when a file is used, its time of last use is written only if the recorded time is older than this
 #: (seconds), so that opening a file seldom writes to the disk
@@ -32,6 +33,17 @@ def note_unused(path: str | os.PathLike[str]) -> None:
     """
     with suppress(OSError):
         os.utime(path, (0, 0))
+
+
+@contextmanager
+def keep_unused(path: str | os.PathLike[str]) -> Iterator[None]:
+    """Keep the time 0 of a file that was never used, although the ``with`` block writes to it."""
+    is_unused = False
+    with suppress(OSError):
+        is_unused = last_use(path) == 0
+    yield
+    if is_unused:
+        note_unused(path)
 
 
 def last_use(path: str | os.PathLike[str]) -> float:

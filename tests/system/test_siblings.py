@@ -20,7 +20,7 @@ import pytest
 from onefs.demo.folder_laboratory import FolderLaboratory
 from onefs.demo.servers import Servers
 from tests.changing_laboratory import ChangingLaboratory
-from tests.laboratories import account, data_requests, downloads
+from tests.laboratories import StallingLaboratory, account, data_requests, downloads
 from tests.running import Home, Mounted, process, wait_until
 
 SIZE = 20_000
@@ -229,7 +229,7 @@ def test_parallel_readers_get_each_file_once(mounted: Mounted, servers: Servers)
         "paths = sorted(pathlib.Path(sys.argv[1]).rglob('*.npy'))\n"
         "print(sum(map(len, f.ThreadPoolExecutor(8).map(pathlib.Path.read_bytes, paths))))"
     )
-    command = [sys.executable, "-c", code, mounted.path / session_path(6)]
+    command = [sys.executable, "-c", code, str(mounted.path / session_path(6))]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
     assert int(done.stdout) == (FILES + 16) * SIZE
     assert set(Counter(each.path for each in downloads(servers)).values()) == {1}
@@ -242,8 +242,8 @@ def test_indexers_cause_no_fetches(mounted: Mounted, servers: Servers, tmp_path:
     indexer = shutil.copy(real, tmp_path / "updatedb")
     with reading(mounted) as reader:
         reader.read(*alf(7)[1:3])
-    files = [mounted.path / path for path in alf(7)]
-    done = subprocess.run([indexer, *files], capture_output=True, timeout=60)
+    files = [str(mounted.path / path) for path in alf(7)]
+    done = subprocess.run([str(indexer), *files], capture_output=True, timeout=60)
     assert done.stderr.count(b"Permission denied") == FILES - 2
     assert count(servers, 7) == 2
 
@@ -311,3 +311,19 @@ def test_orders_of_programs_are_those_that_the_rule_knows(mounted: Mounted) -> N
         entries = list(os.scandir(top))
         assert [each.name for each in entries] == sorted([*folders, *files])
         assert all(each.inode() == each.stat().st_ino for each in entries)
+
+
+def test_the_mount_ends_while_a_file_is_fetched_ahead(home: Home, folder: Path) -> None:
+    stalling = StallingLaboratory(FolderLaboratory(folder), "a03")
+    with Servers(stalling) as started:
+        mounted = home.mount(**account(started))
+        stalling.stall()
+        try:
+            with reading(mounted) as reader:
+                assert reader.read(*alf(1)[:3]) == [SIZE] * 3
+                wait_until(lambda: "a03" in str(home.status_of(mounted.path)))
+                assert reader.read(*alf(1)[4:5]) == [SIZE]  # no read waits for it
+            mounted.umount()
+            wait_until(mounted.has_ended)
+        finally:
+            stalling.release()
