@@ -8,9 +8,6 @@ from onefs.cache.folder import Place
 from onefs.content.content import Content
 from onefs.model import Dataset
 
-#: most bytes that are fetched ahead and unread
-_MAX_AHEAD_BYTES = 32 << 20
-
 
 def fetch_ahead_budget(content: Content, unread: int, reading: Place) -> int:
     """Return how many bytes may be fetched ahead and unread, of which ``unread`` are so now.
@@ -21,11 +18,9 @@ def fetch_ahead_budget(content: Content, unread: int, reading: Place) -> int:
     own = "/".join(reading)
     if any(not each.is_ahead and each.path != own for each in content.transfers()):
         return 0
-    space, left = content.space, content.quota.left_bytes()
-    most = space.max_readahead(_MAX_AHEAD_BYTES)
-    if left is not None:
-        most = min(most, (left + unread) // 2)
-    return min(most, unread + space.unused_bytes())
+    most = content.space.max_readahead(unread + content.space.unused_bytes())
+    left = content.quota.left_bytes()
+    return most if left is None else min(most, (left + unread) // 2)
 
 
 def fetch_ahead(

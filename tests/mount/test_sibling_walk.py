@@ -114,6 +114,24 @@ def test_a_program_that_reads_a_whole_session_goes_on_from_folder_to_folder(orde
     assert program.wasted == set()
 
 
+@pytest.mark.parametrize("order", [0, 1, 2])
+@pytest.mark.parametrize(
+    "counts",
+    [{"alf": 60}, {f"f{n}": 10 for n in range(6)}, {"alf": 25, "alf/probe00": 15, "raw": 20}],
+)
+def test_sixty_files_cost_a_quarter_of_the_round_trips(counts: dict[str, int], order: int) -> None:
+    """A file arrives one round trip after the process asks for it, or after it is fetched ahead."""
+    files = session("/s", counts)
+    program, now, arrivals = Program(files), 0, dict[str, int]()
+    for path in paths_of(files, order):
+        program.read(path)
+        for asked in {path, *program.ahead} - arrivals.keys():
+            arrivals[asked] = now + 1
+        now = max(now, arrivals[path])
+    assert len(arrivals) == 60
+    assert now <= 16
+
+
 def test_orders_are_those_of_readdir_of_os_walk_and_of_cp() -> None:
     files = session("/s", {"": 1, "a": 1, "z": 1})
     assert paths_of(files, 0) == ["/s/a/file000.npy", "/s/file000.npy", "/s/z/file000.npy"]
