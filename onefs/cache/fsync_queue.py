@@ -106,7 +106,10 @@ class FsyncQueue:
     def _sync(self, dataset: Dataset) -> None:
         try:
             entry = self._store.valid_entry(dataset)
-            if entry is not None and entry.boot:
+            if entry is None or not entry.boot:
+                return
+            # a file that was never used is added again when it is used
+            if not self._store.records.is_unused(dataset.id):
                 sync_file(self._store.root / entry.path)
                 self._store.records.mark_synced(entry)
         except (OnefsError, OSError) as error:

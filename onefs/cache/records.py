@@ -22,13 +22,7 @@ from operator import attrgetter
 from pathlib import Path
 
 from onefs.cache.files import FileIdentity, identity_of, stamp_of, sync_file
-from onefs.cache.use_times import (
-    LAST_USE_PRECISION_SECONDS,
-    keep_unused,
-    last_use,
-    note_unused,
-    note_use,
-)
+from onefs.cache.use_times import LAST_USE_PRECISION_SECONDS, NEVER_USED, last_use, note_use
 from onefs.lowlevel.files import (
     RECORD_FILE_BYTES,
     fsync_folder,
@@ -172,12 +166,15 @@ class Records:
         self,
         entry: CacheEntry,
         then: Callable[[Callable[[CacheEntry], None]], object] = lambda _: None,
+        *,
+        is_unused: bool = False,
     ) -> None:
         """Write a record, in place of the dataset's former record. Then call ``then``.
 
         ``then`` gets a function that replaces this record again, and that must not be called later.
         It writes to the file of this record, which other processes may have removed or replaced
-        meanwhile.
+        meanwhile. ``is_unused`` says that the dataset's file was never used, so that it is evicted
+        before other files.
         """
         text = _serialize(entry)
 
@@ -192,6 +189,7 @@ class Records:
         replace_file(
             self._path(entry.dataset_id),
             text,
+            mtime=NEVER_USED if is_unused else None,
             before_rename=lambda: self._update_accepted_mark(entry),
             after_rename=lambda descriptor: then(partial(rewrite, descriptor)),
         )
@@ -211,12 +209,11 @@ class Records:
 
         Also return False if the record has changed since ``entry`` was read.
         """
-        if not entry.boot:
-            return False
-        with keep_unused(self._path(entry.dataset_id)):
-            # the record is overwritten in place: a reader that finds half a boot id only verifies
-            # the file again
-            return self.replace_if_unchanged(entry, replace(entry, boot=" " * len(entry.boot)))
+        # the record is overwritten in place: a reader that finds half a boot id only verifies the
+        # file again
+        return bool(entry.boot) and self.replace_if_unchanged(
+            entry, replace(entry, boot=" " * len(entry.boot))
+        )
 
     def replace_if_unchanged(self, entry: CacheEntry, fresh: CacheEntry) -> bool:
         """Replace the record ``entry`` by ``fresh``.
@@ -248,22 +245,26 @@ class Records:
         with suppress(FileNotFoundError):
             os.unlink(self._path(dataset_id))
 
-    def note_use(self, dataset_id: str) -> None:
-        """Set the time of last use of a dataset's file to now.
+    def note_use(self, dataset_id: str) -> bool:
+        """Set the time of last use of a dataset's file to now. Call :meth:`get` before.
 
-        The time is set only if the recorded time is more than one hour old.
+        The time is set only if the recorded time is more than one hour old. Return True if the file
+        was never used before.
         """
         remembered = self._remembered.get(dataset_id)
         if remembered is not None:
             (_, _, mtime_ns, _), _ = remembered  # other processes make it only later
             if abs(time.time() - mtime_ns / 1e9) <= LAST_USE_PRECISION_SECONDS:
-                return
-        note_use(self._path(dataset_id), LAST_USE_PRECISION_SECONDS)
+                return False
+        return self.note_first_use(dataset_id)
 
-    def note_unused(self, dataset_id: str) -> None:
-        """Record that a dataset's file was never used, so that it is evicted before other files."""
-        self._remembered.pop(dataset_id, None)
-        note_unused(self._path(dataset_id))
+    def note_first_use(self, dataset_id: str) -> bool:
+        """As :meth:`note_use`, for a file that was not cached when this process asked for it."""
+        return note_use(self._path(dataset_id), LAST_USE_PRECISION_SECONDS)
+
+    def is_unused(self, dataset_id: str) -> bool:
+        """Whether a dataset's file was never used. Raises OSError."""
+        return last_use(self._path(dataset_id)) == NEVER_USED
 
     def last_used_times(self) -> dict[str, float]:
         """Return when each file was last used, in seconds since the epoch, by dataset id."""

@@ -39,16 +39,17 @@ class CacheLimits:
 class Reservation:
     """Disk space that is reserved for bytes which are about to be written."""
 
-    def __init__(self, space: DiskSpace, granted: int) -> None:
+    def __init__(self, space: DiskSpace, granted: int, *, may_evict: bool = True) -> None:
         self._space = space
         self.granted_bytes = granted
+        self._may_evict = may_evict
         self._unreported_bytes = 0
 
     def ensure_space(self, size: int) -> None:
         """Reserve more space if less than ``size`` reserved bytes are left. Raises CacheFull."""
         lacking = size - (self.granted_bytes - self._unreported_bytes)
         if lacking > 0:
-            self.granted_bytes += self._space.reserve(lacking, lacking)
+            self.granted_bytes += self._space.reserve(lacking, lacking, may_evict=self._may_evict)
 
     def note_written(self, size: int) -> None:
         """Count ``size`` bytes as written."""
@@ -101,13 +102,17 @@ class DiskSpace:
         return max(0, left)
 
     @contextmanager
-    def reservation(self, size: int, least: int) -> Iterator[Reservation]:
+    def reservation(
+        self, size: int, least: int, *, may_evict: bool = True
+    ) -> Iterator[Reservation]:
         """Reserve ``size`` bytes, or ``least`` bytes if there is too little space.
 
         The end of the ``with`` block ends the reservation. ``least`` is the number of bytes that
-        the caller needs at least. Raises CacheFull if ``least`` bytes do not fit.
+        the caller needs at least. Raises CacheFull if ``least`` bytes do not fit; see
+        :meth:`reserve` for ``may_evict``.
         """
-        reservation = Reservation(self, self.reserve(size, least))
+        granted = self.reserve(size, least, may_evict=may_evict)
+        reservation = Reservation(self, granted, may_evict=may_evict)
         try:
             yield reservation
         finally:
@@ -117,13 +122,17 @@ class DiskSpace:
         """Count ``written`` bytes as written, and end the reservation of ``reserved`` bytes."""
         self._usage.adjust(written, -reserved)
 
-    def reserve(self, size: int, least: int) -> int:
+    def reserve(self, size: int, least: int, *, may_evict: bool = True) -> int:
         """Reserve ``size`` bytes, or ``least`` bytes if there is too little space.
 
         Return the number of bytes reserved. If ``least`` is 0, this number can be 0. Raises
-        CacheFull if ``least`` bytes do not fit.
+        CacheFull if ``least`` bytes do not fit. If ``may_evict`` is False, all ``size`` bytes must
+        fit at once, within the limits and without an eviction.
         """
         self._usage.recount_if_needed()
+        if not may_evict:
+            self._reserve_unused(size)
+            return size
         if self._try_reserve(size):
             return size
         if least and least < size and self._try_reserve(least):
@@ -146,7 +155,18 @@ class DiskSpace:
                 break
             time.sleep(0.02)
             self._evict(least)
-        raise CacheFull(
+        raise self._full_error()
+
+    def _reserve_unused(self, size: int) -> None:
+        if self._usage.reserve(size, self.limits.cache_size):
+            raise self._full_error()
+        # checked after the reservation, so that several of them together cannot exceed the limit
+        if self._free_bytes() < self.limits.min_free + self._usage.reserved_bytes():
+            self.release(0, size)
+            raise self._full_error()
+
+    def _full_error(self) -> CacheFull:
+        return CacheFull(
             f"there is no space left in the cache folder {self._root}: raise --cache-size, free "
             "space on the disk, or run `onefs cache evict`"
         )

@@ -133,6 +133,7 @@ class Store(CacheFolder):
         durable: bool = False,
         generation: str = "",
         digest: str = "",
+        is_unused: bool = False,
     ) -> Path:
         """Move a verified partial file to its final path. Return the final path.
 
@@ -142,6 +143,7 @@ class Store(CacheFolder):
         - ``generation`` is the random text in the name of the partial file.
         - ``digest`` is recorded only if it cannot be read from the database: the database has no
           digest, or the user has accepted other bytes.
+        - ``is_unused`` says that no program has asked for the file yet.
 
         The caller holds the dataset's lock. Raises CacheError or CacheFull.
         """
@@ -169,7 +171,11 @@ class Store(CacheFolder):
             def rename(rewrite_record: Callable[[CacheEntry], None]) -> None:
                 self.rename_into_place(partial, final)
                 # the rename has changed the ctime
-                rewrite_record(entry.with_ctime(os.stat(final).st_ctime_ns))
+                renamed = entry.with_ctime(os.stat(final).st_ctime_ns)
+                if is_unused:  # replaced, because a write would change the time of last use
+                    self.records.put(renamed, is_unused=True)
+                else:
+                    rewrite_record(renamed)
 
             # written before the rename, so that no crash leaves a file without a record
             self.records.put(entry, then=rename)

@@ -8,46 +8,32 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 
 #: when a file is used, its time of last use is written only if the recorded time is older than this
 #: (seconds), so that opening a file seldom writes to the disk
 LAST_USE_PRECISION_SECONDS = 3600.0
+#: the time of last use of a file that was fetched ahead and never used. A record gets it before its
+#: rename, and no process writes to such a record, so that no use is ever overwritten
+NEVER_USED = 0.0
 
 
-def note_use(path: str | os.PathLike[str], precision: float) -> None:
+def note_use(path: str | os.PathLike[str], precision: float) -> bool:
     """Set the mtime of a file to now, if it differs by more than ``precision`` seconds.
 
-    Do nothing if the file is missing or may not be changed.
+    Return True if the file was never used before. Do nothing if the file is missing or may not be
+    changed.
     """
     with suppress(OSError):
-        if abs(time.time() - os.stat(path).st_mtime) > precision:
+        former = os.stat(path).st_mtime
+        if abs(time.time() - former) > precision:
             os.utime(path)  # no time is given, so that the folder's group may do this too
-
-
-def note_unused(path: str | os.PathLike[str]) -> None:
-    """Set the mtime of a file to 0, the time of a file that was never used.
-
-    Do nothing if the file is missing or may not be changed.
-    """
-    with suppress(OSError):
-        os.utime(path, (0, 0))
-
-
-@contextmanager
-def keep_unused(path: str | os.PathLike[str]) -> Iterator[None]:
-    """Keep the time 0 of a file that was never used, although the ``with`` block writes to it."""
-    is_unused = False
-    with suppress(OSError):
-        is_unused = last_use(path) == 0
-    yield
-    if is_unused:
-        note_unused(path)
+            return former == NEVER_USED
+    return False
 
 
 def last_use(path: str | os.PathLike[str]) -> float:
-    """Return when a dataset was last used, in seconds since the epoch. 0 means never.
+    """Return when a dataset was last used, in seconds since the epoch; NEVER_USED if never.
 
     ``path`` is the path of the dataset's record, or of the header file of its partial file. Raises
     OSError.

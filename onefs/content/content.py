@@ -303,7 +303,8 @@ class Content:
         self._on_invalidated(dataset)
 
     def _note_use(self, dataset: Dataset, entry: CacheEntry | None) -> None:
-        self.store.records.note_use(dataset.id)
+        if self.store.records.note_use(dataset.id):
+            self.small_files.sync_soon(dataset)
         if entry is not None:
             self.store.add_missing_ctime(dataset, entry)
 

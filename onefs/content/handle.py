@@ -119,7 +119,7 @@ class DatasetHandle:
             return self._fd
         path = self._source.store.cached_path(self._dataset)
         if path is not None:
-            return self._fd if self._open_file(path) else None
+            return self._fd if self._open_cached(path) else None
         if self._is_small or not self._source.large_files.generation_of(self._dataset):
             return None
         if has_candidate(self._source.store, self._dataset, self._place):
@@ -182,7 +182,7 @@ class DatasetHandle:
         if self._cursor is None:  # a file of another program is adopted, not fetched
             path = self._source.adopter.adopt(self._dataset, self._place)
             if path is not None:
-                return self._open_file(path)
+                return self._open_cached(path)
         whole = self._source.strict or self._is_small
         blocks = -(-length // BLOCK_SIZE) * BLOCK_SIZE
         needed = self.size if whole else min(blocks, self.size)
@@ -194,7 +194,9 @@ class DatasetHandle:
         source, dataset = self._source, self._dataset
         if self._is_small:
             path = None if self._is_absent() else source.store.cached_path(dataset)
-            return self._open_file(path or source.small_files.fetch(dataset, self._place))
+            if path is not None:
+                return self._open_cached(path)
+            return self._open_file(source.small_files.fetch(dataset, self._place))
         cursor = self._open_cursor()
         if cursor is None:
             path = source.store.cached_path(dataset)
@@ -269,6 +271,12 @@ class DatasetHandle:
                 f"the cached file {path} has {status.st_size} bytes instead of {self.size}"
             )
         return True
+
+    def _open_cached(self, path: Path) -> bool:
+        """Open a file that was cached after this dataset was opened, perhaps ahead of this read."""
+        is_open = self._open_file(path)
+        self._source.small_files.note_use(self._dataset)
+        return is_open
 
     def _open_recorded(self, record: CacheEntry) -> bool:
         """Open the file that ``record`` describes. Return False if it is not there any more."""

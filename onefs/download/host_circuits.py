@@ -92,6 +92,11 @@ class HostCircuits:
                     host,
                 )
 
+    def is_open(self, url: str) -> bool:
+        """Whether the circuit of the file at ``url`` or of its host is open. Start no probe."""
+        with self._changed:
+            return self._open_circuit(url) is not None
+
     def can_request(self, url: str) -> bool:
         """Whether the circuits of the file at ``url`` and of its host are closed.
 

@@ -27,7 +27,7 @@ from onefs.errors import (
     Unreachable,
     UsageError,
 )
-from onefs.http import HostAuth, Stream, Transport
+from onefs.http import HostAuth, Stream, Transport, retry_delay
 from onefs.lowlevel.negative_cache import NegativeCache
 from onefs.model import Dataset, Replica
 
@@ -43,6 +43,9 @@ MAX_FAILED_REPLICAS = 4096
 PROBE_TIMEOUT_SECONDS = 5.0
 #: most seconds for which no request is sent to a server that asks for a pause
 MAX_RETRY_AFTER_SECONDS = 600.0
+#: least seconds for which nothing is fetched ahead from a server that failed while a file was
+#: fetched ahead
+AHEAD_PAUSE_SECONDS = 60.0
 #: characters that are not allowed in a host name
 _INVALID_HOST_CHARACTERS = re.compile(r"[\x00-\x20\x7f%\\]")
 
@@ -111,6 +114,8 @@ class Hosts:
         #: by host: when bytes last arrived, and when the pause ends (``time.monotonic``)
         self._last_progress_at: dict[str, float] = {}
         self._throttled_until: dict[str, float] = {}
+        #: by host: until when nothing is fetched ahead. This has no effect on reads
+        self._ahead_paused_until: dict[str, float] = {}
         self._failed_replicas: NegativeCache[str] = NegativeCache(
             MAX_FAILED_REPLICAS, lambda error: FAILED_REPLICA_TTL_SECONDS
         )
@@ -136,6 +141,29 @@ class Hosts:
         if ranked and not usable:
             raise _circuit_open_error(ranked)
         return usable
+
+    def replica_to_fetch_ahead(self, replicas: Sequence[Replica]) -> Replica | None:
+        """Return the first replica from which a file may be fetched ahead now, or None.
+
+        Unlike :meth:`order_replicas`, this starts no probe.
+        """
+        now = time.monotonic()
+        for replica in sorted(replicas, key=self._rank):
+            is_paused = self._ahead_paused_until.get(host_of(replica.url), 0.0) > now
+            is_throttled = self._seconds_throttled(replica.url) > 0
+            if not (is_paused or is_throttled or self._circuits.is_open(replica.url)):
+                return replica
+        return None
+
+    def pause_ahead(self, url: str, error: OnefsError) -> None:
+        """Fetch nothing ahead from the server of ``url`` for some time after its failure ``error``.
+
+        Reads go on as before. Other errors than failures of the server have no effect.
+        """
+        if isinstance(error, DeadlineExceeded | Throttled) or retry_delay(error, 1) is not None:
+            asked = error.retry_after if isinstance(error, Throttled) else 0.0
+            pause = min(max(asked, AHEAD_PAUSE_SECONDS), MAX_RETRY_AFTER_SECONDS)
+            self._ahead_paused_until[host_of(url)] = time.monotonic() + pause
 
     def wait_for_probe(self, replicas: Sequence[Replica]) -> None:
         """Wait a few seconds until a probe shows that one of the replicas can be requested.

@@ -23,7 +23,7 @@ class Transfer:
     #: URL of the replica that is being tried, and error of the replica that failed last
     url: str = ""
     last_error: OnefsError | None = None
-    #: whether the download began before any reader waited for the file
+    #: whether no reader waits for the file
     is_ahead: bool = False
 
     def bytes_per_second(self) -> float:

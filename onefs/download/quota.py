@@ -7,6 +7,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 
 from onefs.errors import FetchLimit
 
@@ -35,6 +36,8 @@ class FetchQuota:
         self.received_bytes = 0
         #: by key: the number of reservations, and the bytes of the largest reservation
         self._reserved: dict[str, tuple[int, int]] = {}
+        #: by key: size of each file that is being fetched ahead, and bytes that are still to arrive
+        self._ahead: dict[str, tuple[int, int]] = {}
 
     def count(self, size: int) -> None:
         """Count ``size`` bytes that were fetched."""
@@ -55,13 +58,19 @@ class FetchQuota:
             return self._bytes_in_window
 
     def left_bytes(self) -> int | None:
-        """Return how many bytes can still be fetched and are not reserved. None means no limit."""
+        """Return how many bytes can still be fetched and are not reserved. None means no limit.
+
+        Bytes of files that are fetched ahead are not reserved.
+        """
         if self.limit is None:
             return None
         spent = self.spent_bytes()
         with self._lock:
-            reserved = sum(size for _, size in self._reserved.values())
-        return max(0, self.limit - spent - reserved)
+            return max(0, self._left_bytes(self.limit, spent))
+
+    def _left_bytes(self, limit: int, spent: int) -> int:
+        """As :meth:`left_bytes`, but negative above the limit. The caller holds the lock."""
+        return limit - spent - sum(size for _, size in self._reserved.values())
 
     def is_within_limit(self, size: int) -> bool:
         """Whether ``size`` more bytes can be fetched within the limit."""
@@ -107,7 +116,8 @@ class FetchQuota:
 
         Reads that fetch the same bytes use the same ``key``. Of their reservations, only the
         largest counts. ``name`` is the name of the file in the error message. Raises FetchLimit if
-        the bytes of the last hour and all reservations exceed the limit.
+        the bytes of the last hour and all reservations exceed the limit. Files that are fetched
+        ahead make room for this.
         """
         if self.limit is None:
             yield
@@ -115,7 +125,8 @@ class FetchQuota:
         spent = self.spent_bytes()
         with self._lock:
             users, most = self._reserved.get(key, (0, 0))
-            most = max(most, size)
+            # bytes that were fetched ahead before this read are counted already
+            most = max(most, min(size, self._ahead.get(key, (0, size))[1]))
             others = sum(each for other, (_, each) in self._reserved.items() if other != key)
             if spent + others + most > self.limit:
                 raise self._limit_error(name, spent, most)
@@ -127,3 +138,41 @@ class FetchQuota:
                 users, most = self._reserved.pop(key)
                 if users > 1:
                     self._reserved[key] = users - 1, most
+
+    @contextmanager
+    def reserve_ahead(self, key: str, size: int) -> Iterator[Callable[[int], bool] | None]:
+        """Reserve ``size`` bytes for a file that is fetched ahead, inside the ``with`` block.
+
+        Yield None if all files that are being fetched ahead would take more than half of what is
+        left. Otherwise yield a function that must be called with the length of each chunk that
+        arrives, after :meth:`count`. It returns False if reads need the rest of the limit, so that
+        no more may be fetched ahead. ``key`` is that of the reads of the file.
+        """
+        if self.limit is None:
+            yield lambda size: True
+            return
+        spent = self.spent_bytes()
+        with self._lock:
+            total = size + sum(each for each, _ in self._ahead.values())
+            arrived = sum(each - missing for each, missing in self._ahead.values())
+            left = self._left_bytes(self.limit, spent) + arrived
+            is_reserved = key not in self._ahead and 2 * total <= left
+            if is_reserved:
+                self._ahead[key] = size, size
+        try:
+            yield partial(self._may_go_on_ahead, key) if is_reserved else None
+        finally:
+            if is_reserved:
+                with self._lock:
+                    del self._ahead[key]
+
+    def _may_go_on_ahead(self, key: str, size: int) -> bool:
+        if self.limit is None:
+            return True
+        spent = self.spent_bytes()
+        with self._lock:
+            total, missing = self._ahead[key]
+            missing = max(0, missing - size)
+            self._ahead[key] = total, missing
+            is_read = key in self._reserved  # then the reservation of the read counts
+            return is_read or missing <= self._left_bytes(self.limit, spent)

@@ -9,43 +9,37 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 from onefs.cache.files import disk_errors, remove_if_possible, sync_file
 from onefs.cache.folder import Place
 from onefs.cache.fsync_queue import FsyncQueue
-from onefs.cache.in_place import adopt_in_place
+from onefs.cache.in_place import adopt_in_place, has_candidate
 from onefs.cache.mismatches import REQUIRED_SIZE_MISMATCHES, UnconfirmedMismatch
 from onefs.cache.records import CacheEntry
 from onefs.cache.rehash import hash_entry, reinstate_or_remove
-from onefs.cache.reservations import DiskSpace, Reservation
+from onefs.cache.reservations import DiskSpace
 from onefs.cache.sparse import counted_size, disk_size
 from onefs.cache.store import Store
-from onefs.cache.verify import (
-    ContentVerdict,
-    check_content,
-    check_size,
-    new_hash,
+from onefs.cache.verify import ContentVerdict
+from onefs.download.body import (
+    PROGRESS_STEP_BYTES,
+    Ahead,
+    BodyReceiver,
+    Download,
+    FetchAheadEnded,
 )
-from onefs.config.urls import safe_url
-from onefs.download.hosts import (
-    CircuitOpen,
-    Hosts,
-    failure_ttl,
-)
+from onefs.download.hosts import CircuitOpen, Hosts, failure_ttl
 from onefs.download.progress import Transfer
 from onefs.download.replicas import MAX_ROUNDS, REPLICA_ERRORS, Replicas
-from onefs.download.responses import (
-    BULK_CHUNK_BYTES,
-    WrongSize,
-    check_digest,
-    check_status,
-    total_size,
-)
+from onefs.download.responses import WrongSize, check_digest, total_size
 from onefs.errors import (
     BadContent,
+    CacheFull,
     DeadlineExceeded,
     OnefsError,
     ServerError,
@@ -53,17 +47,11 @@ from onefs.errors import (
     Throttled,
     copy_error,
 )
-from onefs.http import Stream
-from onefs.lowlevel.files import open_new_file, write_all
 from onefs.lowlevel.negative_cache import NegativeCache
 from onefs.lowlevel.single_flight import SingleFlight, result_of, wait_until_done
 from onefs.model import Dataset, Replica
 
 log = logging.getLogger(__name__)
-
-#: number of bytes between two reports of progress; this number of bytes is also reserved on the
-#: disk for a file of unknown size
-_PROGRESS_STEP_BYTES = 512 * 1024
 
 #: largest number of downloads at the same time; further downloads are queued
 MAX_DOWNLOADS = 16
@@ -79,49 +67,6 @@ MAX_ERROR_TEXT_BYTES = 1 << 16
 #: identifies content: a dataset's id, size and md5; the id is not enough, because the size and md5
 #: in the database can change at any time
 ContentKey = tuple[str, int | None, str]
-
-
-class _FetchAheadFailed(Exception):
-    """A download that began before any reader waited for it has failed with ``reason``.
-
-    A reader that waits for it meanwhile downloads the file anew.
-    """
-
-    def __init__(self, reason: OnefsError) -> None:
-        super().__init__(reason)
-        self.reason = reason
-
-
-@dataclass
-class _Download:
-    """The state of one download, and the digests of wrong bodies that replicas have sent."""
-
-    dataset: Dataset
-    #: the file that bodies are written to
-    path: Path
-    #: progress of the download, for other threads
-    transfer: Transfer
-    #: disk space that is reserved for the download
-    reservation: Reservation
-    #: digest of the body in ``path``; '' if there is no complete body
-    digest: str = ""
-    #: by URL of a replica: digest of the last wrong body that the replica sent
-    wrong_digests: dict[str, str] = field(default_factory=dict)
-    #: URLs of replicas that sent the same wrong bytes twice
-    repeating_urls: set[str] = field(default_factory=set)
-    #: whether each wrong replica sent the same wrong bytes twice, and the database has a size
-    is_confirmed: bool = False
-
-    def note_mismatch(self, replica: Replica) -> bool:
-        """Record that ``replica`` sent the body in ``path``, and that this body is wrong.
-
-        Return True if this is the first wrong body of ``replica`` in this download.
-        """
-        previous = self.wrong_digests.get(replica.url)
-        self.wrong_digests[replica.url] = self.digest
-        if previous == self.digest:
-            self.repeating_urls.add(replica.url)
-        return previous is None
 
 
 class SmallFileDownloader:
@@ -148,10 +93,11 @@ class SmallFileDownloader:
         self._single_flight: SingleFlight[Path] = SingleFlight("onefs-fetch", MAX_DOWNLOADS)
         self._lock = threading.Lock()
         self._transfers: dict[ContentKey, Transfer] = {}
+        #: number of readers that wait for each file
+        self._readers: Counter[ContentKey] = Counter()
         self._failures: NegativeCache[Dataset] = NegativeCache(MAX_FAILURES, failure_ttl)
-        #: when any download last reported progress (``time.monotonic``)
-        self.last_progress_at = time.monotonic()
         self._stopped = threading.Event()
+        self._bodies = BodyReceiver(hosts, stall, self._stopped)
 
     def close(self) -> None:
         """End the downloads, and wake the waiting threads. In these threads, Stopping is raised."""
@@ -181,37 +127,69 @@ class SmallFileDownloader:
         """
         self._failures.raise_failure(dataset)
         try:
-            return self._wait_for_download(dataset, place)
+            path = self._wait_for_download(dataset, place)
         except CircuitOpen:
             self._hosts.wait_for_probe(dataset.replicas)
-            return self._wait_for_download(dataset, place)
+            path = self._wait_for_download(dataset, place)
+        self.note_use(dataset)
+        return path
 
-    def fetch_ahead(self, dataset: Dataset, place: Place) -> bool:
+    def note_use(self, dataset: Dataset) -> None:
+        """Record that a program uses a file that was not cached when the program asked for it."""
+        if self._store.records.note_first_use(dataset.id):
+            self.sync_soon(dataset)
+
+    def sync_soon(self, dataset: Dataset) -> None:
+        """Sync a cached file to disk in the background."""
+        self._fsync_queue.add(dataset)
+
+    def can_fetch_ahead(self, dataset: Dataset) -> bool:
+        """Whether a file server of the dataset may be asked for files that no reader waits for."""
+        return self._hosts.replica_to_fetch_ahead(dataset.replicas) is not None
+
+    def fetch_ahead(self, dataset: Dataset, place: Place, may_go_on: Callable[[int], bool]) -> bool:
         """Download a dataset's file that no reader waits for, in the calling thread.
 
-        Return False if the file is being downloaded already. Raises the errors of :meth:`fetch`.
-        An error has no effect on later reads: each replica is tried once, and wrong bytes are
-        dropped.
+        One replica is tried once, and nothing is evicted. ``may_go_on`` is called with the length
+        of each chunk, and returns False to end the download. Return False if the file is not
+        downloaded, because it is cached, is being downloaded, or because there is no room for it.
+        Raises the errors of :meth:`fetch`. Nothing is recorded that has an effect on reads.
+
+        A reader that asks for the file meanwhile waits for this download. If it fails, the reader
+        downloads the file itself.
         """
         self._failures.raise_failure(dataset)
+        replica = self._hosts.replica_to_fetch_ahead(dataset.replicas)
+        if replica is None:
+            return False
+        ahead = Ahead(replica, may_go_on)
         try:
             path = self._single_flight.run_if_idle(
-                _content_key(dataset), lambda: self._run_ahead(dataset, place)
+                _content_key(dataset), lambda: self._run_ahead(dataset, place, ahead)
             )
-        except _FetchAheadFailed as error:
-            raise error.reason from None
+        except FetchAheadEnded as end:
+            if end.reason is None:
+                return False
+            raise end.reason from None
         return path is not None
 
-    def _run_ahead(self, dataset: Dataset, place: Place) -> Path:
+    def _run_ahead(self, dataset: Dataset, place: Place, ahead: Ahead) -> Path:
+        has_lock = False
         try:
             # no wait for the dataset's lock: another process that holds it fetches the file
             with disk_errors(self._store.root), self._store.locks.hold(dataset.id, 0.0):
-                path = self._store.cached_path(dataset)
-                if path is None:
-                    path = self._download(dataset, place, is_ahead=True)
+                has_lock = True
+                entry, _ = self._store.look_up(dataset)
+                if entry is not None or has_candidate(self._store, dataset, place):
+                    raise FetchAheadEnded(None)
+                path = self._download(dataset, place, ahead)
         except OnefsError as error:
-            raise _FetchAheadFailed(error) from error
-        self._fsync_queue.add(dataset)
+            is_locked = isinstance(error, DeadlineExceeded) and not has_lock
+            if is_locked or isinstance(error, CacheFull):
+                raise FetchAheadEnded(None) from error
+            self._hosts.pause_ahead(ahead.replica.url, error)
+            raise FetchAheadEnded(error) from error
+        self.sync_soon(dataset)
         return path
 
     def _wait_for_download(self, dataset: Dataset, place: Place) -> Path:
@@ -220,15 +198,39 @@ class SmallFileDownloader:
         If no download of the dataset is running, start a download.
         """
         started_at = time.monotonic()
-        future = self._single_flight.start(
-            _content_key(dataset), lambda: self._run_download(dataset, place)
-        )
-        while not wait_until_done(future, min(0.5, self._stall)):
-            self._check_progress(dataset, started_at)
+        waiting_since: float | None = None
+        with self._counted_reader(dataset):
+            while True:
+                future = self._single_flight.start(
+                    _content_key(dataset),
+                    partial(self._run_download, dataset, place, waiting_since),
+                )
+                while not wait_until_done(future, min(0.5, self._stall)):
+                    self._check_progress(dataset, started_at)
+                try:
+                    return result_of(future)
+                except FetchAheadEnded:  # the second wait and the first together are one wait
+                    waiting_since = started_at
+
+    @contextmanager
+    def _counted_reader(self, dataset: Dataset) -> Iterator[None]:
+        """Count one more reader that waits for a file inside the ``with`` block.
+
+        From now on, a download of the file that began ahead is as one for a reader.
+        """
+        key = _content_key(dataset)
+        with self._lock:
+            self._readers[key] += 1
+            transfer = self._transfers.get(key)
+            if transfer is not None:
+                transfer.is_ahead = False
         try:
-            return result_of(future)
-        except _FetchAheadFailed:
-            return self._wait_for_download(dataset, place)
+            yield
+        finally:
+            with self._lock:
+                self._readers[key] -= 1
+                if not self._readers[key]:
+                    del self._readers[key]
 
     def size_of(self, dataset: Dataset, deadline: float) -> int:
         """Ask the file servers for the size of a dataset's file, and return the size in bytes.
@@ -258,7 +260,9 @@ class SmallFileDownloader:
         """
         with self._lock:
             transfer = self._transfers.get(_content_key(dataset))
-        last_progress_at = self.last_progress_at if transfer is None else transfer.last_progress_at
+        last_progress_at = (
+            self._bodies.last_progress_at if transfer is None else transfer.last_progress_at
+        )
         if time.monotonic() - max(last_progress_at, started_at) > self._stall:
             if transfer is not None and transfer.url:
                 self._hosts.note_timeout(transfer.url)
@@ -269,13 +273,19 @@ class SmallFileDownloader:
                 "network, and try again"
             )
 
-    def _run_download(self, dataset: Dataset, place: Place) -> Path:
+    def _run_download(
+        self, dataset: Dataset, place: Place, waiting_since: float | None = None
+    ) -> Path:
+        """Find or download a dataset's file for readers. Return its path.
+
+        ``waiting_since`` is when the first reader began to wait, if that was before this download.
+        """
         try:
             with (
                 disk_errors(self._store.root),
                 self._store.locks.hold(dataset.id, 3600.0, lambda: not self._stopped.is_set()),
             ):
-                path = self._find_or_download(dataset, place)
+                path = self._find_or_download(dataset, place, waiting_since)
         except OnefsError as error:
             is_unconfirmed = isinstance(error, UnconfirmedMismatch)
             if not is_unconfirmed:  # an UnconfirmedMismatch is already in the log
@@ -288,7 +298,9 @@ class SmallFileDownloader:
         self._fsync_queue.add(dataset)
         return path
 
-    def _find_or_download(self, dataset: Dataset, place: Place) -> Path:
+    def _find_or_download(
+        self, dataset: Dataset, place: Place, waiting_since: float | None
+    ) -> Path:
         """Return the path of the dataset's file. Download the file if it is not cached.
 
         Raises BadContent if the file was rejected.
@@ -303,7 +315,7 @@ class SmallFileDownloader:
             (entry and self._rehash(dataset, entry))
             or adopt_in_place(self._store, dataset, place)
             or self._store.reinstate(dataset, place)
-            or self._download(dataset, place)
+            or self._download(dataset, place, waiting_since=waiting_since)
         )
 
     def _rehash(self, dataset: Dataset, entry: CacheEntry) -> Path | None:
@@ -313,24 +325,39 @@ class SmallFileDownloader:
         """
         return reinstate_or_remove(self._store, dataset, entry, hash_entry(self._store, entry))
 
-    def _download(self, dataset: Dataset, place: Place, *, is_ahead: bool = False) -> Path:
+    def _download(
+        self,
+        dataset: Dataset,
+        place: Place,
+        ahead: Ahead | None = None,
+        *,
+        waiting_since: float | None = None,
+    ) -> Path:
         had_mismatches = self._store.mismatches.check(dataset)
         self._store.note_fetch(dataset)
         path = self._store.download_path(dataset)
-        transfer = Transfer("/".join(place), dataset.size, is_ahead=is_ahead)
-        with self._lock:
-            self._transfers[_content_key(dataset)] = transfer
-        size = disk_size(dataset.size if dataset.size is not None else _PROGRESS_STEP_BYTES)
+        transfer = self._begin_transfer(dataset, place, ahead, waiting_since)
+        size = disk_size(dataset.size if dataset.size is not None else PROGRESS_STEP_BYTES)
         try:
-            with self._space.reservation(size, size) as reservation:
-                download = _Download(dataset, path, transfer, reservation)
-                verdict = self._download_from_replicas(download)
-                if not verdict.is_good and is_ahead:
+            with self._space.reservation(size, size, may_evict=ahead is None) as reservation:
+                download = Download(dataset, path, transfer, reservation, ahead)
+                if ahead is None:
+                    verdict = self._download_from_replicas(download)
+                else:
+                    # so short that a reader that waits for this can try all replicas after it
+                    stall = self._stall / (len(dataset.replicas) + 1)
+                    verdict = self._bodies.receive(download, ahead.replica, stall)
+                if not verdict.is_good and ahead is not None:
                     raise BadContent(verdict.reason)
                 if not verdict.is_good:
                     raise BadContent(self._reject(download, verdict.reason))
                 published = self._store.publish(
-                    dataset, place, path, verdict, digest=download.digest
+                    dataset,
+                    place,
+                    path,
+                    verdict,
+                    digest=download.digest,
+                    is_unused=transfer.is_ahead,
                 )
                 if had_mismatches:
                     self._store.mismatches.clear(dataset.id)
@@ -343,7 +370,23 @@ class SmallFileDownloader:
             with self._lock:
                 del self._transfers[_content_key(dataset)]
 
-    def _reject(self, download: _Download, evidence: str) -> str:
+    def _begin_transfer(
+        self,
+        dataset: Dataset,
+        place: Place,
+        ahead: Ahead | None,
+        waiting_since: float | None,
+    ) -> Transfer:
+        key = _content_key(dataset)
+        transfer = Transfer("/".join(place), dataset.size)
+        if waiting_since is not None:
+            transfer.last_progress_at = max(waiting_since, self._bodies.last_progress_at)
+        with self._lock:
+            transfer.is_ahead = ahead is not None and key not in self._readers
+            self._transfers[key] = transfer
+        return transfer
+
+    def _reject(self, download: Download, evidence: str) -> str:
         """Reject the dataset, because all replicas are wrong. Return the reason.
 
         Raises UnconfirmedMismatch if another download must first give the same result.
@@ -361,7 +404,7 @@ class SmallFileDownloader:
         self._store.reject(dataset, reason, rejected_path, download.digest)
         return reason
 
-    def _download_from_replicas(self, download: _Download) -> ContentVerdict:
+    def _download_from_replicas(self, download: Download) -> ContentVerdict:
         """Download from one replica after another, until a replica sends a good body.
 
         Return a bad verdict if all replicas are wrong. Raises the error of a replica that could not
@@ -379,7 +422,7 @@ class SmallFileDownloader:
                     return verdict
                 if delay is not None:
                     delays[replica] = delay
-            if not delays or download.transfer.is_ahead:
+            if not delays:
                 break
             waiting = list(delays)
             if self._stopped.wait(min(delays.values())):
@@ -398,7 +441,7 @@ class SmallFileDownloader:
 
     def _try_replica(
         self,
-        download: _Download,
+        download: Download,
         replicas: Replicas,
         replica: Replica,
         attempt: int,
@@ -410,7 +453,7 @@ class SmallFileDownloader:
         """
         download.digest = ""  # the file is about to be overwritten
         try:
-            verdict = self._receive_body(download, replica, stall)
+            verdict = self._bodies.receive(download, replica, stall)
         except WrongSize as error:
             replicas.note_mismatch(replica, str(error))
             return None, None
@@ -424,57 +467,6 @@ class SmallFileDownloader:
         is_first = download.note_mismatch(replica)
         is_useless = self._hosts.is_longer_than_stall(MISMATCH_RETRY_SECONDS)
         return None, MISMATCH_RETRY_SECONDS if is_first and not is_useless else None
-
-    def _receive_body(self, download: _Download, replica: Replica, stall: float) -> ContentVerdict:
-        dataset, transfer = download.dataset, download.transfer
-        transfer.done_bytes, transfer.url = 0, replica.url
-        digest = new_hash(dataset)
-        with self._hosts.stream(replica.url, {}, stall) as stream:
-            check_status(stream, 200)
-            if stream.length is not None and dataset.size not in (None, stream.length):
-                raise WrongSize(check_size(dataset, stream.length).reason, stream.length)
-            with open_new_file(download.path) as file:
-                for chunk in self._chunks(download, stream, stall):
-                    write_all(file, memoryview(chunk), transfer.done_bytes)
-                    digest.update(chunk)
-            if stream.length is None and transfer.done_bytes < (dataset.size or 0):
-                url = safe_url(replica.url)
-                raise ServerError(
-                    f"{url}: the answer ended early, after {transfer.done_bytes} bytes"
-                )
-        self._note_progress(transfer)
-        download.digest = digest.hexdigest()
-        return check_content(dataset, transfer.done_bytes, download.digest)
-
-    def _chunks(self, download: _Download, stream: Stream, stall: float) -> Iterator[bytes]:
-        """Yield the chunks of a body.
-
-        Raises DeadlineExceeded if too few bytes arrive in ``stall`` seconds. Raises WrongSize for
-        more bytes than in the database.
-        """
-        transfer, size = download.transfer, download.dataset.size
-        reported_bytes, due = 0, time.monotonic() + stall
-        for chunk in stream.iter_chunks(lambda: BULK_CHUNK_BYTES):
-            download.reservation.ensure_space(disk_size(transfer.done_bytes + len(chunk)))
-            yield chunk
-            # counted after the caller has written the chunk
-            transfer.done_bytes += len(chunk)
-            self._hosts.count_bytes(len(chunk))
-            if transfer.done_bytes - reported_bytes >= _PROGRESS_STEP_BYTES:
-                reported_bytes, due = transfer.done_bytes, time.monotonic() + stall
-                self._note_progress(transfer)
-            elif time.monotonic() > due:
-                url = safe_url(transfer.url)
-                raise DeadlineExceeded(
-                    f"{url}: the file server sent too few bytes in {stall:g} s: try again later"
-                )
-            if size is not None and transfer.done_bytes > size:
-                reason = f"the database says {size} bytes, the file has more"
-                raise WrongSize(reason, transfer.done_bytes)
-
-    def _note_progress(self, transfer: Transfer) -> None:
-        self._hosts.note_progress(transfer.url)
-        transfer.last_progress_at = self.last_progress_at = time.monotonic()
 
 
 def _content_key(dataset: Dataset) -> ContentKey:

@@ -119,6 +119,7 @@ def replace_file(
     temporary: str | os.PathLike[str] = "",
     opener: Opener = open_or_create,
     durable: bool = False,
+    mtime: float | None = None,
     before_rename: Callable[[], object] = lambda: None,
     after_rename: Callable[[int], object] = lambda _: None,
 ) -> None:
@@ -130,6 +131,7 @@ def replace_file(
     - ``opener`` opens the temporary file and sets its permissions.
     - ``durable``: sync the bytes to disk before the rename. To sync the new name too, call
       :func:`fsync_folder`.
+    - ``mtime`` is the time of the last change that the file gets; None for now.
     - ``before_rename`` is called when all bytes are written.
     - ``after_rename`` is called with the descriptor of the new file, which is closed afterwards.
 
@@ -142,6 +144,8 @@ def replace_file(
             write_all(descriptor, memoryview(data), 0)
             if durable:
                 os.fsync(descriptor)
+            if mtime is not None:
+                os.utime(descriptor, (mtime, mtime))
             before_rename()
             os.replace(fresh, path)
             after_rename(descriptor)

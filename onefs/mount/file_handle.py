@@ -63,6 +63,7 @@ class FileHandle:
         self._indexer_filter = indexer_filter
         self._path_errors = path_errors or PathErrors()
         self._siblings = siblings
+        self._is_unread = True
         self._failure: _ReadFailure | None = None
         self._is_short_file_logged = False
         #: the descriptor whose file size was checked, and the time until which the check is valid
@@ -127,6 +128,9 @@ class FileHandle:
         available = self.handle.try_fd(offset, length)
         if available is not None:
             self._path_errors.clear(self._path)
+            if self._is_unread:
+                self._is_unread = False
+                self._siblings.note_open(self._path)  # it may have been fetched after the opening
             return available
         self._indexer_filter.check_caller(self._path)
         self._raise_recent_failure(offset, length)

@@ -50,11 +50,8 @@ class SiblingSource(Protocol):
         ``reading`` is the path of the file that the program reads.
         """
 
-    def fetch(self, path: str, is_unread: Callable[[], bool]) -> bool:
-        """Fetch a file. Return False if it is cached, or is being downloaded.
-
-        ``is_unread`` says whether no program has read the file yet.
-        """
+    def fetch(self, path: str) -> bool:
+        """Fetch a file. Return False if it is not fetched, for example because it is cached."""
 
 
 class SiblingPrefetcher:
@@ -184,7 +181,7 @@ class SiblingPrefetcher:
         source = self._source
         is_fetched, has_failed = False, False
         try:
-            is_fetched = source is not None and source.fetch(path, lambda: not walk.has_read(path))
+            is_fetched = source is not None and source.fetch(path)
         except (OnefsError, OSError) as error:
             log.debug("the sibling %s is not fetched: %s", path, error)
             has_failed = True

@@ -153,10 +153,6 @@ class SiblingWalk:
         """The file that was read last; '' if it is unknown."""
         return self._recent[-1] if self._recent else ""
 
-    def has_read(self, path: str) -> bool:
-        """Whether the process has read this file of its session."""
-        return path in self._read
-
     def note_failure(self, path: str) -> None:
         """Record that a file could not be read or fetched ahead.
 

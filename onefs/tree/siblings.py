@@ -36,22 +36,24 @@ class Siblings:
         """Return how many bytes may be fetched ahead and unread, of which ``unread`` are so now.
 
         ``reading`` is the path of the file that the program reads. Return 0 while Alyx is
-        unreachable, and while programs wait for other files.
+        unreachable, while programs wait for other files, and for some time after a file server of
+        ``reading`` has failed.
         """
         entry = self._resolve(reading)
         if self._context.catalogue.offline or not isinstance(entry, DatasetFile):
             return 0
+        if not self._context.content.small_files.can_fetch_ahead(entry.dataset):
+            return 0
         return fetch_ahead_budget(self._context.content, unread, entry.canonical_path)
 
-    def fetch(self, path: str, is_unread: Callable[[], bool]) -> bool:
+    def fetch(self, path: str) -> bool:
         """Fetch a file before a program reads it.
 
-        Return False if this is not necessary, or not possible now. ``is_unread`` says whether no
-        program has read the file yet. Raises the errors of a read.
+        Return False if this is not necessary, or not possible now. Raises the errors of a read.
         """
         entry = self._resolve(path)
         # a dataset that only cache tables list is read as Alyx lists it
         if not isinstance(entry, DatasetFile) or entry.dataset.from_tables:
             return False
         dataset = self._context.sizes.with_known_size(entry.dataset)
-        return fetch_ahead(self._context.content, dataset, entry.canonical_path, is_unread)
+        return fetch_ahead(self._context.content, dataset, entry.canonical_path)

@@ -9,7 +9,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -70,6 +70,16 @@ class FileServer:
         }
         return Dataset(id=key, eid=key, name=name, **{**true, **claims})
 
+    @classmethod
+    @contextmanager
+    def running(cls) -> Iterator[FileServer]:
+        """Another file server, until the end of the block."""
+        found = cls()
+        try:
+            yield found
+        finally:
+            found.close()
+
     def close(self) -> None:
         self.listener.stop()
 
@@ -83,9 +93,8 @@ class FileServer:
 
 @pytest.fixture
 def server() -> Iterator[FileServer]:
-    found = FileServer()
-    yield found
-    found.close()
+    with FileServer.running() as found:
+        yield found
 
 
 Open = Callable[..., Content]

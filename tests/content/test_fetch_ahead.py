@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
 
 import pytest
 from werkzeug import Request, Response
@@ -14,7 +16,7 @@ from onefs.cache.sparse import disk_size
 from onefs.content.content import Content
 from onefs.content.fetch_ahead import fetch_ahead
 from onefs.content.fetch_ahead import fetch_ahead_budget as budget
-from onefs.errors import BadContent, FetchLimit, OnefsError, ServerError
+from onefs.errors import BadContent, DeadlineExceeded, OnefsError, ServerError, Throttled
 from onefs.model import Dataset
 from tests.content.conftest import FileServer, Open, place_of
 from tests.content.ranged_file import read_all, some_bytes
@@ -24,8 +26,54 @@ SIZE = 100_000
 BYTES = some_bytes(SIZE)
 
 
-def fetch(content: Content, dataset: Dataset, *, is_unread: bool = True) -> bool:
-    return fetch_ahead(content, dataset, place_of(dataset), lambda: is_unread)
+def fetch(content: Content, dataset: Dataset) -> bool:
+    return fetch_ahead(content, dataset, place_of(dataset))
+
+
+def is_unused(content: Content, dataset: Dataset) -> bool:
+    return content.store.records.is_unused(dataset.id)
+
+
+class Gate:
+    """Lets a file server begin its answers for a file, and finish them when the gate is open."""
+
+    def __init__(self, server: FileServer, path: str, data: bytes) -> None:
+        self.is_open = threading.Event()
+        #: how many answers have begun
+        self.begun_count = 0
+        self._data = data
+        server.files[path] = self._serve
+
+    def _serve(self, request: Request) -> Response:
+        half = len(self._data) // 2
+
+        def chunks() -> Iterator[bytes]:
+            yield self._data[:half]
+            self.begun_count += 1
+            self.is_open.wait(60)
+            yield self._data[half:]
+
+        return Response(chunks(), headers={"Content-Length": str(len(self._data))})
+
+
+@contextmanager
+def fetching(content: Content, dataset: Dataset) -> Iterator[list[object]]:
+    """Fetch a file ahead on another thread. Yield a list that gets the result or the error."""
+    outcome: list[object] = []
+
+    def run() -> None:
+        try:
+            outcome.append(fetch(content, dataset))
+        except OnefsError as error:
+            outcome.append(error)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    try:
+        yield outcome
+    finally:
+        thread.join(60)
+        assert not thread.is_alive()
 
 
 def test_a_file_that_was_fetched_ahead_is_verified_and_read_without_a_request(
@@ -45,10 +93,7 @@ def test_what_was_never_read_is_evicted_first(open_content: Open, server: FileSe
     read_all(content, used)
     assert fetch(content, ahead)
     assert fetch(content, hit)
-    # being synced to the disk is no use
-    records = content.store.records
-    wait_until(lambda: all(not each.boot for each in records.all_entries()))
-    os.utime(records._path(used.id), (1e9, 1e9))  # it was used long ago
+    os.utime(content.store.records._path(used.id), (1e9, 1e9))  # it was used long ago
     read_all(content, hit)
     read_all(content, last)
     states = [content.state(each)[0] for each in (used, ahead, hit, last)]
@@ -68,16 +113,52 @@ def test_wrong_bytes_are_dropped_and_the_reader_tries_anew(
     assert len(server.asked) == 2
 
 
-def test_an_error_is_not_remembered_and_not_retried(open_content: Open, server: FileServer) -> None:
-    content, dataset = open_content(), server.dataset("a.b.npy", BYTES)
-    for status in (404, 503):
-        server.files["/a.b.npy"] = lambda _request, status=status: Response("no", status)  # type: ignore[misc]
-        server.asked.clear()
-        with pytest.raises(OnefsError):
+@pytest.mark.parametrize(
+    ("status", "headers", "kind", "pauses"),
+    [
+        (404, {}, ServerError, False),
+        (503, {}, OnefsError, True),
+        (429, {"Retry-After": "300"}, Throttled, True),
+        pytest.param(0, {}, DeadlineExceeded, True, marks=pytest.mark.long),
+    ],
+)
+def test_a_failure_pauses_siblings_and_has_no_effect_on_reads(
+    open_content: Open,
+    server: FileServer,
+    status: int,
+    headers: dict[str, str],
+    kind: type[OnefsError],
+    pauses: bool,
+) -> None:
+    content = open_content(stall=60.0 if status else 5.0)  # half of it for a fetch ahead
+    dataset = server.dataset("a.b.npy", BYTES)
+    other = server.dataset("other.b.npy", BYTES[::-1])
+    good, ranges, ending = server.files["/a.b.npy"], list[str | None](), threading.Event()
+
+    def fail(request: Request) -> Response:
+        ending.wait(0 if status else 60)
+        return Response("no", status or 500, headers)
+
+    server.files["/a.b.npy"] = fail
+    try:
+        with pytest.raises(kind):
             fetch(content, dataset)
         assert len(server.asked) == 1
-    server.put("a.b.npy", BYTES)
-    assert read_all(content, dataset) == BYTES
+        assert content.state(dataset) == ("remote", "")
+        assert content.small_files.can_fetch_ahead(other) is not pauses
+        assert fetch(content, other) is not pauses
+
+        def serve(request: Request) -> Response:
+            ranges.append(request.headers.get("Range"))
+            return good(request)
+
+        server.files["/a.b.npy"] = serve
+        assert read_all(content, dataset) == BYTES
+        assert ranges == [None]  # one request, and no probe
+    finally:
+        ending.set()
+    with FileServer.running() as elsewhere:
+        assert not status or fetch(content, elsewhere.dataset("third.b.npy", BYTES))
 
 
 def test_a_reader_that_waits_for_a_failing_fetch_downloads_the_file_itself(
@@ -121,12 +202,10 @@ def test_at_most_half_of_the_quota_is_fetched_ahead(open_content: Open, server: 
     read_all(content, one)
     assert budget(content, 0, ()) == 9 * SIZE // 2
     fetch(content, other)
-    # what is unread counts towards the half
-    assert budget(content, SIZE, ()) == 9 * SIZE // 2
+    assert budget(content, SIZE, ()) == 4 * SIZE
     with content.quota.reserve("a read", 7 * SIZE, "a read"):
-        assert budget(content, SIZE, ()) == SIZE
-        with pytest.raises(FetchLimit):
-            fetch(content, server.dataset("large.b.npy", some_bytes(3 * SIZE)))
+        assert budget(content, SIZE, ()) == SIZE // 2
+        assert not fetch(content, server.dataset("large.b.npy", some_bytes(SIZE)))
 
 
 def test_no_file_is_evicted_for_files_that_are_fetched_ahead(
@@ -169,3 +248,170 @@ def test_nothing_is_fetched_ahead_while_programs_wait_for_other_files(
         answering.set()
         reader.join(60)
     assert budget(content, 0, ()) > 0
+
+
+def test_a_file_that_does_not_fit_is_not_fetched_and_evicts_nothing(
+    open_content: Open, server: FileServer
+) -> None:
+    content = open_content(limits=CacheLimits(cache_size=2 * disk_size(SIZE) + 4096))
+    datasets = [server.dataset(f"{n}.b.npy", some_bytes(SIZE, n)) for n in range(4)]
+    read_all(content, datasets[0])
+    read_all(content, datasets[1])
+    assert not fetch(content, datasets[2])
+    full = open_content(cache="full", limits=CacheLimits(min_free=1 << 60))
+    assert not fetch(full, datasets[3])
+    assert server.asked == ["/0.b.npy", "/1.b.npy"]
+    assert [content.state(each)[0] for each in datasets[:3]] == ["cached", "cached", "remote"]
+
+
+def test_many_at_the_same_time_keep_the_limits_of_the_cache_and_of_the_quota(
+    open_content: Open, server: FileServer
+) -> None:
+    limit = 3 * disk_size(SIZE) + 4096
+    small = open_content(limits=CacheLimits(cache_size=limit))
+    slow = open_content(cache="slow", max_fetch=7 * SIZE)
+    datasets = [server.dataset(f"{n}.b.npy", some_bytes(SIZE, n)) for n in range(8)]
+    gates = [Gate(server, f"/{n}.b.npy", some_bytes(SIZE, n)) for n in range(8)]
+    with ExitStack() as stack:
+        try:
+            for content in (small, slow):
+                outcomes = [stack.enter_context(fetching(content, each)) for each in datasets]
+                wait_until(lambda: sum(map(len, outcomes)) == 5)  # noqa: B023
+                wait_until(lambda: sum(gate.begun_count for gate in gates) == 3)
+                assert small.total_bytes() <= limit
+                for gate in gates:
+                    gate.begun_count = 0
+        finally:
+            for gate in gates:
+                gate.is_open.set()
+    assert len(server.asked) == 6
+    assert [small.state(each)[0] for each in datasets].count("cached") == 3
+    assert slow.quota.spent_bytes() == 3 * SIZE
+
+
+def test_a_body_that_is_too_long_evicts_nothing(open_content: Open, server: FileServer) -> None:
+    content = open_content(limits=CacheLimits(cache_size=2 * disk_size(SIZE)))
+    kept, long = server.dataset("a.b.npy", BYTES), server.dataset("b.b.npy", BYTES[::-1])
+    read_all(content, kept)
+    server.files["/b.b.npy"] = lambda _request: Response(iter([BYTES] * 9))  # without its length
+    with suppress(OnefsError):
+        assert not fetch(content, long)
+    assert content.state(kept)[0] == "cached"
+    assert content.state(long) == ("remote", "")
+
+
+def test_a_download_ahead_makes_room_for_a_read(open_content: Open, server: FileServer) -> None:
+    content = open_content(max_fetch=4 * SIZE)
+    ahead, read = server.dataset("a.b.npy", BYTES), server.dataset("b.b.npy", BYTES[::-1])
+    gate = Gate(server, "/a.b.npy", BYTES)
+    with fetching(content, ahead) as outcome:
+        try:
+            wait_until(lambda: content.quota.spent_bytes() == SIZE // 2)
+            with content.quota.reserve("another read", 5 * SIZE // 2, "another read"):
+                assert read_all(content, read) == BYTES[::-1]
+                gate.is_open.set()
+                wait_until(lambda: outcome)
+        finally:
+            gate.is_open.set()
+    assert outcome == [False]
+    assert content.state(ahead) == ("remote", "")
+
+
+def test_a_download_that_a_reader_waits_for_is_an_ordinary_one(
+    open_content: Open, server: FileServer
+) -> None:
+    content, dataset = open_content(max_fetch=3 * SIZE), server.dataset("a.b.npy", BYTES)
+    gate = Gate(server, "/a.b.npy", BYTES)
+    results: list[bytes] = []
+    reader = threading.Thread(target=lambda: results.append(read_all(content, dataset)))
+    with fetching(content, dataset) as outcome:
+        try:
+            wait_until(lambda: content.quota.spent_bytes() == SIZE // 2)
+            assert [each.is_ahead for each in content.transfers()] == [True]
+            assert budget(content, 0, ()) > 0
+            # no byte counts twice for the reader: the half that has arrived, and the other half
+            with content.quota.reserve("another read", 2 * SIZE, "another read"):
+                reader.start()
+                wait_until(lambda: not any(each.is_ahead for each in content.transfers()))
+                assert budget(content, 0, ()) == 0
+                gate.is_open.set()
+                reader.join(60)
+        finally:
+            gate.is_open.set()
+    assert outcome == [True]
+    assert results == [BYTES]
+    assert server.asked == ["/a.b.npy"]
+    assert not is_unused(content, dataset)
+
+
+def test_a_file_that_was_read_counts_as_used(open_content: Open, server: FileServer) -> None:
+    content, other = open_content(), open_content()  # as two processes
+    datasets = [server.dataset(f"{n}.b.npy", some_bytes(SIZE, n)) for n in range(4)]
+    early = [
+        each.open(datasets[n], place_of(datasets[n])) for n, each in enumerate([content, other])
+    ]
+    for dataset in datasets:
+        assert fetch(content, dataset)
+        assert is_unused(content, dataset)
+    for handle in early:  # they were opened before their files were fetched
+        handle.wait_fd(0, SIZE)
+        handle.close()
+    other.fetch_file(datasets[2], place_of(datasets[2]))
+    assert [is_unused(content, each) for each in datasets] == [False, False, False, True]
+    content.close()
+    other.close()
+    records = [content.store.records.get(each.id) for each in datasets]
+    # a file is synced to the disk after its first use, which never changes the time of last use
+    assert [each is not None and each.boot for each in records][:3] == ["", "", ""]
+    assert [is_unused(content, each) for each in datasets] == [False, False, False, True]
+
+
+def test_a_dataset_that_another_process_fetches_is_left_to_it(
+    open_content: Open, server: FileServer
+) -> None:
+    content, other = open_content(), open_content()
+    dataset = server.dataset("a.b.npy", BYTES)
+    gate = Gate(server, "/a.b.npy", BYTES)
+    results: list[bytes] = []
+    reader = threading.Thread(target=lambda: results.append(read_all(other, dataset)))
+    reader.start()
+    try:
+        wait_until(lambda: gate.begun_count)
+        assert not fetch(content, dataset)
+        assert content.small_files.can_fetch_ahead(dataset)
+    finally:
+        gate.is_open.set()
+        reader.join(60)
+    assert results == [BYTES]
+    assert server.asked == ["/a.b.npy"]
+    assert not is_unused(content, dataset)
+
+
+def test_a_reader_waits_no_longer_after_a_download_ahead(
+    open_content: Open, server: FileServer
+) -> None:
+    """The wait for a failing download ahead counts for the longest wait of its reader."""
+    content, dataset = open_content(), server.dataset("a.b.npy", BYTES)
+    good, failing, going_on = server.files["/a.b.npy"], threading.Event(), threading.Event()
+    gates = [failing, going_on]
+
+    def serve(request: Request) -> Response:
+        gates[len(server.asked) - 1].wait(60)
+        return Response("no", 404) if len(server.asked) == 1 else good(request)
+
+    server.files["/a.b.npy"] = serve
+    reader = threading.Thread(target=lambda: read_all(content, dataset))
+    with fetching(content, dataset):
+        try:
+            wait_until(lambda: server.asked)
+            reader.start()
+            wait_until(lambda: not content.transfers()[0].is_ahead)
+            failed_at = time.monotonic()
+            failing.set()
+            wait_until(lambda: len(server.asked) == 2)
+            assert content.transfers()[0].last_progress_at < failed_at
+        finally:
+            failing.set()
+            going_on.set()
+            reader.join(60)
+    assert content.state(dataset)[0] == "cached"

@@ -45,6 +45,28 @@ def test_bytes_in_flight_count_once_for_all_waiting_readers() -> None:
         pass
 
 
+def test_bytes_that_are_still_to_arrive_ahead_do_not_count_for_reads() -> None:
+    meter = FetchQuota(100)
+    meter.count(20)
+    with meter.reserve_ahead("a", 40) as go_on, meter.reserve_ahead("b", 1) as none:
+        assert none is None  # more than half of what is left
+        assert go_on is not None
+        meter.count(10)
+        assert go_on(10)
+        with meter.reserve("c", 40, "c"):
+            assert go_on(0)
+            # 30 have arrived, 40 are reserved, and 30 are still to arrive
+            with meter.reserve("d", 30, "d"):
+                assert not go_on(0)
+                # a reader of the file itself needs only what is still to arrive
+                with pytest.raises(FetchLimit), meter.reserve("a", 40, "a"):
+                    pass
+            with meter.reserve("a", 40, "a"):
+                assert go_on(0)
+    with meter.reserve_ahead("b", 35) as go_on:
+        assert go_on is not None
+
+
 def test_concurrent_readers_stay_within_the_quota(open_content: Open) -> None:
     bodies = [some_bytes(100_000, seed=seed) for seed in range(12)]
     scripts = {f"/{n}.npy": served(body, rate=200_000) for n, body in enumerate(bodies)}

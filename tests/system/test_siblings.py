@@ -26,13 +26,20 @@ from tests.running import Home, Mounted, process, wait_until
 SIZE = 20_000
 #: files in the folder ``alf`` of each session
 FILES = 40
-SESSIONS = 30
-#: a program that reads the files whose paths are its input lines, and prints a result for each
+SESSIONS = 32
+#: a program that reads the files whose paths are its input lines, and prints a result for each. A
+#: file whose path begins with "+" is only opened, and read later
 READER = """
 import sys
+opened = {}
 for line in sys.stdin:
+    path = line[:-1]
     try:
-        with open(line[:-1], "rb") as file:
+        if path[0] == "+":
+            opened[path[1:]] = open(path[1:], "rb", 0)
+            print(0, flush=True)
+            continue
+        with opened.pop(path, None) or open(path, "rb") as file:
             print(len(file.read()), flush=True)
     except OSError as error:
         print(-error.errno, flush=True)
@@ -126,13 +133,17 @@ class Reader:
         self.process = started
         self._root = root
 
-    def read(self, *paths: str) -> list[int]:
+    def open(self, *paths: str) -> None:
+        """Open files, which are read later."""
+        assert self.read(*paths, prefix="+") == [0] * len(paths)
+
+    def read(self, *paths: str, prefix: str = "") -> list[int]:
         """Read files. Return their sizes, or -errno."""
         assert self.process.stdin is not None
         assert self.process.stdout is not None
         results = []
         for path in paths:
-            self.process.stdin.write(f"{self._root / path}\n")
+            self.process.stdin.write(f"{prefix}{self._root / path}\n")
             self.process.stdin.flush()
             results.append(int(self.process.stdout.readline()))
         return results
@@ -158,6 +169,41 @@ def test_the_next_files_are_fetched_after_three_reads_in_order(
             assert count(servers, 1) == total
     assert {each.method for each in data_requests(servers, "/001/")} == {"GET"}
     assert mounted.xattr("state", paths[15]) == "cached"
+
+
+def test_a_program_that_opens_its_files_first_reads_in_order_too(
+    mounted: Mounted, servers: Servers
+) -> None:
+    paths = alf(31)
+    with reading(mounted) as reader:
+        reader.open(*paths[:20])
+        assert count(servers, 31) == 0
+        for read, total in enumerate([1, 2, 4, 6, 9, 14]):
+            assert reader.read(paths[read]) == [SIZE]
+            wait_until(lambda total=total: count(servers, 31) >= total)  # type: ignore[misc]
+            assert count(servers, 31) == total
+    used = {
+        line.split()[-1]: line for line in mounted.home.run("cache", "list").stdout.splitlines()
+    }
+    rows = [line for path, line in used.items() if "/031/alf/" in path]
+    # what was read has a time, and what was only fetched ahead has none
+    assert [" - " in f" {row} " for row in sorted(rows, key=lambda row: row.split()[-1])] == [
+        *[False] * 6,
+        *[True] * 8,
+    ]
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("flags", [["--flat"], ["--as-of", "2030-01-01"], ["--inode32"]])
+def test_other_trees_have_siblings_too(home: Home, servers: Servers, flags: list[str]) -> None:
+    mounted = home.mount(*flags, **account(servers))
+    session = mounted.path / session_path(31)
+    top = session if "--flat" in flags else session / "alf"
+    paths = sorted(path for path in top.iterdir() if path.is_file())
+    with reading(mounted) as reader:
+        for path in paths[:4]:
+            assert reader.read(str(path)) == [SIZE]
+        wait_until(lambda: len(downloads(servers)) == 6)
 
 
 def test_cp_gets_a_session_with_one_request_for_each_file(
