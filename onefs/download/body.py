@@ -139,7 +139,7 @@ class BodyReceiver:
             if transfer.done_bytes - reported_bytes >= PROGRESS_STEP_BYTES:
                 reported_bytes, due = transfer.done_bytes, time.monotonic() + stall
                 self._note_progress(transfer)
-            elif time.monotonic() > due:
+            elif time.monotonic() > due or self._is_too_slow(transfer):
                 url = safe_url(transfer.url)
                 raise DeadlineExceeded(
                     f"{url}: the file server sent too few bytes in {stall:g} s: try again later"
@@ -157,10 +157,13 @@ class BodyReceiver:
         if ahead is None:
             return
         may_go_on = ahead.may_go_on(size) and not self._stopped.is_set()
-        # a reader in another process waits for the dataset's lock, and sees no progress
-        is_slow = time.monotonic() > transfer.started_at + self._stall
-        if transfer.is_ahead and (is_slow or not may_go_on):
+        if transfer.is_ahead and not may_go_on:
             raise FetchAheadEnded(None)
+
+    def _is_too_slow(self, transfer: Transfer) -> bool:
+        """Whether a file takes too long to be fetched ahead."""
+        # a reader in another process, which waits for the dataset's lock, sees no progress
+        return transfer.is_ahead and time.monotonic() > transfer.started_at + self._stall
 
     def _note_progress(self, transfer: Transfer) -> None:
         transfer.last_progress_at = time.monotonic()

@@ -175,4 +175,4 @@ class FetchQuota:
             missing = max(0, missing - size)
             self._ahead[key] = total, missing
             is_read = key in self._reserved  # then the reservation of the read counts
-            return is_read or missing <= self._left_bytes(self.limit, spent)
+            return is_read or missing <= max(0, self._left_bytes(self.limit, spent))

@@ -13,8 +13,6 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from typing import Protocol
 
-from cachetools import LRUCache
-
 from onefs.errors import OnefsError
 from onefs.mount.processes import process_of_thread
 from onefs.mount.sibling_walk import (
@@ -73,7 +71,8 @@ class SiblingPrefetcher:
         self._caller_thread = caller_thread
         self._lock = threading.Lock()
         self._pool = ThreadPoolExecutor(MAX_FETCHES, "onefs-sibling")
-        self._walks: LRUCache[int, SiblingWalk] = LRUCache(_MAX_PROCESSES)
+        #: by pid; the process that has read last is the last
+        self._walks: dict[int, SiblingWalk] = {}
         #: the walks whose session is being listed
         self._learning: set[SiblingWalk] = set()
         #: the unread files of all processes
@@ -106,9 +105,10 @@ class SiblingPrefetcher:
         if process is None:
             return
         with self._lock:
-            walk = self._walks.get(process)
-            if walk is None:
-                walk = self._walks[process] = SiblingWalk()
+            known = self._walks.pop(process, None)
+            walk = self._walks[process] = SiblingWalk() if known is None else known
+            if len(self._walks) > _MAX_PROCESSES:
+                del self._walks[next(iter(self._walks))]
             change(walk)
             self._collect_unread()
             has_work = walk.unknown_folder() or walk.has_room()

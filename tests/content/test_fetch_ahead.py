@@ -39,6 +39,9 @@ class Gate:
 
     def __init__(self, server: FileServer, path: str, data: bytes) -> None:
         self.is_open = threading.Event()
+        #: whether more than one byte comes through the open gate
+        self.is_wide = threading.Event()
+        self.is_wide.set()
         #: how many answers have begun
         self.begun_count = 0
         self._data = data
@@ -51,7 +54,9 @@ class Gate:
             yield self._data[:half]
             self.begun_count += 1
             self.is_open.wait(60)
-            yield self._data[half:]
+            yield self._data[half : half + 1]
+            self.is_wide.wait(60)
+            yield self._data[half + 1 :]
 
         return Response(chunks(), headers={"Content-Length": str(len(self._data))})
 
@@ -304,6 +309,7 @@ def test_a_download_ahead_makes_room_for_a_read(open_content: Open, server: File
     content = open_content(max_fetch=4 * SIZE)
     ahead, read = server.dataset("a.b.npy", BYTES), server.dataset("b.b.npy", BYTES[::-1])
     gate = Gate(server, "/a.b.npy", BYTES)
+    gate.is_wide.clear()
     with fetching(content, ahead) as outcome:
         try:
             wait_until(lambda: content.quota.spent_bytes() == SIZE // 2)
@@ -313,6 +319,7 @@ def test_a_download_ahead_makes_room_for_a_read(open_content: Open, server: File
                 wait_until(lambda: outcome)
         finally:
             gate.is_open.set()
+            gate.is_wide.set()
     assert outcome == [False]
     assert content.state(ahead) == ("remote", "")
 

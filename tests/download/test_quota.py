@@ -65,6 +65,9 @@ def test_bytes_that_are_still_to_arrive_ahead_do_not_count_for_reads() -> None:
                 assert go_on(0)
     with meter.reserve_ahead("b", 35) as go_on:
         assert go_on is not None
+        with meter.reserve("c", 70, "c"):
+            meter.count(35)
+            assert go_on(35)  # nothing is missing
 
 
 def test_concurrent_readers_stay_within_the_quota(open_content: Open) -> None:
