@@ -30,7 +30,7 @@ _TIMESTAMP = re.compile(
 )
 
 
-@lru_cache(maxsize=4096)
+@lru_cache(maxsize=4096)  # needed for each file and each folder
 def midnight(day: str) -> float:
     """Return midnight (UTC) of a day ``yyyy-mm-dd``, in seconds since the epoch.
 

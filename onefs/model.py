@@ -89,3 +89,22 @@ class Dataset:
     #: whether the dataset is known only from cache tables. Then its type and date are unknown, and
     #: ``replicas`` has the expected URLs of the file, or is empty
     from_tables: bool = False
+
+    def with_replicas(self, replicas: tuple[Replica, ...]) -> Dataset:
+        """Return a copy of the dataset with other replicas."""
+        # four times as fast as dataclasses.replace, for listings with many datasets
+        return Dataset(
+            self.id,
+            self.eid,
+            self.name,
+            self.collection,
+            self.revision,
+            self.dataset_type,
+            self.size,
+            self.md5,
+            self.default,
+            self.qc,
+            self.mtime,
+            replicas,
+            self.from_tables,
+        )

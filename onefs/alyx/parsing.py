@@ -16,8 +16,10 @@ address, the file is listed but unreachable. Any other invalid value is treated 
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import Any, TypeVar
 from urllib.parse import quote
 
@@ -31,6 +33,8 @@ from onefs.model import Dataset, Replica, Repository, Session
 #: characters of a path that are not escaped (RFC 3986, pchar and the slash); ``#``, ``?`` and
 #: ``%`` are escaped, because Alyx appends the unescaped file name to the repository's address
 _PATH_SAFE = "/:@!$&'()*+,;=~-._"
+#: a URL whose path contains only characters that are not escaped; most URLs are like this
+_NEEDS_NO_ESCAPE = re.compile(r"[a-z]+://[\w.:-]+/[\w/:@!$&'()*+,;=~.-]*", re.ASCII)
 
 #: the largest integer that SQLite can store
 _MAX_INTEGER = 2**63 - 1
@@ -41,6 +45,8 @@ Row = Mapping[str, Any]
 T = TypeVar("T")
 
 log = logging.getLogger(__name__)
+
+_repository_of = attrgetter("repository")
 
 
 @dataclass(frozen=True, slots=True)
@@ -224,16 +230,19 @@ def usable_replicas(
         if name in repositories and not repositories[name].personal and is_file_server_url(url)
     ]
     # the order of Alyx: flatiron_* before aws_*
-    return tuple(sorted(replicas, key=lambda replica: replica.repository, reverse=True))
+    replicas.sort(key=_repository_of, reverse=True)
+    return tuple(replicas)
 
 
 def is_file_server_url(url: str) -> bool:
     """Whether ``url`` starts with http:// or https://. The part after :// may be malformed."""
-    return url.lower().startswith(("http://", "https://"))
+    return url[:8].lower().startswith(("http://", "https://"))
 
 
 def escape_url(url: str) -> str:
     """Return a ``data_url`` with its path escaped for a request."""
+    if _NEEDS_NO_ESCAPE.fullmatch(url):
+        return url
     scheme, _, rest = url.partition("://")
     host, slash, path = rest.partition("/")
     try:

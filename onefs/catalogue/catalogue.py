@@ -20,7 +20,7 @@ from onefs.alyx.parsing import usable_replicas
 from onefs.catalogue import listing_requests
 from onefs.catalogue.availability import ServerAvailability
 from onefs.catalogue.invalidation import TreePath
-from onefs.catalogue.listing import Listing, ListingRequest
+from onefs.catalogue.listing import Listing, ListingRequest, ListingVersion
 from onefs.catalogue.listing_cache import ListingCache
 from onefs.catalogue.messages import missing_parts
 from onefs.catalogue.new_sessions import NewSessions
@@ -205,14 +205,26 @@ class Catalogue:
         A dataset that Alyx lists is left out if it cannot be fetched. Datasets from cache tables
         are all included; :meth:`fetch_full_listing` finds out which of these can be fetched.
         """
-        request = self._datasets_request(session, self.repositories().value)
         try:
-            return self._listing_cache.get(request)
+            return self._listing_cache.get(self._current_datasets_request(session))
         except (Unreachable, DeadlineExceeded, Throttled):
-            # an empty list is the best answer if the tables have the session but no dataset of it
-            if not self._database.is_empty_in_tables(session.eid):
+            listing = self._empty_listing(session)
+            if listing is None:
                 raise
-            return Listing([], self._database.tables_created_at())
+            return listing
+
+    def datasets_version(self, session: Session) -> ListingVersion:
+        """Return the version of the listing that :meth:`datasets` would return.
+
+        The datasets are not read from SQLite if the version is known.
+        """
+        try:
+            return self._listing_cache.get_version(self._current_datasets_request(session))
+        except (Unreachable, DeadlineExceeded, Throttled):
+            listing = self._empty_listing(session)
+            if listing is None:
+                raise
+            return listing.version
 
     def unserved_datasets(self, session: Session) -> list[tuple[Dataset, tuple[str, ...]]]:
         """Return a session's datasets that no file server has. Sends no request.
@@ -458,6 +470,16 @@ class Catalogue:
         return listing_requests.datasets_request(
             session, repositories, self._prefetcher, self._clock()
         )
+
+    def _current_datasets_request(self, session: Session) -> ListingRequest[list[Dataset]]:
+        return self._datasets_request(session, self.repositories().value)
+
+    def _empty_listing(self, session: Session) -> Listing[list[Dataset]] | None:
+        """Return an empty listing if the tables have the session but no dataset of it."""
+        # this is the best answer if Alyx cannot be asked
+        if not self._database.is_empty_in_tables(session.eid):
+            return None
+        return Listing([], ListingVersion(self._database.tables_created_at()))
 
     def _repositories_request(self) -> ListingRequest[dict[str, Repository]]:
         return listing_requests.repositories_request(self._listing_cache)

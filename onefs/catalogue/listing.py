@@ -18,13 +18,12 @@ _CHARACTERS_PER_ROW = 500
 
 
 @dataclass(slots=True, eq=False)
-class Listing(Generic[T]):
-    """The answer to one kind of request, such as all sessions of a subject, at one moment.
+class ListingVersion:
+    """Where and when a listing was read. It is kept in memory longer than the listing's rows.
 
-    If two reads return the same Listing object, the content has not changed between the reads.
+    If two reads return the same object, the content has not changed between the reads.
     """
 
-    value: T
     #: when Alyx was asked, in seconds since the epoch
     fetched_at: float
     #: whether the listing was read from cache tables
@@ -33,6 +32,24 @@ class Listing(Generic[T]):
     unstored: bool = False
     #: when SQLite was last found to have no newer listing (``time.monotonic``)
     checked_at: float = field(default_factory=time.monotonic)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Listing(Generic[T]):
+    """The answer to one kind of request, such as all sessions of a subject, at one moment."""
+
+    value: T
+    version: ListingVersion
+
+    @property
+    def fetched_at(self) -> float:
+        """When Alyx was asked, in seconds since the epoch."""
+        return self.version.fetched_at
+
+    @property
+    def from_tables(self) -> bool:
+        """Whether the listing was read from cache tables."""
+        return self.version.from_tables
 
     def row_count(self) -> int:
         """Return the size of the listing in rows, as a measure for the memory that it takes.
@@ -87,8 +104,8 @@ class ListingRequest(Generic[T]):
     #: ``ttl_seconds``
     tables_ttl_seconds: float | None = None
 
-    def ttl_of(self, listing: Listing[T]) -> float:
-        """Return the seconds for which ``listing`` is fresh."""
-        if listing.from_tables and self.tables_ttl_seconds is not None:
+    def ttl_of(self, version: ListingVersion) -> float:
+        """Return the seconds for which a listing with this version is fresh."""
+        if version.from_tables and self.tables_ttl_seconds is not None:
             return self.tables_ttl_seconds
         return self.ttl_seconds

@@ -23,7 +23,7 @@ from typing import Any, TypeVar, cast
 from onefs.alyx.client import AlyxClient
 from onefs.catalogue.availability import ServerAvailability
 from onefs.catalogue.invalidation import RELOAD_INTERVAL_SECONDS, Invalidations
-from onefs.catalogue.listing import Batch, Listing, ListingRequest
+from onefs.catalogue.listing import Batch, Listing, ListingRequest, ListingVersion
 from onefs.catalogue.listing_memory import ListingMemory
 from onefs.catalogue.storage.database import CatalogueDatabase
 from onefs.catalogue.ttl import FAILURE_PAUSE_SECONDS, RECENT_TTL_SECONDS
@@ -121,7 +121,7 @@ class ListingCache:
         now = time.monotonic()
         stored_until = now + young_seconds
         if young_seconds <= 0:  # compared with SQLite from time to time: see _find
-            stored_until = listing.checked_at + RELOAD_INTERVAL_SECONDS
+            stored_until = listing.version.checked_at + RELOAD_INTERVAL_SECONDS
         return min(stored_until, self.invalidations.checked_until)
 
     def get(self, request: ListingRequest[T]) -> Listing[T]:
@@ -131,15 +131,42 @@ class ListingCache:
         this request if no listing can be returned.
         """
         self._check_tables_version()
-        now = self._clock()
-        listing = self._find(request, now)
-        if listing is None:
-            return self._fetch_missing(request)
-        if self._is_invalidated(request, listing):
-            return self._refetch_invalidated(request)
-        if not _is_within_ttl(request, listing, now) and self._can_refresh(request.key):
-            self._refresh_in_background(request)
+        listing = self._find(request, self._clock())
+        renewed = self._renew(request, None if listing is None else listing.version)
+        if renewed is not None:
+            return renewed
+        assert listing is not None
         return listing
+
+    def get_version(self, request: ListingRequest[Any]) -> ListingVersion:
+        """Return the version of the listing that :meth:`get` would return.
+
+        This does not read the rows of a listing that is known but not in memory. Otherwise it does
+        the same as :meth:`get`, and raises the same errors.
+        """
+        self._check_tables_version()
+        version = self._find_version(request, self._clock())
+        renewed = self._renew(request, version)
+        if renewed is not None:
+            return renewed.version
+        assert version is not None
+        return version
+
+    def _renew(
+        self, request: ListingRequest[T], version: ListingVersion | None
+    ) -> Listing[T] | None:
+        """Return a new listing from Alyx if the stored listing, of this version, cannot be used.
+
+        Otherwise return None, and refresh a stale listing in the background.
+        """
+        if version is None:
+            return self._fetch_missing(request)
+        if self._is_invalidated(request, version):
+            return self._refetch_invalidated(request)
+        is_stale = not _is_within_ttl(request, version, self._clock())
+        if is_stale and self._can_refresh(request.key):
+            self._refresh_in_background(request)
+        return None
 
     def fetch(self, request: ListingRequest[T]) -> Listing[T]:
         """Request the listing from Alyx in this thread, even if the stored listing is fresh.
@@ -230,26 +257,45 @@ class ListingCache:
 
     def _find(self, request: ListingRequest[T], now: float) -> Listing[T] | None:
         """Return the stored listing, fresh or stale. Return None if no listing is stored."""
-        # SQLite is read unless the listing in memory is less than 5 minutes old, or was compared
-        # with SQLite in the last 0.5 seconds
         cached = self.memory.get(request.key)
-        if cached is not None and (
-            now - cached.fetched_at < RECENT_TTL_SECONDS
-            or time.monotonic() - cached.checked_at < RELOAD_INTERVAL_SECONDS
-        ):
+        if cached is not None and _is_recent(cached.version, now):
             return cached
         return self._load_stored(request)
+
+    def _find_version(self, request: ListingRequest[T], now: float) -> ListingVersion | None:
+        """Return the version of the listing that :meth:`_find` would return."""
+        version = self.memory.version_of(request.key)
+        if version is not None and _is_recent(version, now):
+            return version
+        try:
+            if version is not None and self._is_newest(request, version):
+                return version
+        except CacheError as error:
+            self._log_storage_error(error, "the known listing is used")
+            return version
+        listing = self._load_stored(request)
+        return None if listing is None else listing.version
 
     def _find_fresh(self, request: ListingRequest[T]) -> Listing[T] | None:
         """Return the stored listing if it is fresh and not invalidated. Otherwise return None."""
         now = self._clock()
         listing = self._find(request, now)
-        if listing is None or self._is_invalidated(request, listing):
+        if listing is None or self._is_invalidated(request, listing.version):
             return None
-        return listing if _is_within_ttl(request, listing, now) else None
+        return listing if _is_within_ttl(request, listing.version, now) else None
 
-    def _is_invalidated(self, request: ListingRequest[T], listing: Listing[T]) -> bool:
-        return listing.fetched_at < self.invalidations.time_of(request.scope)
+    def _is_invalidated(self, request: ListingRequest[T], version: ListingVersion) -> bool:
+        return version.fetched_at < self.invalidations.time_of(request.scope)
+
+    def _is_newest(self, request: ListingRequest[Any], version: ListingVersion) -> bool:
+        """Whether SQLite has no other version of a listing. Raises CacheError."""
+        fetched_at = self._database.fetched_at(request.key)
+        if version.fetched_at != fetched_at and not (
+            version.unstored and version.fetched_at > (fetched_at or 0.0)
+        ):
+            return False
+        version.checked_at = time.monotonic()
+        return True
 
     def _load_stored(self, request: ListingRequest[T]) -> Listing[T] | None:
         """Return the newer of two listings: the listing in SQLite and the listing in memory.
@@ -258,20 +304,25 @@ class ListingCache:
         """
         cached = self.memory.get(request.key)
         try:
-            fetched_at = self._database.fetched_at(request.key)
-            if cached is not None and (
-                cached.fetched_at == fetched_at
-                or (cached.unstored and cached.fetched_at > (fetched_at or 0.0))
-            ):
-                cached.checked_at = time.monotonic()
+            if cached is not None and self._is_newest(request, cached.version):
                 return cached
+            fetched_at = self._database.fetched_at(request.key)
             if fetched_at is None:
                 return None
             from_tables = self._database.is_from_tables(request.key)
-            listing = Listing(request.load(self._database), fetched_at, from_tables)
+            version = self.memory.version_of(request.key)
+            # the rows of a listing were removed from memory, and are the same in SQLite
+            if version is None or (version.fetched_at, version.from_tables, version.unstored) != (
+                fetched_at,
+                from_tables,
+                False,
+            ):
+                version = ListingVersion(fetched_at, from_tables)
+            listing = Listing(request.load(self._database), version)
         except (CacheError, ValueError, TypeError) as error:  # the last two: damaged values
             self._log_storage_error(error, "the listing is requested from Alyx")
             return cached
+        version.checked_at = time.monotonic()
         self.memory.put(request.key, listing)
         return listing
 
@@ -281,7 +332,9 @@ class ListingCache:
         The listing may have been stored by a fetch of several listings, or by another process.
         """
         listing = self._load_stored(request)
-        return None if listing is None or self._is_invalidated(request, listing) else listing
+        return (
+            None if listing is None or self._is_invalidated(request, listing.version) else listing
+        )
 
     # -- requests
 
@@ -415,14 +468,14 @@ class ListingCache:
         try:
             request.store(self._database, answer, asked)
             fetched_at = self._database.fetched_at(request.key) or asked
-            return Listing(request.load(self._database), fetched_at)
+            return Listing(request.load(self._database), ListingVersion(fetched_at))
         except CacheError as error:
             self._log_storage_error(error, "the answer is kept in memory only")
         # a temporary database in memory converts the answer into a listing
         scratch = CatalogueDatabase(IN_MEMORY)
         try:
             request.store(scratch, answer, asked)
-            return Listing(request.load(scratch), asked, unstored=True)
+            return Listing(request.load(scratch), ListingVersion(asked, unstored=True))
         finally:
             scratch.close()
 
@@ -445,7 +498,16 @@ def _description(request: ListingRequest[Any]) -> str:
     return f"the listing {request.key}"
 
 
-def _is_within_ttl(request: ListingRequest[T], listing: Listing[T], now: float) -> bool:
-    """Whether a listing is within its TTL."""
+def _is_recent(version: ListingVersion, now: float) -> bool:
+    """Whether a listing in memory is used without comparing it with SQLite."""
+    # it is less than 5 minutes old, or was compared with SQLite in the last 0.5 seconds
+    return (
+        now - version.fetched_at < RECENT_TTL_SECONDS
+        or time.monotonic() - version.checked_at < RELOAD_INTERVAL_SECONDS
+    )
+
+
+def _is_within_ttl(request: ListingRequest[Any], version: ListingVersion, now: float) -> bool:
+    """Whether a listing with this version is within its TTL."""
     # if the listing's time is far in the future, the clock was set back, and the age is unknown
-    return -_MAX_CLOCK_SKEW_SECONDS <= now - listing.fetched_at <= request.ttl_of(listing)
+    return -_MAX_CLOCK_SKEW_SECONDS <= now - version.fetched_at <= request.ttl_of(version)

@@ -1,4 +1,8 @@
-"""Listings in memory, up to a number of rows. The least recently used listing is removed first."""
+"""Listings in memory, up to a number of rows. The least recently used listing is removed first.
+
+The versions of removed listings stay in memory. So what was made from a listing, such as the names
+in a folder, can be used without reading the listing again.
+"""
 
 from __future__ import annotations
 
@@ -8,10 +12,12 @@ from typing import Any
 
 from cachetools import LRUCache
 
-from onefs.catalogue.listing import Listing
+from onefs.catalogue.listing import Listing, ListingVersion
 
 #: number of rows that all listings in memory have together, at most
 MAX_MEMORY_ROWS = 20_000
+#: number of listings whose version is in memory, at most; each needs about 500 bytes
+MAX_MEMORY_VERSIONS = 30_000
 
 
 class ListingMemory:
@@ -25,8 +31,14 @@ class ListingMemory:
         self._listings: LRUCache[str, Listing[Any]] = LRUCache(
             MAX_MEMORY_ROWS, getsizeof=Listing.row_count
         )
+        self._versions: LRUCache[str, ListingVersion] = LRUCache(MAX_MEMORY_VERSIONS)
         #: grows each time that a listing is added, replaced or dropped
         self.changes = 0
+
+    def version_of(self, key: str) -> ListingVersion | None:
+        """Return the version of the listing that was last in memory. Return None if unknown."""
+        with self._lock:
+            return self._versions.get(key)
 
     def get(self, key: str) -> Listing[Any] | None:
         """Return the listing with this key. Return None if the listing is not in memory."""
@@ -34,17 +46,22 @@ class ListingMemory:
             return self._listings.get(key)
 
     def put(self, key: str, listing: Listing[Any]) -> None:
-        """Keep a listing in memory if it has at most :data:`MAX_MEMORY_ROWS` rows."""
+        """Keep a listing in memory if it has at most :data:`MAX_MEMORY_ROWS` rows.
+
+        Its version is kept in any case.
+        """
         with self._lock:
             self.changes += 1
+            self._versions[key] = listing.version
             if listing.row_count() <= MAX_MEMORY_ROWS:
                 self._listings[key] = listing
+            else:
+                self._listings.pop(key, None)
 
     def drop(self, key: str) -> None:
         """Remove a listing from memory, if it is there."""
         with self._lock:
-            self.changes += 1
-            self._listings.pop(key, None)
+            self._drop(key)
 
     def drop_unless(self, key: str, is_right: Callable[[Any], bool]) -> bool:
         """Remove a listing from memory if ``is_right`` returns False for the listing's value.
@@ -55,13 +72,17 @@ class ListingMemory:
             cached = self._listings.get(key)
             if cached is None or is_right(cached.value):
                 return False
-            self.changes += 1
-            del self._listings[key]
+            self._drop(key)
         return True
 
     def drop_prefix(self, prefix: str) -> None:
         """Remove from memory every listing whose key begins with ``prefix``."""
         with self._lock:
             self.changes += 1
-            for key in [key for key in self._listings if key.startswith(prefix)]:
-                del self._listings[key]
+            for key in [key for key in self._versions if key.startswith(prefix)]:
+                self._drop(key)
+
+    def _drop(self, key: str) -> None:
+        self.changes += 1
+        self._listings.pop(key, None)
+        self._versions.pop(key, None)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import replace
 
 from onefs import alf
 from onefs.alyx.client import AlyxClient
@@ -268,7 +267,7 @@ def _with_replicas(row: DatasetRow, repositories: Mapping[str, Repository]) -> D
         replicas = presumed_replicas(row.server_path, row.dataset.id, repositories)
     else:
         replicas = usable_replicas(row.claimed_replicas, repositories)
-    return replace(row.dataset, replicas=replicas)
+    return row.dataset.with_replicas(replicas)
 
 
 def _record_json(record: Mapping[str, object]) -> str:

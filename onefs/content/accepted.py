@@ -32,16 +32,22 @@ class AcceptedEntries:
 
         Return None also if the size or md5 in the database has changed since the file was accepted.
         """
+        entry = self.all().get(dataset.id)
+        if entry is None or (entry.claimed_size, entry.claimed_md5) != (dataset.size, dataset.md5):
+            return None
+        return entry
+
+    def all(self) -> Mapping[str, CacheEntry]:
+        """Return all records by dataset id. The same object means that nothing has changed."""
         now = time.monotonic()
         if now > self._valid_until:
             self._valid_until = now + ACCEPTED_TTL_SECONDS
             with suppress(OSError):  # if the disk fails, listings show the former sizes
                 entries = self._store.records.accepted_entries()
-                self._entries = {entry.dataset_id: entry for entry in entries}
-        entry = self._entries.get(dataset.id)
-        if entry is None or (entry.claimed_size, entry.claimed_md5) != (dataset.size, dataset.md5):
-            return None
-        return entry
+                by_id = {entry.dataset_id: entry for entry in entries}
+                if by_id != self._entries:
+                    self._entries = by_id
+        return self._entries
 
     def expire(self, dataset_id: str | None = None) -> None:
         """Make the next :meth:`get` read all records again.

@@ -244,6 +244,11 @@ class Content:
         entry = self._accepted.get(dataset)
         return dataset.size if entry is None else entry.size
 
+    @property
+    def accepted_state(self) -> object:
+        """An object that stays the same while :meth:`size_of` and :meth:`identity_of` do so."""
+        return self._accepted.all()
+
     def identity_of(self, dataset: Dataset) -> bytes:
         """Return a text that identifies the content that readers of the dataset get.
 

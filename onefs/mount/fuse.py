@@ -17,7 +17,7 @@ import os
 import stat
 import struct
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from typing import Any
 
@@ -27,7 +27,7 @@ from onefs.mount import request_limits
 from onefs.mount.file_handle import Extent
 from onefs.mount.libfuse import PinnedThreadStates, load_mfusepy
 from onefs.mount.operations import ErrorNumbers, Operations
-from onefs.tree.nodes import XATTR_PREFIX, Node, NodeKind
+from onefs.tree.nodes import XATTR_PREFIX, ListedEntry, Node, NodeKind
 
 mfusepy: Any = load_mfusepy()
 
@@ -228,15 +228,16 @@ class Fuse(mfusepy.FUSE):  # type: ignore[misc]
         attributes = mfusepy.c_stat()
         self._fill_constant(attributes)
         # Offsets begin at 1: with offset 0, libfuse 3.14 ignores the attributes of the entries.
+        times = _times_of(attributes)
         mtime = None
-        for place, (name, node) in page:
-            if node.mtime != mtime:  # the mtime is often equal to the mtime of the previous file
-                mtime = node.mtime
-                _fill_times(attributes, mtime)
-            self._fill_node(attributes, node)
+        for place, (name, kind, ino, size, entry_mtime) in page:
+            if entry_mtime != mtime:  # it is often equal to the mtime of the previous file
+                mtime = entry_mtime
+                _fill_times(times, mtime)
+            self._fill_values(attributes, kind, ino, size)
             # If the size is unknown, the entry has only a name and a kind. The kernel requests the
             # attributes later.
-            flags = 0 if node.size is None else _FILL_DIR_PLUS
+            flags = 0 if size is None else _FILL_DIR_PLUS
             if filler(buf, name, attributes, place + 1, flags):
                 return
 
@@ -244,12 +245,13 @@ class Fuse(mfusepy.FUSE):  # type: ignore[misc]
         self, _path: bytes | None, buf: Any, filler: Any, offset: int, fip: Any
     ) -> None:
         attributes = mfusepy.c_stat()
-        for place, (name, node) in self._listing_page(offset, fip):
-            self._fill_stat(attributes, node)
+        for place, (name, kind, ino, size, mtime) in self._listing_page(offset, fip):
+            self._fill_values(attributes, kind, ino, size)
+            _fill_times(_times_of(attributes), mtime)
             if filler(buf, name, attributes, place + 1):
                 return
 
-    def _listing_page(self, offset: int, fip: Any) -> Iterator[tuple[int, tuple[bytes, Node]]]:
+    def _listing_page(self, offset: int, fip: Any) -> Iterator[tuple[int, ListedEntry]]:
         entries = self._operations.readdir(fip.contents.fh, first=offset == 0)
         return enumerate(itertools.islice(entries, offset, None), offset)
 
@@ -296,12 +298,15 @@ class Fuse(mfusepy.FUSE):  # type: ignore[misc]
 
     def _fill_stat(self, attributes: Any, node: Node) -> None:
         self._fill_node(attributes, node)
-        _fill_times(attributes, node.mtime)
+        _fill_times(_times_of(attributes), node.mtime)
 
     def _fill_node(self, attributes: Any, node: Node) -> None:
-        attributes.st_mode = self._modes[node.kind]
-        attributes.st_ino = node.ino
-        size = node.size or 0
+        self._fill_values(attributes, node.kind, node.ino, node.size)
+
+    def _fill_values(self, attributes: Any, kind: NodeKind, ino: int, size: int | None) -> None:
+        attributes.st_mode = self._modes[kind]
+        attributes.st_ino = ino
+        size = size or 0
         attributes.st_size = size
         # Files that are not cached have blocks, too, because tar --sparse does not read a file
         # without blocks: it stores zeros.
@@ -349,10 +354,15 @@ def _modes_by_kind(umask: int) -> dict[NodeKind, int]:
     }
 
 
-def _fill_times(attributes: Any, mtime: float) -> None:
+def _times_of(attributes: Any) -> tuple[Any, ...]:
+    """Return the times in a ``struct stat``, to be set by :func:`_fill_times`."""
+    return attributes.st_mtimespec, attributes.st_ctimespec, attributes.st_atimespec
+
+
+def _fill_times(times: Iterable[Any], mtime: float) -> None:
     seconds = int(mtime // 1)
     nanoseconds = int((mtime - seconds) * _NANOSECONDS_PER_SECOND)
-    for time in (attributes.st_mtimespec, attributes.st_ctimespec, attributes.st_atimespec):
+    for time in times:
         time.tv_sec = seconds
         time.tv_nsec = nanoseconds
 

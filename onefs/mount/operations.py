@@ -23,14 +23,13 @@ from onefs.mount.refresher import Refresher
 from onefs.mount.request_limits import WaitingReads, waiting_read_limit
 from onefs.mount.sibling_prefetcher import SiblingPrefetcher, SiblingSource
 from onefs.tree.handles import TextHandle
-from onefs.tree.nodes import XATTR_PREFIX, Node, Tree
+from onefs.tree.nodes import XATTR_PREFIX, ListedEntry, Node, Tree
 
 _STATFS_BLOCK_BYTES = 4096
 _MAX_NAME_BYTES = 255
 #: a name with at most this number of characters never has more than _MAX_NAME_BYTES bytes in UTF-8
 _SHORT_NAME_CHARACTERS = _MAX_NAME_BYTES // 4
 
-DirectoryEntries = list[tuple[bytes, Node]]
 
 log = logging.getLogger(__name__)
 
@@ -42,7 +41,7 @@ class _OpenFolder:
     path: str
     #: the listing. It is read for the first page, and read again when the program rewinds the
     #: folder to its beginning.
-    entries: DirectoryEntries = field(default_factory=list)
+    entries: list[ListedEntry] = field(default_factory=list)
 
 
 class Operations:
@@ -119,7 +118,7 @@ class Operations:
         self._open_folders[number] = _OpenFolder(path)
         return number
 
-    def readdir(self, number: int, *, first: bool) -> DirectoryEntries:
+    def readdir(self, number: int, *, first: bool) -> list[ListedEntry]:
         """Return the whole listing of an open folder. The listing begins with ``.`` and ``..``.
 
         ``number`` is the number of the open folder. ``first`` is True if the kernel requests the
@@ -213,13 +212,9 @@ class Operations:
         # the tree's own attribute ``error`` takes precedence
         return {XATTR_PREFIX + "error": error, **values} if error else values
 
-    def _list_folder(self, path: str) -> DirectoryEntries:
-        folder = self._tree.node(path)
-        parent = folder if path == "/" else self._tree.node(os.path.dirname(path))
+    def _list_folder(self, path: str) -> list[ListedEntry]:
         with self.path_errors.record_outcome(path):
-            children = self._tree.children(path)
-        listed = [(os.fsencode(name), node) for name, node in children]
-        return [(b".", folder), (b"..", parent), *listed]
+            return self._tree.entries(path)
 
     def _file_handle(self, number: int) -> FileHandle:
         try:

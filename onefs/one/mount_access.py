@@ -15,7 +15,7 @@ from pathlib import Path
 
 from onefs.alyx.parsing import Row, parse_session
 from onefs.cache.folder import Place
-from onefs.catalogue.listing import Listing
+from onefs.catalogue.listing import Listing, ListingVersion
 from onefs.config.settings import Settings, resolve_settings
 from onefs.download.progress import Transfer
 from onefs.errors import NotFound, OnefsError, UsageError
@@ -69,7 +69,8 @@ class MountCatalogue:
             raise NotFound(f"the mount at {self._files.root} has no session {eid}") from None
 
     def record(self, session: Session) -> Listing[str]:
-        return Listing(self._files.text(*self.place(session.eid), SESSION_JSON), time.time())
+        text = self._files.text(*self.place(session.eid), SESSION_JSON)
+        return Listing(text, ListingVersion(time.time()))
 
     def records(self, eids: Sequence[str]) -> list[Row]:
         """Return Alyx's record of each session, with all fields.

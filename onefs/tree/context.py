@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from onefs.catalogue.catalogue import Catalogue
     from onefs.content.content import Content
     from onefs.tree.layout_cache import LayoutCache
+    from onefs.tree.listed_sessions import ListedSessions
     from onefs.tree.one_api_compat import OneApiFolder
     from onefs.tree.open_files import OpenFiles
     from onefs.tree.search_cache import SearchCache
@@ -43,6 +44,7 @@ class TreeContext:
     url: str
     searches: SearchCache
     one_api_folder: OneApiFolder
+    listed_sessions: ListedSessions
     #: the folders that users' code writes to; None if the tree has no such folders
     user_folders: UserFolders | None = None
     #: decides the datasets that are shown, and their paths

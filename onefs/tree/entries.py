@@ -27,10 +27,11 @@ name that cannot exist makes no request.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from onefs.tree.nodes import Handle, Node, NodeKind
+from onefs.tree.nodes import Handle, ListedEntry, Node, NodeKind
 
 
 class TreeEntry:
@@ -66,6 +67,10 @@ class Folder(TreeEntry):
         """
         return []
 
+    def entries(self) -> list[ListedEntry]:
+        """Return what :meth:`children` returns, as entries of a listing."""
+        return [listed_entry(name, node) for name, node in self.children()]
+
 
 class File(TreeEntry):
     """An entry that can be opened and read."""
@@ -90,6 +95,11 @@ class SymbolicLink(TreeEntry):
 
     def node(self) -> Node:
         return Node(NodeKind.LINK, self.ino, self.size, self.mtime)
+
+
+def listed_entry(name: str, node: Node) -> ListedEntry:
+    """Return an entry of a folder's listing."""
+    return os.fsencode(name), node.kind, node.ino, node.size, node.mtime
 
 
 def fixed_link(ino: int, target: str, mtime: float) -> SymbolicLink:

@@ -19,7 +19,7 @@ from pathlib import Path
 
 from onefs.errors import CacheError
 from onefs.lowlevel.sqlite_file import SqliteFile
-from onefs.tree.nodes import Handle, Node, Tree
+from onefs.tree.nodes import Handle, ListedEntry, Node, Tree
 
 #: the file's name in the state folder
 INODES_FILENAME = "inodes.sqlite"
@@ -181,6 +181,16 @@ class Inode32Tree:
         self.target = tree.target
         self.xattrs = tree.xattrs
         self.space = tree.space
+
+    def entries(self, path: str) -> list[ListedEntry]:
+        """Return the entries of a folder's listing, with 32-bit inode numbers."""
+        entries = self._tree.entries(path)
+        # new numbers are assigned in one transaction
+        numbers = self._numbers.get_or_assign([ino for _, _, ino, _, _ in entries])
+        return [
+            (name, kind, number, size, mtime)
+            for (name, kind, _, size, mtime), number in zip(entries, numbers, strict=True)
+        ]
 
     def node(self, path: str) -> Node:
         return self._with_number(self._tree.node(path))

@@ -18,10 +18,11 @@ from onefs.printable import printable
 from onefs.search.queries import SessionQueries
 from onefs.tree.context import TreeContext
 from onefs.tree.dataset_file import DatasetFile
-from onefs.tree.entries import File, Folder, SymbolicLink, TreeEntry
+from onefs.tree.entries import File, Folder, SymbolicLink, TreeEntry, listed_entry
 from onefs.tree.lab_folders import LabFolder, SubjectFolder
 from onefs.tree.layout_cache import LayoutCache
-from onefs.tree.nodes import XATTR_PREFIX, Handle, Node, inode_of_path
+from onefs.tree.listed_sessions import ListedSessions
+from onefs.tree.nodes import XATTR_PREFIX, Handle, ListedEntry, Node, inode_of_path
 from onefs.tree.one_api_compat import OneApiFolder
 from onefs.tree.open_files import OpenFiles
 from onefs.tree.path_patterns import DATASET_PREFIX, expand_pattern, walk_files
@@ -79,6 +80,7 @@ class LaboratoryTree:
             url,
             SearchCache(queries),
             OneApiFolder(content.one_tables, self.open_files, rest_link),
+            ListedSessions(),
             user_folders,
             variant,
         )
@@ -112,6 +114,29 @@ class LaboratoryTree:
         if variant.is_full_tree:
             return children
         return [(name, _with_variant_inode(variant, node)) for name, node in children]
+
+    def entries(self, path: str) -> list[ListedEntry]:
+        cache, changes = self._entry_cache, self._context.catalogue.changes
+        parent_path, _, name = path.rpartition("/")
+        parent = self._resolve(parent_path or "/")
+        if isinstance(parent, SessionFolder) and parent.context.variant.is_full_tree:
+            entry: TreeEntry = cache.get(path, changes) or parent.subfolder(name)
+        else:
+            entry = self._resolve(path)
+        if not isinstance(entry, Folder):
+            raise UsageError(f"{path} is not a folder")
+        variant = self._variant_at(path)
+        if variant.is_full_tree:
+            children = entry.entries()
+        else:
+            children = [
+                listed_entry(child, _with_variant_inode(variant, node))
+                for child, node in entry.children()
+            ]
+        if isinstance(entry, SessionFolder):  # its subfolders are probably listed next
+            cache.put(path, entry, monotonic() + FOLDER_CACHE_SECONDS)
+        own = listed_entry(".", self._node_of(path, entry))
+        return [own, listed_entry("..", self._node_of(parent_path or "/", parent)), *children]
 
     def target(self, path: str, caller: int = 0, user: int | None = None) -> str:
         entry = self._resolve(path)
@@ -191,11 +216,9 @@ class LaboratoryTree:
         return self._context.content.disk_space()
 
     def _node_of(self, path: str, entry: TreeEntry) -> Node:
+        """Return the node of the entry at ``path``, with the inode number of its variant."""
         node = entry.node()
-        variant = self._variant_at(path)
-        if variant is FULL_TREE or path == "/":
-            return node
-        return _with_variant_inode(variant, node)
+        return node if path == "/" else _with_variant_inode(self._variant_at(path), node)
 
     def _variant_at(self, path: str) -> Variant:
         """Return which tree contains an existing path: the full tree, as of a day, or flat."""

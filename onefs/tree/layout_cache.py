@@ -11,7 +11,7 @@ from typing import Any, TypeVar, cast
 
 from cachetools import LRUCache
 
-from onefs.catalogue.listing import Listing
+from onefs.catalogue.listing import Listing, ListingVersion
 
 L = TypeVar("L")
 S = TypeVar("S")
@@ -28,8 +28,9 @@ class LayoutCache:
 
     def __init__(self) -> None:
         self._lock = Lock()
-        self._layouts: LRUCache[str, tuple[Listing[Any], Any]] = LRUCache(
-            MAX_CACHED_ROWS, getsizeof=lambda built: built[0].row_count()
+        #: for each key: the version and the rows of the listing, and the layout
+        self._layouts: LRUCache[str, tuple[ListingVersion, int, Any]] = LRUCache(
+            MAX_CACHED_ROWS, getsizeof=lambda built: built[1]
         )
 
     def get_or_build(
@@ -46,12 +47,13 @@ class LayoutCache:
         """
         with self._lock:
             before = self._layouts.get(key)
-        if before is not None and before[0] is listing:
-            return cast("S", before[1])
+        if before is not None and before[0] is listing.version:
+            return cast("S", before[2])
         layout = build(listing.value)
         if before is not None and on_change is not None:
-            on_change(cast("S", before[1]), layout)
-        if listing.row_count() <= MAX_CACHED_ROWS:
+            on_change(cast("S", before[2]), layout)
+        rows = listing.row_count()
+        if rows <= MAX_CACHED_ROWS:
             with self._lock:
-                self._layouts[key] = (listing, layout)
+                self._layouts[key] = (listing.version, rows, layout)
         return layout

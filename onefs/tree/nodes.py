@@ -9,7 +9,6 @@ file operation fails with the error's ``errno``.
 from __future__ import annotations
 
 import hashlib
-import uuid
 from dataclasses import dataclass
 from enum import Enum
 from functools import lru_cache
@@ -42,6 +41,10 @@ class Node:
     size: int | None = 0
     #: seconds since the epoch, never 0
     mtime: float = 1.0
+
+
+#: an entry of a folder's listing: its name, and the values of its :class:`Node`
+ListedEntry = tuple[bytes, NodeKind, int, "int | None", float]
 
 
 class Handle(Protocol):
@@ -88,6 +91,12 @@ class Tree(Protocol):
         The order is always the same. ``.`` and ``..`` are left out.
         """
 
+    def entries(self, path: str) -> list[ListedEntry]:
+        """Return a folder's listed children, after ``.`` and ``..``, with their ``stat`` values.
+
+        The order is that of :meth:`children`.
+        """
+
     def target(self, path: str, caller: int = 0, user: int | None = None) -> str:
         """Return the target of the link at ``path``.
 
@@ -110,17 +119,16 @@ class Tree(Protocol):
         """Return the total bytes and the free bytes of the disk that contains the cache."""
 
 
-# A program that walks the tree needs each inode number twice: when it lists the folder of an entry,
-# and when it looks up the entry.
-@lru_cache(maxsize=_MAX_CACHED_INODES)
 def inode_of_uuid(text: str) -> int:
     """Return the inode number for an entry, computed from the entry's UUID ``text``.
 
     The number has at most 63 bits, and is at least 2.
     """
-    return _fold_to_inode(uuid.UUID(text).int)
+    return _fold_to_inode(int(text.replace("-", ""), 16))
 
 
+# A program that walks the tree needs each inode number twice: when it lists the folder of an entry,
+# and when it looks up the entry.
 @lru_cache(maxsize=_MAX_CACHED_INODES)
 def inode_of_path(*parts: str) -> int:
     """Return the inode number for an entry without a UUID, computed from ``parts``.

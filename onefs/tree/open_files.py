@@ -64,6 +64,10 @@ class OpenFiles:
         """Whether any dataset is open, so that its path may differ from the listing."""
         return bool(self._pinned)
 
+    def has_replaced(self) -> bool:
+        """Whether an open dataset is not the dataset that the listing has at its path."""
+        return bool(self._pinned) and any(each.replaced for each in list(self._pinned.values()))
+
     def is_replaced(self, place: Place) -> bool:
         """Whether the listing now has another dataset than the one that is open at a path."""
         pinned = self._pinned.get(place)

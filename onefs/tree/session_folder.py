@@ -16,7 +16,8 @@ from onefs.tree.context import TreeContext, dataset_node, session_folder_node, s
 from onefs.tree.dataset_file import DatasetFile
 from onefs.tree.entries import Folder, TreeEntry, fixed_link
 from onefs.tree.layout import Folders, SessionLayout, missing_name_message, path_by_uuid
-from onefs.tree.nodes import Node, inode_of_path
+from onefs.tree.listed_sessions import ListedState
+from onefs.tree.nodes import ListedEntry, Node, inode_of_path
 from onefs.tree.revisions import find_revision_folder
 from onefs.tree.sidecars import SIDECARS
 
@@ -51,6 +52,10 @@ class SessionFolder(Folder):
     def child(self, name: str) -> TreeEntry:
         if not self.folders and name in SIDECARS:
             return SIDECARS[name](self.context, self.session)
+        if self.context.variant.is_full_tree and self.context.listed_sessions.has_folder(
+            self.session.eid, (*self.folders, name), self._listed_state
+        ):
+            return self.subfolder(name)
         try:
             return self._listed_child(name)
         except NotFound:
@@ -68,6 +73,33 @@ class SessionFolder(Folder):
             for name, dataset in self._children_in(self._layout()).items()
         ]
 
+    def entries(self) -> list[ListedEntry]:
+        context, eid = self.context, self.session.eid
+        # the path of a replaced dataset shows the old dataset until it is closed
+        if not context.variant.is_full_tree or context.open_files.has_replaced():
+            return Folder.entries(self)
+        state = self._listed_state()
+        entries = context.listed_sessions.entries(eid, self.folders, state)
+        if entries is not None:
+            return entries
+        layout = self._layout()
+        self._children_in(layout)  # raises NotFound if this folder does not exist
+        # a program that lists one folder of a session usually lists all its folders
+        listed = {
+            folders: Folder.entries(replace(self, folders=folders)) for folders in layout.folders
+        }
+        # the layout may be that of a newer listing
+        if state.version is context.catalogue.datasets_version(self.session):
+            context.listed_sessions.put(eid, state, listed)
+        return listed[self.folders]
+
+    def subfolder(self, name: str) -> SessionFolder:
+        """Return the folder ``name`` in this folder, without a check that it exists.
+
+        If it does not exist, :meth:`entries` raises NotFound.
+        """
+        return replace(self, folders=(*self.folders, name))
+
     def xattrs(self) -> dict[str, str]:
         return {} if self.folders else {"eid": self.session.eid, "ref": self.session.ref}
 
@@ -82,7 +114,7 @@ class SessionFolder(Folder):
         if name in children:
             dataset = children[name]
             if dataset is None:
-                return replace(self, folders=(*self.folders, name))
+                return self.subfolder(name)
             return DatasetFile(
                 self.context,
                 dataset,
@@ -129,6 +161,14 @@ class SessionFolder(Folder):
         # take a failed request for a missing file.
         except (Unreachable, DeadlineExceeded, Throttled):
             return False
+
+    def _listed_state(self) -> ListedState:
+        context = self.context
+        return ListedState(
+            context.listed_sessions.version_of(self.session, context.catalogue),
+            context.content.accepted_state,
+            context.sizes.state,
+        )
 
     def _layout(self) -> SessionLayout:
         return self._current_layout().layout

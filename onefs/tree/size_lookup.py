@@ -55,6 +55,8 @@ class SizeLookup:
         self._lock = Lock()
         #: sizes in bytes, by the dataset's UUID and hash
         self._sizes: LRUCache[tuple[str, str], int] = LRUCache(_MAX_CACHED_SIZES)
+        #: replaced by another object when a size becomes known
+        self.state = object()
         #: recent errors, by dataset. The key includes the replicas, because a size may be found if
         #: the replicas have changed. The key None is for a file server that did not answer.
         self._failures: NegativeCache[Dataset | None] = NegativeCache(
@@ -128,6 +130,7 @@ class SizeLookup:
         self._catalogue.remember_size(dataset, size)
         with self._lock:
             self._sizes[dataset.id, dataset.md5] = size
+            self.state = object()
         return size
 
     def _raise_recent_failure(self, dataset: Dataset) -> None:

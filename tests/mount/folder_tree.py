@@ -15,7 +15,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from onefs import errors
-from onefs.tree.nodes import Handle, Node, NodeKind, inode_of_path
+from onefs.tree.entries import listed_entry
+from onefs.tree.nodes import Handle, ListedEntry, Node, NodeKind, inode_of_path
 
 #: a read of a file whose name begins with this prefix waits until the tree is stopped
 STALLED = "stalled"
@@ -103,6 +104,11 @@ class FolderTree:
         here = self._path(path)
         _fail(here.name, LIST_FAILS)
         return [(entry.name, self._listed(entry)) for entry in sorted(here.iterdir())]
+
+    def entries(self, path: str) -> list[ListedEntry]:
+        parent = path.rpartition("/")[0] or "/"
+        own = [(".", self.node(path)), ("..", self.node(parent))]
+        return [listed_entry(name, node) for name, node in own + self.children(path)]
 
     def target(self, path: str, caller: int = 0, user: int | None = None) -> str:
         return os.readlink(self._path(path))

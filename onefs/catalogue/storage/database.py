@@ -16,7 +16,7 @@ from onefs.catalogue.storage.catalogue_file import CatalogueFile
 from onefs.catalogue.storage.row_codecs import (
     INSERT_DATASET,
     INSERT_SESSION,
-    decode_dataset,
+    decode_datasets,
     decode_session,
     encode_dataset,
     encode_session,
@@ -298,8 +298,8 @@ class CatalogueDatabase(CatalogueFile):
         Datasets that cannot be fetched are included, too.
         """
         query = "SELECT * FROM datasets WHERE eid = ? ORDER BY collection, revision, name, id"
-        url_by_repository = self._url_by_repository()
-        return [decode_dataset(row, url_by_repository) for row in self._fetch_rows(query, eid)]
+        rows = self._fetch_rows(query, eid)
+        return decode_datasets(rows, self._url_by_repository() if rows else {})
 
     def session_of_dataset(self, dataset_id: str) -> str | None:
         """Return the eid of a dataset's session. Return None if the dataset was never listed."""
