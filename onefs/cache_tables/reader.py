@@ -9,7 +9,7 @@ import os
 import sqlite3
 import threading
 import time
-from collections.abc import Iterable, Mapping, Sequence, Set
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -331,14 +331,27 @@ def session_folder(lab: str, subject: str, date: str, number: int) -> str:
     return f"{lab}/{alf.SUBJECTS}/{subject}/{date}/{alf.number_folder(number)}"
 
 
+def lab_servers(lab: str, repositories: Mapping[str, Repository]) -> list[tuple[str, str]]:
+    """Return the name and the URL, without a final slash, of each file server of a lab.
+
+    These are the file servers whose URL ends with ``lab/Subjects``.
+    """
+    servers = (
+        (name, each.data_url.rstrip("/"))
+        for name, each in sorted(repositories.items(), reverse=True)
+        if not each.personal and is_file_server_url(each.data_url)
+    )
+    return [(name, base) for name, base in servers if base.endswith(f"/{lab}/{alf.SUBJECTS}")]
+
+
 def presumed_replicas(
-    stored: str, dataset_id: str, repositories: Mapping[str, Repository]
+    stored: str, dataset_id: str, servers_of: Callable[[str], Iterable[tuple[str, str]]]
 ) -> tuple[Replica, ...]:
     """Return the copies that file servers should have of a dataset, with their URLs.
 
-    ``stored`` is the dataset's path on the file servers, ``lab/Subjects/...``. Each file server
-    whose URL ends with ``lab/Subjects`` should have a copy. The session's listing from Alyx tells
-    which copies really exist.
+    ``stored`` is the dataset's path on the file servers, ``lab/Subjects/...``. Each file server of
+    the lab should have a copy; ``servers_of`` returns them as :func:`lab_servers` does. The
+    session's listing from Alyx tells which copies really exist.
     """
     # presumed, since the tables do not name repositories. On the servers, a file name has the
     # dataset's UUID before the extension
@@ -346,15 +359,9 @@ def presumed_replicas(
     folder, slash, name = rest.rpartition("/")
     stem, dot, extension = name.rpartition(".")
     file_name = f"{stem}.{dataset_id}.{extension}" if dot else f"{name}.{dataset_id}"
-    servers = [
-        (name, each.data_url.rstrip("/"))
-        for name, each in sorted(repositories.items(), reverse=True)
-        if not each.personal and is_file_server_url(each.data_url)
-    ]
     return tuple(
         Replica(name, escape_url(f"{base}/{folder}{slash}{file_name}"))
-        for name, base in servers
-        if base.endswith(f"/{lab}/{alf.SUBJECTS}")
+        for name, base in servers_of(lab)
     )
 
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import cache
 
 from onefs import alf
 from onefs.alyx.client import AlyxClient
 from onefs.alyx.parsing import DatasetRow, usable_replicas
-from onefs.cache_tables.reader import presumed_replicas
+from onefs.cache_tables.reader import lab_servers, presumed_replicas
 from onefs.catalogue.listing import ListingRequest
 from onefs.catalogue.listing_cache import ListingCache
 from onefs.catalogue.prefetch.batches import (
@@ -244,7 +245,8 @@ def datasets_request(
         return rows
 
     def load(database: CatalogueDatabase) -> list[Dataset]:
-        datasets = (_with_replicas(row, repositories) for row in database.datasets(eid))
+        servers_of = cache(lambda lab: lab_servers(lab, repositories))
+        datasets = (_with_replicas(row, repositories, servers_of) for row in database.datasets(eid))
         return [dataset for dataset in datasets if dataset.replicas or dataset.from_tables]
 
     return ListingRequest(
@@ -260,11 +262,18 @@ def datasets_request(
     )
 
 
-def _with_replicas(row: DatasetRow, repositories: Mapping[str, Repository]) -> Dataset:
-    """Convert a row to a dataset with the replicas that can be fetched."""
+def _with_replicas(
+    row: DatasetRow,
+    repositories: Mapping[str, Repository],
+    servers_of: Callable[[str], Sequence[tuple[str, str]]],
+) -> Dataset:
+    """Convert a row to a dataset with the replicas that can be fetched.
+
+    ``servers_of`` returns the file servers of a lab: see :func:`lab_servers`.
+    """
     # the tables have no replicas: they are derived from the path of the file
     if row.dataset.from_tables:
-        replicas = presumed_replicas(row.server_path, row.dataset.id, repositories)
+        replicas = presumed_replicas(row.server_path, row.dataset.id, servers_of)
     else:
         replicas = usable_replicas(row.claimed_replicas, repositories)
     return row.dataset.with_replicas(replicas)

@@ -14,7 +14,7 @@ from onefs.errors import DeadlineExceeded, NotFound, Throttled, Unreachable
 from onefs.model import Dataset, Session
 from onefs.tree.context import TreeContext, dataset_node, session_folder_node, session_mtime
 from onefs.tree.dataset_file import DatasetFile
-from onefs.tree.entries import Folder, TreeEntry, fixed_link
+from onefs.tree.entries import Folder, TreeEntry, fixed_link, listed_entry
 from onefs.tree.layout import Folders, SessionLayout, missing_name_message, path_by_uuid
 from onefs.tree.listed_sessions import ListedState
 from onefs.tree.nodes import ListedEntry, Node, inode_of_path
@@ -66,12 +66,7 @@ class SessionFolder(Folder):
         return self._listed_child(name)
 
     def children(self) -> list[tuple[str, Node]]:
-        return [
-            (name, self._listed_file_node(name, dataset))
-            if dataset is not None
-            else (name, session_folder_node(self.session, (*self.folders, name)))
-            for name, dataset in self._children_in(self._layout()).items()
-        ]
+        return self._listed_nodes(self._layout())
 
     def entries(self) -> list[ListedEntry]:
         context, eid = self.context, self.session.eid
@@ -86,7 +81,11 @@ class SessionFolder(Folder):
         self._children_in(layout)  # raises NotFound if this folder does not exist
         # a program that lists one folder of a session usually lists all its folders
         listed = {
-            folders: Folder.entries(replace(self, folders=folders)) for folders in layout.folders
+            folders: [
+                listed_entry(name, node)
+                for name, node in replace(self, folders=folders)._listed_nodes(layout)
+            ]
+            for folders in layout.folders
         }
         # the layout may be that of a newer listing
         if state.version is context.catalogue.datasets_version(self.session):
@@ -205,6 +204,15 @@ class SessionFolder(Folder):
             return (*self.place, *self.folders, name)
         default = (*alf.dataset_folder(dataset), alf.dataset_file(dataset))
         return (*self.place, *layout.canonical_paths.get(dataset.id, default))
+
+    def _listed_nodes(self, layout: SessionLayout) -> list[tuple[str, Node]]:
+        """Return the names and nodes of this folder's children. Sends no request."""
+        return [
+            (name, self._listed_file_node(name, dataset))
+            if dataset is not None
+            else (name, session_folder_node(self.session, (*self.folders, name)))
+            for name, dataset in self._children_in(layout).items()
+        ]
 
     def _listed_file_node(self, name: str, dataset: Dataset) -> Node:
         """Return the node (the values of ``stat``) of a file, for a listing of this folder.

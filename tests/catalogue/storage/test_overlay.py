@@ -11,7 +11,12 @@ import pytest
 
 from onefs import alf
 from onefs.alyx.parsing import DatasetRow
-from onefs.cache_tables.reader import TABLES_FILE_NAME, TablesReader, presumed_replicas
+from onefs.cache_tables.reader import (
+    TABLES_FILE_NAME,
+    TablesReader,
+    lab_servers,
+    presumed_replicas,
+)
 from onefs.catalogue.storage.overlay import OverlayDatabase
 from onefs.catalogue.sync import sync_from_files
 from onefs.model import Dataset, Replica, Repository, Session
@@ -445,7 +450,7 @@ KNOWN = {
 )
 def test_where_a_dataset_should_be(stored: str, urls: list[str]) -> None:
     """The lab's folder is the end of a repository's URL. The UUID precedes the extension."""
-    found = presumed_replicas(stored, "ID", KNOWN)
+    found = presumed_replicas(stored, "ID", lambda lab: lab_servers(lab, KNOWN))
     assert [copy.url for copy in found] == urls
     assert all(isinstance(copy, Replica) for copy in found)
 
