@@ -17,7 +17,7 @@ from onefs.catalogue.listing import Listing, ListingVersion
 #: number of rows that all listings in memory have together, at most
 MAX_MEMORY_ROWS = 20_000
 #: number of listings whose version is in memory, at most; each needs about 500 bytes
-MAX_MEMORY_VERSIONS = 30_000
+MAX_MEMORY_VERSIONS = 10_000
 
 
 class ListingMemory:

@@ -29,7 +29,9 @@ MAX_ENTRIES = 600_000
 VERSION_SECONDS = 0.1
 _ENTRIES_PER_FOLDER = 4
 #: number of sets of names that are kept once, although several sessions have them
-_MAX_SHARED_NAMES = 2048
+_MAX_SHARED_NAMES = 512
+#: number of names that are kept once, although several sessions have them
+_MAX_SHARED_PAIRS = 16_384
 #: inode number, size and modification time of an entry
 _NUMBERS = struct.Struct("=qqd")
 _UNKNOWN_SIZE = -1
@@ -133,7 +135,8 @@ class ListedSessions:
         if count > MAX_ENTRIES:
             return
         names = tuple(
-            (path, tuple(each[:2] for each in listed)) for path, listed in folders.items()
+            (path, tuple(_shared(each[:2]) for each in in_folder))
+            for path, in_folder in folders.items()
         )
         listed = _ListedSession(
             state,
@@ -147,6 +150,12 @@ class ListedSessions:
         )
         with self._lock:
             self._sessions[eid] = listed
+
+
+@lru_cache(maxsize=_MAX_SHARED_PAIRS)
+def _shared(name_and_kind: tuple[bytes, NodeKind]) -> tuple[bytes, NodeKind]:
+    """Return the pair, as the same object each time."""
+    return name_and_kind
 
 
 # the sessions of an experiment often have the same names, which are then in memory once

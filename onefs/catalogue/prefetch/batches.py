@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence, Set
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from threading import Event, Lock
 
 from onefs import alf
@@ -23,6 +25,7 @@ from onefs.catalogue.prefetch.leases import LabLeases
 from onefs.catalogue.prefetch.walk_detector import WalkDetector
 from onefs.catalogue.storage.database import CatalogueDatabase
 from onefs.errors import (
+    CacheError,
     DeadlineExceeded,
     NotFound,
     OnefsError,
@@ -43,6 +46,8 @@ LAB_LISTING_WAIT_SECONDS = 0.5
 STALE_COLLECTION_SECONDS = 0.3
 #: number of sessions of a lab from which the number of sessions per page is estimated
 _SAMPLE_SESSIONS = 30
+#: most sessions that a walk has fetched and not used, so that their use continues the walk
+_MAX_UNUSED_SESSIONS = 1000
 #: usual number of datasets of a session in the International Brain Laboratory's database
 _TYPICAL_DATASETS_PER_SESSION = 40
 #: the fraction of the deadline that one request of a batch may take
@@ -60,6 +65,17 @@ def datasets_key(eid: str) -> str:
 def sessions_key(lab: str, subject: str) -> str:
     """Return the key of the listing of a subject's sessions."""
     return f"sessions/{lab}/{subject}"
+
+
+@dataclass(frozen=True, slots=True)
+class _WalkBatch:
+    """A batch that a walk has fetched: when it is first used, the next batch is requested."""
+
+    lab: str
+    eids: tuple[str, ...]
+    #: see ``since`` and ``all_subjects`` of :meth:`CatalogueDatabase.unlisted_neighbours`
+    floor: float
+    across_subjects: bool
 
 
 class BatchPrefetcher:
@@ -86,6 +102,8 @@ class BatchPrefetcher:
         self._stale_sessions: dict[str, Session] = {}
         #: the sessions whose stale datasets are being requested
         self._refreshing_eids: frozenset[str] = frozenset()
+        #: batches of which no session was used since they were fetched, by the eid of each session
+        self._unused_batches: dict[str, _WalkBatch] = {}
         self._closed = Event()
         folder = database.path.with_name(f"{database.path.name}-claims")
         self._leases = LabLeases(folder, deadline * _LEASE_DEADLINE_FRACTION, self._closed)
@@ -111,10 +129,42 @@ class BatchPrefetcher:
         eids = [eid for eid in nearby if datasets_key(eid) not in coming][: step.session_count]
         if len(eids) == 1:
             return None
-        return Batch(
-            tuple(map(datasets_key, eids)),
-            lambda: self._fetch_interactive(session.lab, eids, floor),
-        )
+        return self._make_batch(_WalkBatch(session.lab, tuple(eids), floor, step.across_subjects))
+
+    def continue_walk(self, session: Session) -> None:
+        """Request the next sessions in the background if a walk has fetched ``session``.
+
+        Call this when the datasets of ``session`` are used. So a walk waits for Alyx while it lists
+        the sessions that it has, and not after that.
+        """
+        if session.eid not in self._unused_batches:
+            return
+        with self._lock:
+            used = self._unused_batches.get(session.eid)
+            for eid in used.eids if used else ():
+                self._unused_batches.pop(eid, None)
+        if used is not None:
+            with suppress(CacheError):  # then the next sessions are requested when they are used
+                self._request_after(used)
+
+    def _request_after(self, used: _WalkBatch) -> None:
+        self._walk_detector.note_progress(used.lab)
+        count = self._walk_detector.sessions_per_page(used.lab)
+        last = self._database.session(used.eids[-1])
+        if count == 1 or last is None:
+            return
+        coming = self._listings.pending_keys()
+        most = count + len(coming) + 1
+        nearby = self._database.unlisted_neighbours(last, most, used.floor, used.across_subjects)
+        # the first one is ``last``
+        eids = [eid for eid in nearby[1:] if datasets_key(eid) not in coming][:count]
+        if eids:
+            following = _WalkBatch(used.lab, tuple(eids), used.floor, used.across_subjects)
+            self._listings.start_batch(self._make_batch(following))
+
+    def _make_batch(self, batch: _WalkBatch) -> Batch:
+        keys = tuple(map(datasets_key, batch.eids))
+        return Batch(keys, lambda: self._fetch_interactive(batch))
 
     def plan_sessions(self, lab: str, subject: str) -> Batch | None:
         """Return a batch that fetches the sessions of all other subjects of a lab.
@@ -223,15 +273,24 @@ class BatchPrefetcher:
             self._listings.record_outcome((), error)
             raise
 
-    def _fetch_interactive(self, lab: str, eids: Sequence[str], floor: float) -> None:
+    def _fetch_interactive(self, batch: _WalkBatch) -> None:
+        lab = batch.lab
+        requested: Set[str] = frozenset()
         try:
             with self._leases.hold(lab):
                 # another process may have fetched some of these sessions since
-                if wanted := self._database.filter_unlisted(eids, floor):
-                    self._fetch_datasets(self._interactive_alyx, lab, wanted)
+                if wanted := self._database.filter_unlisted(batch.eids, batch.floor):
+                    requested = self._fetch_datasets(self._interactive_alyx, lab, wanted)
         except OnefsError as error:
             # record no failure for the listings: each is requested separately when it is needed
             self._handle_failure(lab, (), error)
+        # only a walk fetches a whole page
+        eids = tuple(eid for eid in batch.eids if eid in requested)
+        if eids and len(eids) >= self._walk_detector.sessions_per_page(lab):
+            with self._lock:
+                if len(self._unused_batches) > _MAX_UNUSED_SESSIONS:
+                    self._unused_batches.clear()
+                self._unused_batches.update(dict.fromkeys(eids, replace(batch, eids=eids)))
 
     def _fetch_lab_sessions(
         self, lab: str, names: Sequence[str], keys: Sequence[str], floor: float

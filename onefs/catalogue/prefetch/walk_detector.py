@@ -94,6 +94,11 @@ class WalkDetector:
                 and self._clock() >= walk.suspended_until
             )
 
+    def note_progress(self, lab: str) -> None:
+        """Record that a program still lists the sessions of the lab, although there is no miss."""
+        with self._lock:
+            self._current_walk(lab)
+
     def sessions_per_page(self, lab: str) -> int:
         """Return how many sessions of a lab to put into one request: as many as fit in a page.
 

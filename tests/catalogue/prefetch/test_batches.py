@@ -15,7 +15,7 @@ from onefs.alyx.client import MAX_IDS_PER_REQUEST, AlyxClient
 from onefs.alyx.pagination import PAGE_ROWS
 from onefs.alyx.tokens import FixedToken
 from onefs.catalogue.catalogue import Catalogue
-from onefs.catalogue.prefetch.batches import STALE_COLLECTION_SECONDS
+from onefs.catalogue.prefetch.batches import STALE_COLLECTION_SECONDS, datasets_key
 from onefs.catalogue.prefetch.walk_detector import (
     BATCH_SUSPENSION_SECONDS,
     WALK_TIMEOUT_SECONDS,
@@ -73,6 +73,22 @@ def test_a_find_of_a_thousand_sessions_is_sixty_requests_and_then_none(
     assert walk(catalogue, LAB) == found
     assert walk(make(), LAB) == found  # a new process
     assert grown.requests == []
+
+
+def test_a_walk_rarely_waits_for_a_request_that_was_not_sent(make: Make, grown: Servers) -> None:
+    """The next page is requested when the walk begins to list the present one, not at its end."""
+    catalogue = make()
+    sessions = list(sessions_of(catalogue, LAB))[:300]
+    grown.clear_requests()
+    unrequested = 0
+    for session in sessions:
+        key = datasets_key(session.eid)
+        is_coming = key in catalogue._listing_cache.pending_keys()
+        unrequested += not is_coming and catalogue._database.fetched_at(key) is None
+        assert len(catalogue.datasets(session).value) == 40
+    assert unrequested <= 5
+    # no more requests than without looking ahead, but for one page after the last session
+    assert asked(grown)["/datasets"] <= 2 + 300 // 25 + 3
 
 
 @pytest.mark.long
