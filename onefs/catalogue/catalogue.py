@@ -472,7 +472,8 @@ class Catalogue:
         )
 
     def _current_datasets_request(self, session: Session) -> ListingRequest[list[Dataset]]:
-        self._prefetcher.continue_walk(session)
+        if self.availability.can_ask():
+            self._prefetcher.continue_walk(session)
         return self._datasets_request(session, self.repositories().value)
 
     def _empty_listing(self, session: Session) -> Listing[list[Dataset]] | None:

@@ -25,7 +25,6 @@ from onefs.catalogue.prefetch.leases import LabLeases
 from onefs.catalogue.prefetch.walk_detector import WalkDetector
 from onefs.catalogue.storage.database import CatalogueDatabase
 from onefs.errors import (
-    CacheError,
     DeadlineExceeded,
     NotFound,
     OnefsError,
@@ -144,7 +143,7 @@ class BatchPrefetcher:
             for eid in used.eids if used else ():
                 self._unused_batches.pop(eid, None)
         if used is not None:
-            with suppress(CacheError):  # then the next sessions are requested when they are used
+            with suppress(OnefsError):  # then the next sessions are requested when they are used
                 self._request_after(used)
 
     def _request_after(self, used: _WalkBatch) -> None:

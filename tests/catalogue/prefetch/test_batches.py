@@ -24,6 +24,7 @@ from onefs.catalogue.prefetch.walk_detector import (
 from onefs.catalogue.storage.database import CatalogueDatabase
 from onefs.demo.scaled_laboratory import ScaledLaboratory
 from onefs.demo.servers import Servers
+from onefs.errors import Unreachable
 from onefs.http import Transport
 from onefs.model import Session
 from tests.catalogue.lab_walk import asked, sessions_of, walk
@@ -89,6 +90,38 @@ def test_a_walk_rarely_waits_for_a_request_that_was_not_sent(make: Make, grown: 
     assert unrequested <= 5
     # no more requests than without looking ahead, but for one page after the last session
     assert asked(grown)["/datasets"] <= 2 + 300 // 25 + 3
+
+
+def walk_to_an_unused_batch(catalogue: Catalogue) -> Session:
+    """List sessions until a page of others was fetched; return one of these, which is stored."""
+    for session in sessions_of(catalogue, LAB):
+        catalogue.datasets(session)
+        wait_until(lambda: not catalogue._listing_cache.pending_keys())
+        unused = catalogue._prefetcher._unused_batches
+        if unused:
+            return catalogue.session(next(iter(unused)))
+    raise AssertionError("no batch was fetched")
+
+
+def test_a_look_ahead_that_cannot_start_fails_no_reader(make: Make) -> None:
+    catalogue = make()
+    session = walk_to_an_unused_batch(catalogue)
+    catalogue._listing_cache.close()  # no request can be started any more
+    assert len(catalogue.datasets(session).value) == 40
+
+
+def test_nothing_is_looked_ahead_during_an_outage(make: Make, grown: Servers) -> None:
+    catalogue = make()
+    session = walk_to_an_unused_batch(catalogue)
+    grown.clear_requests()
+    catalogue.availability.record_failure(Unreachable("the server is away"))
+    assert len(catalogue.datasets(session).value) == 40
+    assert catalogue._listing_cache.pending_keys() == frozenset()
+    assert asked(grown)["/datasets"] == 0
+    # the walk is continued later
+    catalogue.availability.record_success()
+    catalogue.datasets(session)
+    wait_until(lambda: asked(grown)["/datasets"] == 1)
 
 
 @pytest.mark.long
