@@ -9,10 +9,9 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
-from typing import Any
 
 from onefs import alf
 from onefs.alyx.client import AlyxClient
@@ -87,12 +86,12 @@ class Catalogue:
         """A number that grows when a listing in memory has changed, or was invalidated."""
         return self._listing_cache.changes
 
-    def unchanged_until(self, listing: Listing[Any]) -> float:
+    def unchanged_until(self, version: ListingVersion) -> float:
         """Return until when the catalogue has no newer listing (``time.monotonic``).
 
         This is so only as long as :attr:`changes` stays the same.
         """
-        return self._listing_cache.unchanged_until(listing)
+        return self._listing_cache.unchanged_until(version)
 
     def close(self) -> None:
         """Send no more requests and probes. Raise Stopping in each waiting caller."""
@@ -274,7 +273,11 @@ class Catalogue:
         key = datasets_key(session.eid)
         if not self._database.is_from_tables(key):
             # if another process has fetched the listing, the listing in memory is outdated
-            return self._listing_cache.memory.drop_unless(key, _is_from_alyx)
+            version = self._listing_cache.memory.version_of(key)
+            if version is None or not version.from_tables:
+                return False
+            self._listing_cache.memory.drop(key)
+            return True
         self._listing_cache.force_refresh(
             self._datasets_request(session, self._known_repositories())
         )
@@ -484,8 +487,4 @@ class Catalogue:
         return Listing([], ListingVersion(self._database.tables_created_at()))
 
     def _repositories_request(self) -> ListingRequest[dict[str, Repository]]:
-        return listing_requests.repositories_request(self._listing_cache)
-
-
-def _is_from_alyx(datasets: Iterable[Dataset]) -> bool:
-    return not any(dataset.from_tables for dataset in datasets)
+        return listing_requests.repositories_request()

@@ -30,8 +30,18 @@ class ListingVersion:
     from_tables: bool = False
     #: whether the listing is only in memory, because SQLite could not store the listing
     unstored: bool = False
+    #: see :attr:`ListingRequest.basis`
+    basis: object = None
     #: when SQLite was last found to have no newer listing (``time.monotonic``)
     checked_at: float = field(default_factory=time.monotonic)
+
+    def has_basis(self, basis: object) -> bool:
+        """Whether the listing was made from ``basis``, or from an equal object."""
+        if self.basis is not basis:
+            if self.basis != basis:
+                return False
+            self.basis = basis  # the same object is found faster the next time
+        return True
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -88,6 +98,8 @@ class ListingRequest(Generic[T]):
     store: Callable[[CatalogueDatabase, Any, float], None]
     #: reads the listing from a database
     load: Callable[[CatalogueDatabase], T]
+    #: what ``load`` uses besides the rows: if this changes, the listing is read again
+    basis: object = None
     #: the listing's path in the tree; None for a listing without a path. Every invalidation covers
     #: a listing without a path
     scope: TreePath | None = ()

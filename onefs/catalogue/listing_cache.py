@@ -111,17 +111,17 @@ class ListingCache:
         """A number that grows when a listing in memory has changed, or was invalidated."""
         return self.memory.changes + self.invalidations.changes
 
-    def unchanged_until(self, listing: Listing[Any]) -> float:
-        """Return until when :meth:`get` returns the same listing again (``time.monotonic``).
+    def unchanged_until(self, version: ListingVersion) -> float:
+        """Return until when :meth:`get_version` returns ``version`` again (``time.monotonic``).
 
         Until then, this is so as long as :attr:`changes` stays the same. After this time, another
         process may have changed or invalidated the listing.
         """
-        young_seconds = RECENT_TTL_SECONDS - (self._clock() - listing.fetched_at)
+        young_seconds = RECENT_TTL_SECONDS - (self._clock() - version.fetched_at)
         now = time.monotonic()
         stored_until = now + young_seconds
         if young_seconds <= 0:  # compared with SQLite from time to time: see _find
-            stored_until = listing.version.checked_at + RELOAD_INTERVAL_SECONDS
+            stored_until = version.checked_at + RELOAD_INTERVAL_SECONDS
         return min(stored_until, self.invalidations.checked_until)
 
     def get(self, request: ListingRequest[T]) -> Listing[T]:
@@ -258,14 +258,14 @@ class ListingCache:
     def _find(self, request: ListingRequest[T], now: float) -> Listing[T] | None:
         """Return the stored listing, fresh or stale. Return None if no listing is stored."""
         cached = self.memory.get(request.key)
-        if cached is not None and _is_recent(cached.version, now):
+        if cached is not None and _is_recent(request, cached.version, now):
             return cached
         return self._load_stored(request)
 
     def _find_version(self, request: ListingRequest[T], now: float) -> ListingVersion | None:
         """Return the version of the listing that :meth:`_find` would return."""
         version = self.memory.version_of(request.key)
-        if version is not None and _is_recent(version, now):
+        if version is not None and _is_recent(request, version, now):
             return version
         try:
             if version is not None and self._is_newest(request, version):
@@ -290,9 +290,10 @@ class ListingCache:
     def _is_newest(self, request: ListingRequest[Any], version: ListingVersion) -> bool:
         """Whether SQLite has no other version of a listing. Raises CacheError."""
         fetched_at = self._database.fetched_at(request.key)
-        if version.fetched_at != fetched_at and not (
-            version.unstored and version.fetched_at > (fetched_at or 0.0)
-        ):
+        is_newer = version.unstored and version.fetched_at > (fetched_at or 0.0)
+        if version.fetched_at != fetched_at and not is_newer:
+            return False
+        if not version.has_basis(request.basis):
             return False
         version.checked_at = time.monotonic()
         return True
@@ -310,19 +311,12 @@ class ListingCache:
             if fetched_at is None:
                 return None
             from_tables = self._database.is_from_tables(request.key)
-            version = self.memory.version_of(request.key)
-            # the rows of a listing were removed from memory, and are the same in SQLite
-            if version is None or (version.fetched_at, version.from_tables, version.unstored) != (
-                fetched_at,
-                from_tables,
-                False,
-            ):
-                version = ListingVersion(fetched_at, from_tables)
+            # a new version, because rows may change without a new time
+            version = ListingVersion(fetched_at, from_tables, basis=request.basis)
             listing = Listing(request.load(self._database), version)
         except (CacheError, ValueError, TypeError) as error:  # the last two: damaged values
             self._log_storage_error(error, "the listing is requested from Alyx")
             return cached
-        version.checked_at = time.monotonic()
         self.memory.put(request.key, listing)
         return listing
 
@@ -468,14 +462,16 @@ class ListingCache:
         try:
             request.store(self._database, answer, asked)
             fetched_at = self._database.fetched_at(request.key) or asked
-            return Listing(request.load(self._database), ListingVersion(fetched_at))
+            version = ListingVersion(fetched_at, basis=request.basis)
+            return Listing(request.load(self._database), version)
         except CacheError as error:
             self._log_storage_error(error, "the answer is kept in memory only")
         # a temporary database in memory converts the answer into a listing
         scratch = CatalogueDatabase(IN_MEMORY)
         try:
             request.store(scratch, answer, asked)
-            return Listing(request.load(scratch), ListingVersion(asked, unstored=True))
+            version = ListingVersion(asked, unstored=True, basis=request.basis)
+            return Listing(request.load(scratch), version)
         finally:
             scratch.close()
 
@@ -498,13 +494,13 @@ def _description(request: ListingRequest[Any]) -> str:
     return f"the listing {request.key}"
 
 
-def _is_recent(version: ListingVersion, now: float) -> bool:
+def _is_recent(request: ListingRequest[Any], version: ListingVersion, now: float) -> bool:
     """Whether a listing in memory is used without comparing it with SQLite."""
     # it is less than 5 minutes old, or was compared with SQLite in the last 0.5 seconds
     return (
         now - version.fetched_at < RECENT_TTL_SECONDS
         or time.monotonic() - version.checked_at < RELOAD_INTERVAL_SECONDS
-    )
+    ) and version.has_basis(request.basis)
 
 
 def _is_within_ttl(request: ListingRequest[Any], version: ListingVersion, now: float) -> bool:

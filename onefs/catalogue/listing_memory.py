@@ -1,7 +1,7 @@
 """Listings in memory, up to a number of rows. The least recently used listing is removed first.
 
-The versions of removed listings stay in memory. So what was made from a listing, such as the names
-in a folder, can be used without reading the listing again.
+The versions of removed listings stay in memory, until the listing is read again. So what was made
+from a listing, such as the names in a folder, can be used without reading the listing again.
 """
 
 from __future__ import annotations
@@ -38,7 +38,8 @@ class ListingMemory:
     def version_of(self, key: str) -> ListingVersion | None:
         """Return the version of the listing that was last in memory. Return None if unknown."""
         with self._lock:
-            return self._versions.get(key)
+            listing = self._listings.get(key)
+            return self._versions.get(key) if listing is None else listing.version
 
     def get(self, key: str) -> Listing[Any] | None:
         """Return the listing with this key. Return None if the listing is not in memory."""
@@ -63,24 +64,23 @@ class ListingMemory:
         with self._lock:
             self._drop(key)
 
-    def drop_unless(self, key: str, is_right: Callable[[Any], bool]) -> bool:
+    def drop_unless(self, key: str, is_right: Callable[[Any], bool]) -> None:
         """Remove a listing from memory if ``is_right`` returns False for the listing's value.
 
-        Return True if the listing was removed.
+        A version without its listing is removed too, because the value is unknown.
         """
         with self._lock:
             cached = self._listings.get(key)
-            if cached is None or is_right(cached.value):
-                return False
-            self._drop(key)
-        return True
+            if cached is None or not is_right(cached.value):
+                self._drop(key)
 
     def drop_prefix(self, prefix: str) -> None:
         """Remove from memory every listing whose key begins with ``prefix``."""
         with self._lock:
             self.changes += 1
-            for key in [key for key in self._versions if key.startswith(prefix)]:
-                self._drop(key)
+            for key in {*self._listings, *self._versions}:
+                if key.startswith(prefix):
+                    self._drop(key)
 
     def _drop(self, key: str) -> None:
         self.changes += 1

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 
 from onefs import alf
@@ -53,20 +53,13 @@ def labs_request() -> ListingRequest[list[str]]:
     )
 
 
-def repositories_request(listings: ListingCache) -> ListingRequest[dict[str, Repository]]:
+def repositories_request() -> ListingRequest[dict[str, Repository]]:
     """Return the request for all repositories, by name."""
-
-    def store(
-        database: CatalogueDatabase, repositories: Iterable[Repository], asked: float
-    ) -> None:
-        database.store_repositories(repositories, asked)
-        listings.memory.drop_prefix("datasets/")  # URLs of replicas may have changed
-
     return ListingRequest(
         "repositories",
         REPOSITORIES_TTL_SECONDS,
         fetch=lambda alyx: alyx.repositories(),
-        store=store,
+        store=lambda database, answer, asked: database.store_repositories(answer, asked),
         load=lambda database: database.repositories(),
     )
 
@@ -255,6 +248,7 @@ def datasets_request(
         fetch,
         lambda database, rows, asked: database.store_datasets(eid, rows, asked),
         load,
+        basis=repositories,
         scope=scope,
         plan_batch=lambda: prefetcher.plan_datasets(session, scope),
         start_refresh=lambda: prefetcher.schedule_refresh(session),

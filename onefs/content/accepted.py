@@ -24,6 +24,7 @@ class AcceptedEntries:
     def __init__(self, store: Store) -> None:
         self._store = store
         self._entries: Mapping[str, CacheEntry] = {}
+        self._state = object()
         #: when the entries must be read again (monotonic seconds)
         self._valid_until = 0.0
 
@@ -32,13 +33,19 @@ class AcceptedEntries:
 
         Return None also if the size or md5 in the database has changed since the file was accepted.
         """
-        entry = self.all().get(dataset.id)
+        self._reload()
+        entry = self._entries.get(dataset.id)
         if entry is None or (entry.claimed_size, entry.claimed_md5) != (dataset.size, dataset.md5):
             return None
         return entry
 
-    def all(self) -> Mapping[str, CacheEntry]:
-        """Return all records by dataset id. The same object means that nothing has changed."""
+    @property
+    def state(self) -> object:
+        """An object that is replaced by another one when the records change."""
+        self._reload()
+        return self._state
+
+    def _reload(self) -> None:
         now = time.monotonic()
         if now > self._valid_until:
             self._valid_until = now + ACCEPTED_TTL_SECONDS
@@ -46,8 +53,7 @@ class AcceptedEntries:
                 entries = self._store.records.accepted_entries()
                 by_id = {entry.dataset_id: entry for entry in entries}
                 if by_id != self._entries:
-                    self._entries = by_id
-        return self._entries
+                    self._entries, self._state = by_id, object()
 
     def expire(self, dataset_id: str | None = None) -> None:
         """Make the next :meth:`get` read all records again.

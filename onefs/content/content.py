@@ -247,7 +247,7 @@ class Content:
     @property
     def accepted_state(self) -> object:
         """An object that stays the same while :meth:`size_of` and :meth:`identity_of` do so."""
-        return self._accepted.all()
+        return self._accepted.state
 
     def identity_of(self, dataset: Dataset) -> bytes:
         """Return a text that identifies the content that readers of the dataset get.

@@ -116,13 +116,30 @@ class LaboratoryTree:
         return [(name, _with_variant_inode(variant, node)) for name, node in children]
 
     def entries(self, path: str) -> list[ListedEntry]:
-        cache, changes = self._entry_cache, self._context.catalogue.changes
-        parent_path, _, name = path.rpartition("/")
+        parent_path = path.rpartition("/")[0]
         parent = self._resolve(parent_path or "/")
         if isinstance(parent, SessionFolder) and parent.context.variant.is_full_tree:
-            entry: TreeEntry = cache.get(path, changes) or parent.subfolder(name)
-        else:
-            entry = self._resolve(path)
+            return self._list_subfolder(path, parent_path, parent)
+        return self._list(path, self._resolve(path), parent_path, parent)
+
+    def _list_subfolder(
+        self, path: str, parent_path: str, parent: SessionFolder
+    ) -> list[ListedEntry]:
+        """Return the entries of a folder in a session's folder, and cache the folder."""
+        cache, changes = self._entry_cache, self._context.catalogue.changes
+        cached = cache.get(path, changes)
+        entry = cached or parent.subfolder(os.path.basename(path))
+        entries = self._list(path, entry, parent_path, parent)
+        # its subfolders are probably listed next. It is not cached for longer by each listing,
+        # because then it would never be looked up again
+        if cached is None:
+            cache.put(path, entry, monotonic() + FOLDER_CACHE_SECONDS)
+        return entries
+
+    def _list(
+        self, path: str, entry: TreeEntry, parent_path: str, parent: TreeEntry
+    ) -> list[ListedEntry]:
+        """Return the entries of the folder ``entry`` at ``path``, after those of itself."""
         if not isinstance(entry, Folder):
             raise UsageError(f"{path} is not a folder")
         variant = self._variant_at(path)
@@ -133,8 +150,6 @@ class LaboratoryTree:
                 listed_entry(child, _with_variant_inode(variant, node))
                 for child, node in entry.children()
             ]
-        if isinstance(entry, SessionFolder):  # its subfolders are probably listed next
-            cache.put(path, entry, monotonic() + FOLDER_CACHE_SECONDS)
         own = listed_entry(".", self._node_of(path, entry))
         return [own, listed_entry("..", self._node_of(parent_path or "/", parent)), *children]
 

@@ -1,17 +1,17 @@
 """The listed entries of sessions' folders, kept in memory in a compact form.
 
 A program that walks a large laboratory lists more datasets than the catalogue keeps in memory. To
-list a folder, only the names and the values of ``stat`` are needed. Here they need about 40 bytes
-for each file, so that the next walk reads nothing from SQLite.
+list a folder, only the names and the values of ``stat`` are needed. Here they need 24 bytes and the
+name for each file, so that the next walk reads nothing from SQLite.
 """
 
 from __future__ import annotations
 
+import os
 import struct
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from threading import Lock
 
 from cachetools import LRUCache
@@ -22,55 +22,93 @@ from onefs.model import Session
 from onefs.tree.layout import Folders
 from onefs.tree.nodes import ListedEntry, NodeKind
 
-#: most entries that are kept; a folder counts like _ENTRIES_PER_FOLDER more entries
-MAX_ENTRIES = 600_000
-#: seconds for which the version of a listing is used again: a program lists the folders of one
-#: session shortly after each other
-VERSION_SECONDS = 0.1
-_ENTRIES_PER_FOLDER = 4
-#: number of sets of names that are kept once, although several sessions have them
-_MAX_SHARED_NAMES = 512
-#: number of names that are kept once, although several sessions have them
-_MAX_SHARED_PAIRS = 16_384
+#: most bytes of memory for all entries
+MAX_BYTES = 64 << 20
+#: bytes that a session and a folder need besides the folder's path and the packed entries
+_SESSION_BYTES = 700
+_FOLDER_BYTES = 120
+
+_COUNT = struct.Struct("=I")
 #: inode number, size and modification time of an entry
 _NUMBERS = struct.Struct("=qqd")
-_UNKNOWN_SIZE = -1
-
-#: the name and the kind of each entry of a folder
-_Names = tuple[tuple[bytes, NodeKind], ...]
+#: sizes that are none: of a file whose size is unknown, and of a folder
+_UNKNOWN_SIZE, _FOLDER = -1, -2
 
 
 @dataclass(frozen=True, slots=True)
 class ListedState:
-    """What decides the entries of a session's folders. Each value is compared by identity.
+    """What decides the entries of a session's folders. The objects are compared by identity.
 
     - ``version``: of the listing of the session's datasets
+    - ``date``: the session's date
     - ``accepted``: the files whose bytes the user has accepted (``Content.accepted_state``)
     - ``sizes``: the sizes that file servers gave (``SizeLookup.state``)
     """
 
     version: ListingVersion
+    date: str
     accepted: object
     sizes: object
 
 
 @dataclass(frozen=True, slots=True)
-class _ListedSession:
+class ListedSession:
+    """The listed entries of all folders of one session."""
+
     state: ListedState
     has_all_sizes: bool
-    entry_count: int
-    #: for each folder, the index of its first entry, and the names and kinds of its entries
-    folders: Mapping[Folders, tuple[int, _Names]]
-    #: for each entry, the bytes of _NUMBERS
-    numbers: bytes
+    #: by the folder's path: the number of its entries, _NUMBERS of each entry, and the names
+    _packed: Mapping[str, bytes]
 
     def is_current(self, now: ListedState) -> bool:
         """Whether the entries are equal to the entries in the state ``now``."""
         return (
             self.state.version is now.version
+            and self.state.date == now.date
             and self.state.accepted is now.accepted
             and (self.has_all_sizes or self.state.sizes is now.sizes)
         )
+
+    def has_folder(self, folders: Folders) -> bool:
+        """Whether the session has the folder."""
+        return "/".join(folders) in self._packed
+
+    def entries(self, folders: Folders) -> Iterator[ListedEntry]:
+        """Return the entries of a folder; none if the session does not have the folder."""
+        packed = self._packed.get("/".join(folders), _COUNT.pack(0))
+        (count,) = _COUNT.unpack_from(packed)
+        end = _COUNT.size + count * _NUMBERS.size
+        numbers = _NUMBERS.iter_unpack(memoryview(packed)[_COUNT.size : end])
+        # b"".split gives one name, for which there are no numbers
+        for (ino, size, mtime), name in zip(numbers, packed[end:].split(b"/"), strict=False):
+            if size == _FOLDER:
+                yield name, NodeKind.DIRECTORY, ino, 0, mtime
+            else:
+                yield name, NodeKind.FILE, ino, None if size == _UNKNOWN_SIZE else size, mtime
+
+    def changed_files(
+        self, now: Mapping[Folders, Sequence[ListedEntry]]
+    ) -> Iterator[tuple[Folders, ListedEntry]]:
+        """Yield the path and the former entry of each file with another inode, size or mtime now.
+
+        ``now`` are the present entries of all folders. An unknown size agrees with every size.
+        """
+        for folders, entries in now.items():
+            before = {entry[0]: entry for entry in self.entries(folders)}
+            for name, kind, ino, size, mtime in entries:
+                former = before.get(name)
+                if former is None or not kind is former[1] is NodeKind.FILE:
+                    continue
+                has_size_changed = None not in (size, former[3]) and size != former[3]
+                if has_size_changed or (ino, mtime) != (former[2], former[4]):
+                    yield (*folders, os.fsdecode(name)), former
+
+    def byte_count(self) -> int:
+        """Return the bytes of memory that the entries need."""
+        folders = sum(
+            _FOLDER_BYTES + len(path) + len(packed) for path, packed in self._packed.items()
+        )
+        return _SESSION_BYTES + folders
 
 
 class ListedSessions:
@@ -81,8 +119,8 @@ class ListedSessions:
 
     def __init__(self) -> None:
         self._lock = Lock()
-        self._sessions: LRUCache[str, _ListedSession] = LRUCache(
-            MAX_ENTRIES, getsizeof=lambda listed: listed.entry_count
+        self._sessions: LRUCache[str, ListedSession] = LRUCache(
+            MAX_BYTES, getsizeof=ListedSession.byte_count
         )
         #: the session whose version was asked for last: its eid, the catalogue's changes at that
         #: time, until when the version is used (``time.monotonic``), and the version
@@ -100,73 +138,54 @@ class ListedSessions:
             if eid == session.eid and last_changes == changes and time.monotonic() < until:
                 return version
         version = catalogue.datasets_version(session)
-        self._last = session.eid, changes, time.monotonic() + VERSION_SECONDS, version
+        self._last = session.eid, changes, catalogue.unchanged_until(version), version
         return version
 
     def has_folder(self, eid: str, folders: Folders, state: Callable[[], ListedState]) -> bool:
         """Whether the session is known to have the folder in the state that ``state`` returns."""
-        with self._lock:
-            listed = self._sessions.get(eid)
+        listed = self._get(eid)
         # the state is not asked for the name of a file
-        return listed is not None and folders in listed.folders and listed.is_current(state())
+        return listed is not None and listed.has_folder(folders) and listed.is_current(state())
 
     def entries(self, eid: str, folders: Folders, state: ListedState) -> list[ListedEntry] | None:
         """Return the entries of a folder. Return None if they are not known for this state."""
-        with self._lock:
-            listed = self._sessions.get(eid)
-        if listed is None or not listed.is_current(state) or folders not in listed.folders:
+        listed = self._get(eid)
+        if listed is None or not listed.is_current(state) or not listed.has_folder(folders):
             return None
-        first, names = listed.folders[folders]
-        begin = first * _NUMBERS.size
-        numbers = memoryview(listed.numbers)[begin : begin + len(names) * _NUMBERS.size]
-        return [
-            (name, kind, ino, None if size == _UNKNOWN_SIZE else size, mtime)
-            for (name, kind), (ino, size, mtime) in zip(
-                names, _NUMBERS.iter_unpack(numbers), strict=True
-            )
-        ]
+        return list(listed.entries(folders))
+
+    def outdated(self, eid: str, version: ListingVersion) -> ListedSession | None:
+        """Return the entries of a session if they are from another version of its listing."""
+        listed = self._get(eid)
+        return None if listed is None or listed.state.version is version else listed
 
     def put(
         self, eid: str, state: ListedState, folders: Mapping[Folders, Sequence[ListedEntry]]
     ) -> None:
-        """Keep the entries of all folders of a session."""
-        entries = [entry for in_folder in folders.values() for entry in in_folder]
-        count = len(entries) + _ENTRIES_PER_FOLDER * len(folders)
-        if count > MAX_ENTRIES:
-            return
-        names = tuple(
-            (path, tuple(_shared(each[:2]) for each in in_folder))
-            for path, in_folder in folders.items()
-        )
-        listed = _ListedSession(
+        """Keep the entries of all folders of a session, instead of its former entries."""
+        listed = ListedSession(
             state,
-            all(size is not None for _, _, _, size, _ in entries),
-            count,
-            _names_by_folder(names),
-            b"".join(
-                _NUMBERS.pack(ino, _UNKNOWN_SIZE if size is None else size, mtime)
-                for _, _, ino, size, mtime in entries
-            ),
+            all(size is not None for entries in folders.values() for *_, size, _ in entries),
+            {"/".join(path): _pack(entries) for path, entries in folders.items()},
         )
         with self._lock:
-            self._sessions[eid] = listed
+            self._sessions.pop(eid, None)
+            if listed.byte_count() <= MAX_BYTES:
+                self._sessions[eid] = listed
+
+    def _get(self, eid: str) -> ListedSession | None:
+        with self._lock:
+            return self._sessions.get(eid)
 
 
-@lru_cache(maxsize=_MAX_SHARED_PAIRS)
-def _shared(name_and_kind: tuple[bytes, NodeKind]) -> tuple[bytes, NodeKind]:
-    """Return the pair, as the same object each time."""
-    return name_and_kind
-
-
-# the sessions of an experiment often have the same names, which are then in memory once
-@lru_cache(maxsize=_MAX_SHARED_NAMES)
-def _names_by_folder(
-    names: tuple[tuple[Folders, _Names], ...],
-) -> Mapping[Folders, tuple[int, _Names]]:
-    """Return the index of the first entry, and the names, of each folder."""
-    by_folder = {}
-    first = 0
-    for folder, in_folder in names:
-        by_folder[folder] = first, in_folder
-        first += len(in_folder)
-    return by_folder
+def _pack(entries: Sequence[ListedEntry]) -> bytes:
+    numbers = (
+        _NUMBERS.pack(
+            ino,
+            _FOLDER if kind is NodeKind.DIRECTORY else _UNKNOWN_SIZE if size is None else size,
+            mtime,
+        )
+        for _, kind, ino, size, mtime in entries
+    )
+    # a name has no slash
+    return _COUNT.pack(len(entries)) + b"".join(numbers) + b"/".join(name for name, *_ in entries)

@@ -14,14 +14,14 @@ from __future__ import annotations
 import errno
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from queue import SimpleQueue
 from threading import Lock
 
 from onefs.cache.folder import Place
 from onefs.model import Dataset
-from onefs.tree.layout import SessionLayout
+from onefs.tree.layout import Folders, SessionLayout
 from onefs.tree.nodes import Handle
 
 #: longest time in seconds for which the kernel answers ``stat`` from its cache, plus a margin
@@ -64,9 +64,9 @@ class OpenFiles:
         """Whether any dataset is open, so that its path may differ from the listing."""
         return bool(self._pinned)
 
-    def has_replaced(self) -> bool:
-        """Whether an open dataset is not the dataset that the listing has at its path."""
-        return bool(self._pinned) and any(each.replaced for each in list(self._pinned.values()))
+    def has_open_in(self, folder: Place) -> bool:
+        """Whether any dataset is open in ``folder``, a path from the root of the tree."""
+        return bool(self._pinned) and any(place[:-1] == folder for place in list(self._pinned))
 
     def is_replaced(self, place: Place) -> bool:
         """Whether the listing now has another dataset than the one that is open at a path."""
@@ -108,16 +108,24 @@ class OpenFiles:
     def listing_changed(self, place: Place, before: SessionLayout, after: SessionLayout) -> None:
         """Record that the layout of the folder ``place`` has changed from ``before`` to ``after``.
 
-        The kernel's caches are invalidated for each file whose bytes have changed. If programs have
-        the file open, the caches are invalidated when no program has it open any more.
+        The kernel's caches are invalidated for each file whose bytes have changed.
+        """
+        self.note_replaced(place, _replaced_files(before, after))
+
+    def note_replaced(self, place: Place, files: Iterable[tuple[Folders, Dataset]]) -> None:
+        """Record that the listing has other datasets than before, at paths below ``place``.
+
+        ``files`` are these paths and datasets. The kernel's caches are invalidated for each path.
+        If programs have the file open, the caches are invalidated when no program has it open any
+        more.
         """
         with self._lock:
-            for inner in _replaced_paths(before, after):
+            for inner, dataset in files:
                 path = (*place, *inner)
                 pinned = self._pinned.get(path)
                 if pinned is None:
                     self._queue_invalidation(path)
-                else:
+                elif not is_same_content(pinned.dataset, dataset):
                     pinned.replaced = True
 
     def invalidate_content(self, dataset: Dataset) -> None:
@@ -180,11 +188,13 @@ def is_same_content(one: Dataset, other: Dataset) -> bool:
     return sizes_agree and one.id == other.id and (md5_unknown or one.md5 == other.md5)
 
 
-def _replaced_paths(before: SessionLayout, after: SessionLayout) -> Iterator[tuple[str, ...]]:
-    """Yield the paths at which both layouts have a file, but with different bytes."""
+def _replaced_files(
+    before: SessionLayout, after: SessionLayout
+) -> Iterator[tuple[Folders, Dataset]]:
+    """Yield path and new dataset where both layouts have a file, but with different bytes."""
     for folder, children in before.folders.items():
         now = after.folders.get(folder, {})
         for name, dataset in children.items():
             other = now.get(name)
             if dataset is not None and other is not None and not is_same_content(dataset, other):
-                yield (*folder, name)
+                yield (*folder, name), other

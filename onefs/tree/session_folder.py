@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import posixpath
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 from time import monotonic
 
 from onefs import alf
 from onefs.cache.folder import Place
+from onefs.catalogue.listing import ListingVersion
 from onefs.errors import DeadlineExceeded, NotFound, Throttled, Unreachable
 from onefs.model import Dataset, Session
 from onefs.tree.context import TreeContext, dataset_node, session_folder_node, session_mtime
@@ -27,6 +28,8 @@ class _LastLayout:
     """A session's layout, and for how long it is used without asking the catalogue again."""
 
     layout: SessionLayout
+    #: the version of the listing that the layout was built from
+    version: ListingVersion
     #: the number of the catalogue's changes: with another number, the catalogue is asked
     changes: int
     #: see :meth:`Catalogue.unchanged_until`
@@ -52,9 +55,7 @@ class SessionFolder(Folder):
     def child(self, name: str) -> TreeEntry:
         if not self.folders and name in SIDECARS:
             return SIDECARS[name](self.context, self.session)
-        if self.context.variant.is_full_tree and self.context.listed_sessions.has_folder(
-            self.session.eid, (*self.folders, name), self._listed_state
-        ):
+        if self._has_listed_folder((*self.folders, name)):
             return self.subfolder(name)
         try:
             return self._listed_child(name)
@@ -66,31 +67,21 @@ class SessionFolder(Folder):
         return self._listed_child(name)
 
     def children(self) -> list[tuple[str, Node]]:
-        return self._listed_nodes(self._layout())
+        return self._nodes(self._layout(), self._open_or_listed)
 
     def entries(self) -> list[ListedEntry]:
         context, eid = self.context, self.session.eid
-        # the path of a replaced dataset shows the old dataset until it is closed
-        if not context.variant.is_full_tree or context.open_files.has_replaced():
+        # the path of an open file shows its dataset until it is closed
+        is_open = context.open_files.has_open_in((*self._path_from_root(), *self.folders))
+        if is_open or not context.variant.is_full_tree:
             return Folder.entries(self)
-        state = self._listed_state()
-        entries = context.listed_sessions.entries(eid, self.folders, state)
-        if entries is not None:
-            return entries
-        layout = self._layout()
-        self._children_in(layout)  # raises NotFound if this folder does not exist
-        # a program that lists one folder of a session usually lists all its folders
-        listed = {
-            folders: [
-                listed_entry(name, node)
-                for name, node in replace(self, folders=folders)._listed_nodes(layout)
-            ]
-            for folders in layout.folders
-        }
-        # the layout may be that of a newer listing
-        if state.version is context.catalogue.datasets_version(self.session):
-            context.listed_sessions.put(eid, state, listed)
-        return listed[self.folders]
+        version = context.listed_sessions.version_of(self.session, context.catalogue)
+        known = context.listed_sessions.entries(eid, self.folders, self._listed_state(version))
+        if known is not None:
+            return known
+        last = self._current_layout()
+        self._children_in(last.layout)  # raises NotFound if this folder does not exist
+        return self._list_all_folders(last.layout, last.version)[self.folders]
 
     def subfolder(self, name: str) -> SessionFolder:
         """Return the folder ``name`` in this folder, without a check that it exists.
@@ -161,13 +152,61 @@ class SessionFolder(Folder):
         except (Unreachable, DeadlineExceeded, Throttled):
             return False
 
-    def _listed_state(self) -> ListedState:
+    def _has_listed_folder(self, folders: Folders) -> bool:
+        """Whether the listed entries, which need no rows of the catalogue, have a folder."""
+        context = self.context
+
+        def current_state() -> ListedState:
+            version = context.listed_sessions.version_of(self.session, context.catalogue)
+            return self._listed_state(version)
+
+        return context.variant.is_full_tree and context.listed_sessions.has_folder(
+            self.session.eid, folders, current_state
+        )
+
+    def _listed_state(self, version: ListingVersion) -> ListedState:
         context = self.context
         return ListedState(
-            context.listed_sessions.version_of(self.session, context.catalogue),
-            context.content.accepted_state,
-            context.sizes.state,
+            version, self.session.date, context.content.accepted_state, context.sizes.state
         )
+
+    def _list_all_folders(
+        self, layout: SessionLayout, version: ListingVersion
+    ) -> dict[Folders, list[ListedEntry]]:
+        """Return the entries of all folders of the session as they are listed, and keep them.
+
+        ``layout`` was built from the listing with this version.
+        """
+        # a program that lists one folder of a session usually lists all its folders
+        state = self._listed_state(version)  # before the entries, which may change meanwhile
+        entries = {
+            folders: [
+                listed_entry(name, node)
+                for name, node in replace(self, folders=folders)._nodes(layout, _as_listed)
+            ]
+            for folders in layout.folders
+        }
+        self.context.listed_sessions.put(self.session.eid, state, entries)
+        return entries
+
+    def _note_changed_entries(self, layout: SessionLayout, version: ListingVersion) -> None:
+        """Invalidate the kernel's caches of files that were listed with other values of ``stat``.
+
+        ``layout`` was built from the listing with this version.
+        """
+        before = self.context.listed_sessions.outdated(self.session.eid, version)
+        if before is None:
+            return
+        after = self._list_all_folders(layout, version)
+        if before.state.date != self.session.date:  # it was listed at another path
+            return
+        files = [
+            (path, dataset)
+            for path, former in before.changed_files(after)
+            if (dataset := layout.folders[path[:-1]][path[-1]]) is not None
+            and not self._was_listed_so(dataset, former, before.state.version.from_tables)
+        ]
+        self.context.open_files.note_replaced(self._path_from_root(), files)
 
     def _layout(self) -> SessionLayout:
         return self._current_layout().layout
@@ -187,7 +226,10 @@ class SessionFolder(Folder):
             self.context.variant.build_layout,
             lambda before, after: open_files.listing_changed(path, before, after),
         )
-        last = _LastLayout(layout, changes, catalogue.unchanged_until(listing))
+        if self.context.variant.is_full_tree:
+            self._note_changed_entries(layout, listing.version)
+        until = catalogue.unchanged_until(listing.version)
+        last = _LastLayout(layout, listing.version, changes, until)
         self._last[:] = [last]
         return last
 
@@ -205,26 +247,45 @@ class SessionFolder(Folder):
         default = (*alf.dataset_folder(dataset), alf.dataset_file(dataset))
         return (*self.place, *layout.canonical_paths.get(dataset.id, default))
 
-    def _listed_nodes(self, layout: SessionLayout) -> list[tuple[str, Node]]:
-        """Return the names and nodes of this folder's children. Sends no request."""
+    def _nodes(
+        self, layout: SessionLayout, shown: Callable[[str, Dataset], Dataset]
+    ) -> list[tuple[str, Node]]:
+        """Return the names and nodes of this folder's children. Sends no request.
+
+        ``shown`` returns the dataset that is shown for a name and its dataset in the layout. The
+        node's size is None if the size is unknown.
+        """
         return [
-            (name, self._listed_file_node(name, dataset))
+            (name, self._file_node(shown(name, dataset)))
             if dataset is not None
             else (name, session_folder_node(self.session, (*self.folders, name)))
             for name, dataset in self._children_in(layout).items()
         ]
 
-    def _listed_file_node(self, name: str, dataset: Dataset) -> Node:
-        """Return the node (the values of ``stat``) of a file, for a listing of this folder.
-
-        Sends no request. The node's size is None if the size is unknown.
-        """
+    def _open_or_listed(self, name: str, dataset: Dataset) -> Dataset:
+        """Return the dataset that programs have open at a name, or else the listing's dataset."""
         open_files = self.context.open_files
-        if open_files.has_pinned():
-            path = (*self._path_from_root(), *self.folders, name)
-            dataset = open_files.effective_dataset(dataset, path)
-        dataset = self.context.sizes.with_known_size(dataset)
-        return dataset_node(self.context, dataset, self.place[2])
+        if not open_files.has_pinned():
+            return dataset
+        path = (*self._path_from_root(), *self.folders, name)
+        return open_files.effective_dataset(dataset, path)
+
+    def _file_node(self, dataset: Dataset) -> Node:
+        """Return the node (the values of ``stat``) of a file. Sends no request."""
+        return dataset_node(
+            self.context, self.context.sizes.with_known_size(dataset), self.place[2]
+        )
+
+    def _was_listed_so(self, dataset: Dataset, former: ListedEntry, from_tables: bool) -> bool:
+        """Whether a former entry may be that of ``dataset``, when less was known about it.
+
+        Its size may have been unknown, and also its hash if the entry was from cache tables.
+        """
+        _, _, ino, size, mtime = former
+        known = replace(dataset, size=size, md5="" if from_tables else dataset.md5)
+        node = dataset_node(self.context, known, self.place[2])
+        sizes_agree = None in (size, dataset.size) or size == dataset.size
+        return sizes_agree and (node.ino, node.mtime) == (ino, mtime)
 
     def _children_in(self, layout: SessionLayout) -> Mapping[str, Dataset | None]:
         try:
@@ -232,3 +293,7 @@ class SessionFolder(Folder):
         except KeyError:
             folder = "/".join(self.folders)
             raise NotFound(f"session {self.session.ref} has no folder {folder}") from None
+
+
+def _as_listed(_name: str, dataset: Dataset) -> Dataset:
+    return dataset

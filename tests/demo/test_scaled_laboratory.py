@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import sys
 from collections import Counter
+from collections.abc import Callable
 from functools import partial
 
 import pytest
@@ -13,7 +15,6 @@ from onefs.demo.scaled_laboratory import ScaledLaboratory
 from onefs.demo.synthetic import SyntheticLaboratory
 from onefs.demo.synthetic.plan import TUTORIAL_EID
 from onefs.errors import UsageError
-from tests.counting import calls_of
 
 
 @pytest.fixture(scope="module")
@@ -94,6 +95,23 @@ def test_a_session_costs_few_calls_until_its_datasets_are_listed() -> None:
     calls = calls_of_a_session(1)
     assert 1 <= calls < 60
     assert calls_of_a_session(40) == pytest.approx(calls, rel=0.01)
+
+
+def calls_of(work: Callable[[], object]) -> int:
+    """Return the number of function calls in ``work()``, including built-in functions."""
+    count = 0
+
+    def counts(_frame: object, event: str, _argument: object) -> None:
+        nonlocal count
+        count += event in ("call", "c_call")
+
+    before = sys.getprofile()
+    sys.setprofile(counts)
+    try:
+        work()
+    finally:
+        sys.setprofile(before)
+    return count
 
 
 @pytest.mark.parametrize(("sessions", "datasets"), [(0, 1), (2_000_000, 1), (1, 0), (1, 100_000)])
