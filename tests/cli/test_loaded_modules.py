@@ -109,7 +109,8 @@ def ours(modules: set[str]) -> set[str]:
 @pytest.fixture
 def known(user: Home, servers: Servers) -> Home:
     """A user whose catalogue knows the first file, which is in the cache."""
-    user.run("get", SMALL[0])
+    fetched = user.run("get", SMALL[0]).stdout.strip()
+    assert Path(fetched).is_file()
     servers.clear_requests()
     return user
 
@@ -201,4 +202,5 @@ def _use_all_of(mount: Mounted, files: Iterable[str]) -> None:
 def test_a_command_imports_no_file_of_the_working_directory(user: Home) -> None:
     for name in ("urllib3", "ssl", "certifi", "email", "sqlite3"):
         (user.root / f"{name}.py").write_text("raise SystemExit(99)")
-    user.run("get", SMALL[0])
+    fetched = user.run("get", SMALL[0]).stdout.strip()
+    assert Path(fetched).is_file()
