@@ -18,7 +18,14 @@ from onefs.blocks.registry import PartialFileRegistry
 from onefs.blocks.requests import BlockRequest
 from onefs.download.hosts import Hosts, failure_ttl, no_replica_error
 from onefs.download.progress import Transfer
-from onefs.errors import CacheError, OnefsError, Stopping, copy_error, reason_of
+from onefs.errors import (
+    CacheError,
+    OnefsError,
+    Stopping,
+    copy_error,
+    reason_of,
+    strip_tracebacks,
+)
 from onefs.lowlevel.single_flight import RetryingThreadPool
 
 #: most connections to one file server at once, and most of these connections for read-ahead
@@ -247,7 +254,7 @@ class Scheduler:
         try:
             self._fetch(request)
         except OnefsError as error:
-            failure = error
+            failure = strip_tracebacks(error)
         except BaseException as error:
             why = f"{type(error).__name__}: {reason_of(error)}"
             failure = CacheError(f"fetching {request.partial.dataset.name} failed: {why}")

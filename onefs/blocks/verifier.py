@@ -33,7 +33,7 @@ from onefs.cache.mismatches import (
 from onefs.cache.sparse import counted_size
 from onefs.cache.store import Store
 from onefs.cache.verify import ContentVerdict, check_content, new_hash
-from onefs.errors import CacheError, DeadlineExceeded, OnefsError, reason_of
+from onefs.errors import CacheError, DeadlineExceeded, OnefsError, reason_of, strip_tracebacks
 from onefs.lowlevel.locks import wait_for_lock
 from onefs.lowlevel.single_flight import RetryingThreadPool
 from onefs.model import Dataset
@@ -173,7 +173,7 @@ class Verifier:
     def _set_verify_error(self, partial: PartialFile, error: OnefsError) -> None:
         """Give an error to the readers that wait for the result of the verification."""
         with partial.demand.condition:
-            partial.verify_error = error
+            partial.verify_error = strip_tracebacks(error)
             partial.demand.notify_waiters()
 
     def _begin_round(self, progress: _HashProgress) -> bool:
@@ -300,7 +300,7 @@ class Verifier:
             )
         except UnconfirmedMismatch as error:
             partial.drop_reason = f"had other bytes than the database describes ({reason})"
-            partial.verify_error = error
+            partial.verify_error = strip_tracebacks(error)
             self._drop_locked(partial)
         else:
             self._reject_locked(partial, last, digest)

@@ -46,6 +46,7 @@ from onefs.errors import (
     Stopping,
     Throttled,
     copy_error,
+    strip_tracebacks,
 )
 from onefs.lowlevel.negative_cache import NegativeCache
 from onefs.lowlevel.single_flight import SingleFlight, result_of, wait_until_done
@@ -248,10 +249,10 @@ class SmallFileDownloader:
                         check_digest(dataset, stream)
                     return size
             except OnefsError as error:
-                last_error = error
+                last_error = strip_tracebacks(error)
                 if isinstance(error, Throttled):
                     self._hosts.note_throttled(replica.url, error.retry_after)
-        raise last_error or ServerError(f"no file server has {dataset.name}")
+        raise copy_error(last_error or ServerError(f"no file server has {dataset.name}"))
 
     def _check_progress(self, dataset: Dataset, started_at: float) -> None:
         """Raise an error if no bytes have arrived for ``stall`` seconds.

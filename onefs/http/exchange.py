@@ -19,7 +19,14 @@ from enum import Enum
 from typing import Any
 
 from onefs.config.urls import host_of, safe_url
-from onefs.errors import DeadlineExceeded, OnefsError, Stopping, Unreachable, copy_error
+from onefs.errors import (
+    DeadlineExceeded,
+    OnefsError,
+    Stopping,
+    Unreachable,
+    copy_error,
+    strip_tracebacks,
+)
 from onefs.http.resolver import RESOLVER, AddressInfos
 from onefs.lowlevel.forking import ForkAware, register_fork_aware
 
@@ -168,11 +175,11 @@ class Exchange:
             except OSError as error:
                 connection.close()
                 handle.release()
-                failure = error
+                failure = strip_tracebacks(error)
             else:
                 connection.settimeout(timeout)
                 return connection, handle
-        raise failure
+        raise copy_error(failure)
 
     def _resolve(self, host: str, port: int, timeout: float) -> AddressInfos:
         """Return the addresses of a host.

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from onefs.config.secret import excerpt
 from onefs.config.urls import host_of, safe_url
-from onefs.errors import OnefsError, ServerError
+from onefs.errors import OnefsError, ServerError, copy_error, strip_tracebacks
 from onefs.http.exchange import Clock, EndReason, Exchange, end_error
 
 if TYPE_CHECKING:
@@ -117,14 +117,14 @@ class Stream:
         reads.
         """
         if self._pending_error is not None:
-            raise self._pending_error
+            raise copy_error(self._pending_error)
         parts = [self._receive_chunk(min(size, CHUNK_BYTES))]
         received = len(parts[0])
         while parts[-1] and received < size and self._is_fast:
             try:
                 parts.append(self._receive_chunk(min(size - received, CHUNK_BYTES)))
             except OnefsError as error:  # raised by the next read, after these bytes are returned
-                self._pending_error = error
+                self._pending_error = strip_tracebacks(error)
                 break
             received += len(parts[-1])
         return parts[0] if len(parts) == 1 else b"".join(parts)

@@ -18,6 +18,8 @@ from onefs.errors import (
     ServerError,
     Throttled,
     Unreachable,
+    copy_error,
+    strip_tracebacks,
 )
 from onefs.http.auth import HostAuth
 from onefs.http.exchange import Clock, Exchange, Watchdog, end_error
@@ -142,7 +144,7 @@ class Transport:
             if delay is None or self._clock() + delay >= end:
                 if answer is not None and isinstance(problem, ServerError):
                     return answer
-                raise problem
+                raise copy_error(problem)
             self._sleep(delay)
 
     def post_json(
@@ -242,7 +244,7 @@ class Transport:
             answer = self._exchange_json(call, end, deadline)
         except (Unreachable, ServerError) as error:
             # no response
-            return None, error, None
+            return None, strip_tracebacks(error), None
         retry_after = retry_after_seconds(answer.headers.get("Retry-After"))
         # no error if the response needs no retry
         return answer, _retryable_error(answer, url, retry_after), retry_after

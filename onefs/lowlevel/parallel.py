@@ -133,7 +133,7 @@ class _Workers(Generic[I, R]):
         while (queued := self._items.get()) is not None and not self._is_stopped:
             (item,) = queued
             try:
-                outcome = Outcome(item, value=self._work(item))
+                self._outcomes.put(Outcome(item, value=self._work(item)))
             except BaseException as error:
-                outcome = Outcome(item, error=error)
-            self._outcomes.put(outcome)
+                # in no variable, because the error's traceback has this frame
+                self._outcomes.put(Outcome(item, error=error))

@@ -12,7 +12,7 @@ from concurrent.futures import Future, ThreadPoolExecutor, TimeoutError
 from contextlib import suppress
 from typing import Generic, TypeVar
 
-from onefs.errors import Busy, DeadlineExceeded, Stopping, copy_error
+from onefs.errors import Busy, DeadlineExceeded, OnefsError, Stopping, copy_error, strip_tracebacks
 
 R = TypeVar("R")
 
@@ -118,6 +118,8 @@ class SingleFlight(Generic[R]):
             result = work()
         except BaseException as error:
             self._remove(key, future)
+            if isinstance(error, OnefsError):  # the log shows where other errors were raised
+                strip_tracebacks(error)
             _settle(future, error=error)
         else:
             self._remove(key, future)

@@ -152,7 +152,9 @@ class FileHandle:
         # for. If the error were not remembered, the program would wait for two timeouts, not one.
         now = time.monotonic()
         if now - started >= _SLOW_READ_SECONDS:
-            self._failure = _ReadFailure(error, offset, offset + length, now + _FAILURE_TTL_SECONDS)
+            until = now + _FAILURE_TTL_SECONDS
+            # a copy, because the traceback of ``error`` has frames that have this handle
+            self._failure = _ReadFailure(copy_error(error), offset, offset + length, until)
 
     def _raise_recent_failure(self, offset: int, length: int) -> None:
         failure = self._failure

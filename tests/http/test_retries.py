@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import socket
+
 import pytest
 
 from onefs.errors import (
@@ -13,10 +15,12 @@ from onefs.errors import (
     Unreachable,
 )
 from onefs.http import Transport, retry_delay
+from onefs.http.exchange import Exchange, Watchdog
 from onefs.http.retry import retry_after_seconds
 from tests import scripted_server
 from tests.http.calls import SLACK, get, timed
 from tests.scripted_server import ScriptedServer, answer, answer_json
+from tests.unreachable_frames import unreachable_frames
 
 
 class TestRetries:
@@ -150,3 +154,24 @@ class TestRetries:
         self, written: str | None, seconds: float | None
     ) -> None:
         assert retry_after_seconds(written, now=lambda: 784111717.0) == seconds
+
+
+@pytest.mark.parametrize(
+    "script",
+    [answer(b"", 502), scripted_server.truncate(b"[" * 9000, 9999)],
+    ids=["unavailable", "truncated"],
+)
+def test_failed_requests_leave_no_frames(hasty: Transport, script: scripted_server.Script) -> None:
+    with unreachable_frames() as names, pytest.raises(OnefsError):
+        get(hasty, script)
+    assert names == []
+
+
+def test_an_address_that_refuses_leaves_no_frames() -> None:
+    closed = socket.create_server(("127.0.0.1", 0))
+    port = closed.getsockname()[1]
+    closed.close()
+    exchange = Exchange(Watchdog())
+    with unreachable_frames() as names, pytest.raises(ConnectionRefusedError):
+        exchange.dial("127.0.0.1", port, 60.0, ())
+    assert names == []

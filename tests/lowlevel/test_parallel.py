@@ -13,6 +13,7 @@ import pytest
 
 from onefs.errors import Busy
 from onefs.lowlevel.parallel import run_parallel
+from tests.unreachable_frames import unreachable_frames
 
 #: seconds in which each wait in this file ends, also on a busy machine
 BOUND = 60
@@ -30,6 +31,17 @@ def test_each_item_has_one_outcome_and_errors_belong_to_their_item() -> None:
     with pytest.raises(ZeroDivisionError):
         failed.result()
     assert all(outcome.result() == 1 / outcome.item for outcome in outcomes if outcome.item)
+
+
+def test_an_error_leaves_no_frames() -> None:
+    def fail(number: int) -> None:
+        raise ValueError(number)
+
+    with unreachable_frames() as names:
+        for outcome in run_parallel(fail, range(4), 2, "test"):
+            assert isinstance(outcome.error, ValueError)
+        del outcome
+    assert names == []
 
 
 def test_a_falsy_item_and_a_none_result_are_passed_on() -> None:

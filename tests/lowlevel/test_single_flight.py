@@ -9,6 +9,7 @@ import pytest
 
 from onefs.errors import Busy, DeadlineExceeded, NotFound, Stopping
 from onefs.lowlevel.single_flight import SingleFlight
+from tests.unreachable_frames import unreachable_frames
 
 
 @pytest.fixture
@@ -54,6 +55,27 @@ def test_errors_reach_every_waiter_and_are_not_kept(flights: SingleFlight[int]) 
     with pytest.raises(NotFound):
         flights.wait("k", fail, 10, "k")
     assert flights.wait("k", lambda: 1, 10, "k") == 1
+
+
+def test_an_error_leaves_no_frames(flights: SingleFlight[int]) -> None:
+    def fail() -> int:
+        raise NotFound("no")
+
+    with unreachable_frames() as names:
+        with pytest.raises(NotFound):
+            flights.wait("k", fail, 60, "k")
+        flights.close()
+        flights._pool.shutdown(wait=True)  # the thread has left the failed call
+    assert names == []
+
+
+def test_an_error_in_the_calling_thread_leaves_no_frames(flights: SingleFlight[int]) -> None:
+    def fail() -> int:
+        raise NotFound("no")
+
+    with unreachable_frames() as names, pytest.raises(NotFound):
+        flights.run_if_idle("k", fail)
+    assert names == []
 
 
 def test_waiting_ends_at_the_deadline(flights: SingleFlight[int]) -> None:

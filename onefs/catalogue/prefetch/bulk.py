@@ -12,7 +12,14 @@ from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from threading import Lock
 
-from onefs.errors import DeadlineExceeded, NotFound, OnefsError, ServerError, Stopping
+from onefs.errors import (
+    DeadlineExceeded,
+    NotFound,
+    OnefsError,
+    ServerError,
+    Stopping,
+    strip_tracebacks,
+)
 from onefs.lowlevel.parallel import run_parallel
 
 #: number of requests that run at once
@@ -95,7 +102,7 @@ class BatchBisection:
 
     def _note_failure(self, error: OnefsError) -> None:
         with self._lock:
-            self._last_error = error
+            self._last_error = strip_tracebacks(error)
             # a smaller batch helps only against these errors, not against a refusal or a full disk
             avoidable = isinstance(error, (DeadlineExceeded, NotFound, ServerError))
             self._failures = self._failures + 1 if avoidable else _MAX_CONSECUTIVE_FAILURES
