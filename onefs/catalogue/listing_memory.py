@@ -16,8 +16,9 @@ from onefs.catalogue.listing import Listing, ListingVersion
 
 #: number of rows that all listings in memory have together, at most
 MAX_MEMORY_ROWS = 20_000
-#: number of listings whose version is in memory, at most; each needs about 500 bytes
-MAX_MEMORY_VERSIONS = 10_000
+#: number of listings whose version is in memory, at most; each needs about 500 bytes. There are as
+#: many as sessions fit in ``onefs.tree.listed_sessions``, and some thousand other listings
+MAX_MEMORY_VERSIONS = 100_000
 
 
 class ListingMemory:

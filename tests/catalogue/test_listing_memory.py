@@ -7,6 +7,7 @@ import pytest
 from onefs.catalogue import listing_memory
 from onefs.catalogue.listing import Listing, ListingVersion
 from onefs.catalogue.listing_memory import ListingMemory
+from onefs.tree import listed_sessions
 
 
 @pytest.fixture
@@ -32,6 +33,17 @@ def test_a_version_stays_when_the_rows_do_not(memory: ListingMemory) -> None:
 def test_rows_in_memory_have_a_version(memory: ListingMemory) -> None:
     versions = [put(memory, key, 1) for key in "abcde"]
     assert [memory.version_of(key) for key in "abcde"] == versions
+
+
+def test_each_session_whose_entries_fit_in_memory_has_a_version() -> None:
+    memory, version = ListingMemory(), ListingVersion(1.0)
+    keys = [
+        f"datasets/{number}"
+        for number in range(listed_sessions.MAX_BYTES // listed_sessions._SESSION_BYTES)
+    ]
+    for key in keys:
+        memory.put(key, Listing([], version))
+    assert all(memory.version_of(key) is version for key in keys)
 
 
 def test_all_listings_with_a_prefix_are_dropped(memory: ListingMemory) -> None:
