@@ -22,7 +22,7 @@ from onefs.catalogue.listing import Batch
 from onefs.catalogue.listing_cache import ListingCache
 from onefs.catalogue.prefetch.bulk import BatchBisection
 from onefs.catalogue.prefetch.leases import LabLeases
-from onefs.catalogue.prefetch.walk_detector import WalkDetector
+from onefs.catalogue.prefetch.walk_detector import WALK_TIMEOUT_SECONDS, WalkDetector
 from onefs.catalogue.storage.database import CatalogueDatabase
 from onefs.errors import (
     DeadlineExceeded,
@@ -103,6 +103,8 @@ class BatchPrefetcher:
         self._refreshing_eids: frozenset[str] = frozenset()
         #: batches of which no session was used since they were fetched, by the eid of each session
         self._unused_batches: dict[str, _WalkBatch] = {}
+        #: when the datasets of any session were last used, by ``clock``
+        self._last_use_at = 0.0
         self._closed = Event()
         folder = database.path.with_name(f"{database.path.name}-claims")
         self._leases = LabLeases(folder, deadline * _LEASE_DEADLINE_FRACTION, self._closed)
@@ -136,13 +138,15 @@ class BatchPrefetcher:
         Call this when the datasets of ``session`` are used. So a walk waits for Alyx while it lists
         the sessions that it has, and not after that.
         """
+        last_use_at, self._last_use_at = self._last_use_at, self._clock()
         if session.eid not in self._unused_batches:
             return
         with self._lock:
             used = self._unused_batches.get(session.eid)
             for eid in used.eids if used else ():
                 self._unused_batches.pop(eid, None)
-        if used is not None:
+        is_walk = self._last_use_at - last_use_at <= WALK_TIMEOUT_SECONDS
+        if used is not None and is_walk:
             with suppress(OnefsError):  # then the next sessions are requested when they are used
                 self._request_after(used)
 

@@ -110,6 +110,19 @@ def test_a_look_ahead_that_cannot_start_fails_no_reader(make: Make) -> None:
     assert len(catalogue.datasets(session).value) == 40
 
 
+def test_nothing_is_looked_ahead_long_after_a_walk(
+    make: Make, grown: Servers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    catalogue = make()
+    session = walk_to_an_unused_batch(catalogue)
+    grown.clear_requests()
+    clock = catalogue._prefetcher._clock
+    monkeypatch.setattr(catalogue._prefetcher, "_clock", lambda: clock() + 2 * WALK_TIMEOUT_SECONDS)
+    assert len(catalogue.datasets(session).value) == 40
+    assert catalogue._listing_cache.pending_keys() == frozenset()
+    assert asked(grown)["/datasets"] == 0
+
+
 def test_nothing_is_looked_ahead_during_an_outage(make: Make, grown: Servers) -> None:
     catalogue = make()
     session = walk_to_an_unused_batch(catalogue)
