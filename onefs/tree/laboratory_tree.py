@@ -117,17 +117,17 @@ class LaboratoryTree:
 
     def entries(self, path: str) -> list[ListedEntry]:
         parent_path = path.rpartition("/")[0]
+        cache = self._entry_cache  # before the parent, as in _resolve
         parent = self._resolve(parent_path or "/")
         if isinstance(parent, SessionFolder) and parent.context.variant.is_full_tree:
-            return self._list_subfolder(path, parent_path, parent)
+            return self._list_subfolder(path, parent_path, parent, cache)
         return self._list(path, self._resolve(path), parent_path, parent)
 
     def _list_subfolder(
-        self, path: str, parent_path: str, parent: SessionFolder
+        self, path: str, parent_path: str, parent: SessionFolder, cache: _EntryCache
     ) -> list[ListedEntry]:
-        """Return the entries of a folder in a session's folder, and cache the folder."""
-        cache, changes = self._entry_cache, self._context.catalogue.changes
-        cached = cache.get(path, changes)
+        """Return the entries of a folder in a session's folder, and put it into ``cache``."""
+        cached = cache.get(path, self._context.catalogue.changes)
         entry = cached or parent.subfolder(os.path.basename(path))
         entries = self._list(path, entry, parent_path, parent)
         # its subfolders are probably listed next. It is not cached for longer by each listing,

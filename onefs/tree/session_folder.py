@@ -70,11 +70,16 @@ class SessionFolder(Folder):
         return self._nodes(self._layout(), self._open_or_listed)
 
     def entries(self) -> list[ListedEntry]:
-        context, eid = self.context, self.session.eid
-        # the path of an open file shows its dataset until it is closed
-        is_open = context.open_files.has_open_in((*self._path_from_root(), *self.folders))
-        if is_open or not context.variant.is_full_tree:
+        if not self.context.variant.is_full_tree:
             return Folder.entries(self)
+        entries = self._listed_entries()
+        # the path of an open file shows its dataset until it is closed. Asked last, because a file
+        # may be opened, and replaced in the listing, meanwhile
+        is_open = self.context.open_files.has_open_in((*self._path_from_root(), *self.folders))
+        return Folder.entries(self) if is_open else entries
+
+    def _listed_entries(self) -> list[ListedEntry]:
+        context, eid = self.context, self.session.eid
         version = context.listed_sessions.version_of(self.session, context.catalogue)
         known = context.listed_sessions.entries(eid, self.folders, self._listed_state(version))
         if known is not None:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import posixpath
 import time
 import tracemalloc
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -24,9 +26,9 @@ from onefs.model import Dataset, Repository, Session
 from onefs.mount.operations import Operations
 from onefs.tree import laboratory_tree, layout_cache, listed_sessions
 from onefs.tree.context import dataset_node
-from onefs.tree.entries import listed_entry
+from onefs.tree.entries import TreeEntry, listed_entry
 from onefs.tree.laboratory_tree import FOLDER_CACHE_SECONDS
-from onefs.tree.listed_sessions import ListedState
+from onefs.tree.listed_sessions import ListedSessions, ListedState
 from onefs.tree.nodes import NodeKind, Tree
 from tests.call_counts import counted_calls
 from tests.laboratories import open_laboratory
@@ -242,6 +244,42 @@ def test_a_folder_that_is_gone_is_not_found(laboratory: Access, tmp_path: Path) 
     for operation in (laboratory.tree.node, laboratory.tree.entries):
         with pytest.raises(NotFound):
             operation(f"{folder}/probe01")
+
+
+def test_a_folder_that_is_listed_during_a_refresh_is_not_cached(
+    laboratory: Access, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tree = laboratory.tree
+    resolve = tree._resolve
+
+    def refresh_after(path: str) -> TreeEntry:
+        entry = resolve(path)
+        tree.drop_caches()
+        return entry
+
+    monkeypatch.setattr(tree, "_resolve", refresh_after)
+    folder = posixpath.dirname(FILE)
+    assert tree.entries(folder)
+    assert tree._entry_cache.valid_until(folder) == 0
+
+
+def test_a_file_that_is_opened_and_replaced_during_a_listing_is_shown(
+    laboratory: Access, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tree = laboratory.tree
+    dataset, size = dataset_at(laboratory, FILE), listed_size(tree)
+    version_of = ListedSessions.version_of
+
+    def open_before(*arguments: Any) -> ListingVersion:
+        monkeypatch.setattr(ListedSessions, "version_of", version_of)
+        tree.open_files.pin(dataset, place_of(FILE))
+        store_from_outside(laboratory, tmp_path, longer)
+        return version_of(*arguments)
+
+    monkeypatch.setattr(ListedSessions, "version_of", open_before)
+    assert listed_size(tree) == size
+    tree.open_files.unpin(place_of(FILE))
+    assert listed_size(tree) == size + 1
 
 
 def test_a_replaced_dataset_is_shown_when_the_old_one_is_closed(
