@@ -17,7 +17,7 @@ class Lazy(ForkAware, Generic[T]):
     """A value that ``factory`` creates at the first call. Later calls return it. Thread-safe.
 
     If ``factory`` fails, the next call tries again. A child made by a fork creates its own value.
-    After :meth:`close` no value is created.
+    After :meth:`close` no value is created; a value that is being created then is dropped.
     """
 
     def __init__(self, factory: Callable[[], T]) -> None:
@@ -37,7 +37,12 @@ class Lazy(ForkAware, Generic[T]):
                 if value is None:
                     if self._is_closed:
                         raise Stopping("onefs is being stopped")
-                    value = self._value = self._factory()
+                    value = self._factory()
+                    # a signal handler may have closed it during the call; then close() has not
+                    # returned the value, so that it must not be used
+                    if self._is_closed:
+                        raise Stopping("onefs is being stopped")
+                    self._value = value
         return value
 
     def start(self) -> None:

@@ -68,3 +68,17 @@ def test_after_close_no_value_is_created() -> None:
         once()
     other = Lazy(lambda: "here")
     assert other() == other.close() == other() == "here"
+
+
+def test_a_value_that_is_closed_while_it_is_created_is_not_used() -> None:
+    """As by a signal handler, in the thread that creates the value."""
+
+    def make() -> str:
+        assert once.close() is None
+        return "here"
+
+    once: Lazy[str] = Lazy(make)
+    for _ in range(2):
+        with pytest.raises(Stopping):
+            once()
+    assert once.close() is None
