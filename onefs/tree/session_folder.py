@@ -85,6 +85,8 @@ class SessionFolder(Folder):
         if known is not None:
             return known
         last = self._current_layout()
+        # another thread may have listed another version since the layout was built
+        self._note_changed_entries(last.layout, last.version)
         self._children_in(last.layout)  # raises NotFound if this folder does not exist
         return self._list_all_folders(last.layout, last.version)[self.folders]
 

@@ -30,6 +30,7 @@ from onefs.tree.entries import TreeEntry, listed_entry
 from onefs.tree.laboratory_tree import FOLDER_CACHE_SECONDS
 from onefs.tree.listed_sessions import ListedSessions, ListedState
 from onefs.tree.nodes import NodeKind, Tree
+from onefs.tree.session_folder import SessionFolder
 from tests.call_counts import counted_calls
 from tests.laboratories import open_laboratory
 from tests.running import wait_until
@@ -325,6 +326,25 @@ def test_a_replaced_dataset_is_noticed_if_it_was_listed_from_memory(
     laboratory.tree.node(FILE)
     invalidations = laboratory.tree.open_files.invalidations
     assert [invalidations.get_nowait() for _ in range(invalidations.qsize())] == [FILE]
+
+
+def test_entries_of_an_older_listing_that_another_thread_keeps_last_are_compared(
+    laboratory: Access, tmp_path: Path
+) -> None:
+    tree, eid = laboratory.tree, session_of(3).eid
+    kept, invalidations = tree._context.listed_sessions, tree.open_files.invalidations
+    listed_size(tree)
+    older = kept._get(eid)
+    assert older is not None
+    store_from_outside(laboratory, tmp_path, longer)
+    folder = tree._resolve(posixpath.dirname(FILE))
+    assert isinstance(folder, SessionFolder)
+    folder.entries()
+    assert {invalidations.get_nowait() for _ in range(invalidations.qsize())} == {FILE}
+    # a thread that began before the change has listed the former entries, and ends now
+    kept._sessions[eid] = older
+    folder.entries()
+    assert {invalidations.get_nowait() for _ in range(invalidations.qsize())} == {FILE}
 
 
 def test_a_hash_that_becomes_known_invalidates_nothing(laboratory: Access, tmp_path: Path) -> None:
