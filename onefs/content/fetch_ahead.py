@@ -17,8 +17,10 @@ def fetch_ahead_budget(content: Content, unread: int, reading: Place) -> int:
     if any(not each.is_ahead and each.path != own for each in content.transfers()):
         return 0
     most = content.space.max_readahead(unread + content.space.unused_bytes())
-    left = content.quota.left_bytes()
-    return most if left is None else min(most, left // 2)
+    left, soon = content.quota.left_bytes(), content.small_files.bytes_ahead()
+    if left is not None:
+        most = min(most, left // 2)
+    return most if soon is None else min(most, soon)
 
 
 def fetch_ahead(content: Content, dataset: Dataset, place: Place) -> bool:

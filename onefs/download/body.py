@@ -24,6 +24,11 @@ from onefs.model import Dataset, Replica
 #: disk for a file of unknown size
 PROGRESS_STEP_BYTES = 512 * 1024
 
+#: shortest time in seconds in which the speed is measured if fewer bytes than a step arrive, and
+#: seconds for which a measured speed counts
+_MEASURED_SECONDS = 1.0
+_SPEED_TTL_SECONDS = 600.0
+
 
 class FetchAheadEnded(Exception):
     """A download that began before any reader waited for it has ended without the file.
@@ -80,17 +85,51 @@ class Download:
         return previous is None
 
 
+class LinkSpeed:
+    """Measures how fast the bodies of small files arrive, all of them together. Thread-safe."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._total_bytes = 0
+        #: the bytes per second, and when they were measured (``time.monotonic``)
+        self._measured: tuple[float, float] | None = None
+
+    def start(self) -> Callable[[int], None]:
+        """Return a function that must be called with the length of each chunk of a body.
+
+        The body is about to arrive: the answer of its server has begun.
+        """
+        before, began = self._total_bytes, time.monotonic()
+
+        def count(size: int) -> None:
+            now = time.monotonic()
+            with self._lock:
+                self._total_bytes += size
+                arrived, seconds = self._total_bytes - before, now - began
+                if seconds >= _MEASURED_SECONDS or arrived >= PROGRESS_STEP_BYTES:
+                    self._measured = arrived / max(seconds, 1e-3), now
+
+        return count
+
+    def bytes_in(self, seconds: float) -> int | None:
+        """Return how many bytes arrive in some seconds; None if this is unknown."""
+        measured = self._measured
+        if measured is None or time.monotonic() > measured[1] + _SPEED_TTL_SECONDS:
+            return None
+        return int(measured[0] * seconds)
+
+
 class BodyReceiver:
     """Receives the bodies of small files. Thread-safe.
 
-    ``stall`` is the longest time in seconds that a file is fetched ahead for no reader. ``stopped``
-    is set when onefs is being stopped.
+    ``stopped`` is set when onefs is being stopped.
     """
 
-    def __init__(self, hosts: Hosts, stall: float, stopped: threading.Event) -> None:
+    def __init__(self, hosts: Hosts, stopped: threading.Event) -> None:
         self._hosts = hosts
-        self._stall = stall
         self._stopped = stopped
+        #: how fast bodies arrive
+        self.speed = LinkSpeed()
         #: when any download for a reader last reported progress (``time.monotonic``)
         self.last_progress_at = time.monotonic()
 
@@ -128,6 +167,7 @@ class BodyReceiver:
         more bytes than in the database.
         """
         transfer, size = download.transfer, download.dataset.size
+        note_speed = self.speed.start()
         reported_bytes, due = 0, time.monotonic() + stall
         for chunk in stream.iter_chunks(lambda: BULK_CHUNK_BYTES):
             download.reservation.ensure_space(disk_size(transfer.done_bytes + len(chunk)))
@@ -135,11 +175,12 @@ class BodyReceiver:
             # counted after the caller has written the chunk
             transfer.done_bytes += len(chunk)
             self._hosts.count_bytes(len(chunk))
+            note_speed(len(chunk))
             self._check_ahead(download, len(chunk))
             if transfer.done_bytes - reported_bytes >= PROGRESS_STEP_BYTES:
                 reported_bytes, due = transfer.done_bytes, time.monotonic() + stall
                 self._note_progress(transfer)
-            elif time.monotonic() > due or self._is_too_slow(transfer):
+            elif time.monotonic() > due:
                 url = safe_url(transfer.url)
                 raise DeadlineExceeded(
                     f"{url}: the file server sent too few bytes in {stall:g} s: try again later"
@@ -159,11 +200,6 @@ class BodyReceiver:
         may_go_on = ahead.may_go_on(size) and not self._stopped.is_set()
         if transfer.is_ahead and not may_go_on:
             raise FetchAheadEnded(None)
-
-    def _is_too_slow(self, transfer: Transfer) -> bool:
-        """Whether a file takes too long to be fetched ahead."""
-        # a reader in another process, which waits for the dataset's lock, sees no progress
-        return transfer.is_ahead and time.monotonic() > transfer.started_at + self._stall
 
     def _note_progress(self, transfer: Transfer) -> None:
         transfer.last_progress_at = time.monotonic()

@@ -98,7 +98,7 @@ class SmallFileDownloader:
         self._readers: Counter[ContentKey] = Counter()
         self._failures: NegativeCache[Dataset] = NegativeCache(MAX_FAILURES, failure_ttl)
         self._stopped = threading.Event()
-        self._bodies = BodyReceiver(hosts, stall, self._stopped)
+        self._bodies = BodyReceiver(hosts, self._stopped)
 
     def close(self) -> None:
         """End the downloads, and wake the waiting threads. In these threads, Stopping is raised."""
@@ -147,6 +147,14 @@ class SmallFileDownloader:
     def can_fetch_ahead(self, dataset: Dataset) -> bool:
         """Whether a file server of the dataset may be asked for files that no reader waits for."""
         return self._hosts.replica_to_fetch_ahead(dataset.replicas) is not None
+
+    def bytes_ahead(self) -> int | None:
+        """Return how many bytes may be fetched ahead and unread, so that they arrive soon.
+
+        Return None if the speed of the link is unknown.
+        """
+        # all that is fetched ahead shares the link: a reader of the last file waits for all of it
+        return self._bodies.speed.bytes_in(self._stall / 4)
 
     def fetch_ahead(self, dataset: Dataset, place: Place, may_go_on: Callable[[int], bool]) -> bool:
         """Download a dataset's file that no reader waits for, in the calling thread.

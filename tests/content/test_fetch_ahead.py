@@ -422,3 +422,37 @@ def test_a_reader_waits_no_longer_after_a_download_ahead(
             going_on.set()
             reader.join(60)
     assert content.state(dataset)[0] == "cached"
+
+
+def test_no_more_is_fetched_ahead_than_arrives_in_a_quarter_of_the_longest_wait(
+    open_content: Open, server: FileServer
+) -> None:
+    content = open_content(stall=60.0)
+    data = some_bytes(600_000)
+    dataset = server.dataset("a.b.npy", data)
+    gate = Gate(server, "/a.b.npy", data)
+    most = budget(content, 0, ())
+    reader = threading.Thread(target=lambda: read_all(content, dataset))
+    reader.start()
+    try:
+        wait_until(content.quota.spent_bytes)
+        time.sleep(0.5)  # so that the file arrives in half a second or more
+    finally:
+        gate.is_open.set()
+        reader.join(60)
+    assert 0 < budget(content, 0, ()) <= 2 * len(data) * 15 < most
+
+
+def test_a_download_ahead_goes_on_as_long_as_bytes_arrive(
+    open_content: Open, server: FileServer
+) -> None:
+    content, dataset = open_content(), server.dataset("a.b.npy", BYTES)
+    gate = Gate(server, "/a.b.npy", BYTES)
+    with fetching(content, dataset) as outcome:
+        try:
+            wait_until(lambda: content.quota.spent_bytes() == SIZE // 2)
+            content.transfers()[0].started_at -= 3600
+        finally:
+            gate.is_open.set()
+    assert outcome == [True]
+    assert server.asked == ["/a.b.npy"]
