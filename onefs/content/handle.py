@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
 
@@ -184,19 +185,22 @@ class DatasetHandle:
             if path is not None:
                 return self._open_cached(path)
         whole = self._source.strict or self._is_small
-        blocks = -(-length // BLOCK_SIZE) * BLOCK_SIZE
-        needed = self.size if whole else min(blocks, self.size)
-        key = self._dataset.id if whole else f"{self._dataset.id} {offset // BLOCK_SIZE}"
-        with self._source.quota.reserve(key, needed, self._dataset.name):
-            return self._fetch_bytes(offset, length)
+        # an older partial file has larger blocks
+        cursor = self._cursor
+        block = BLOCK_SIZE if cursor is None else cursor.partial.block_file.header.block_size
+        start, end = offset // block * block, -(-(offset + length) // block) * block
+        needed = self.size if whole else min(end, self.size) - start
+        key = self._dataset.id if whole else f"{self._dataset.id} {start}"
+        with self._source.quota.reserve(key, needed, self._dataset.name) as reserve_again:
+            return self._fetch_bytes(offset, length, reserve_again)
 
-    def _fetch_bytes(self, offset: int, length: int) -> bool:
+    def _fetch_bytes(self, offset: int, length: int, reserve_again: Callable[[], None]) -> bool:
         source, dataset = self._source, self._dataset
         if self._is_small:
             path = None if self._is_absent() else source.store.cached_path(dataset)
             if path is not None:
                 return self._open_cached(path)
-            return self._open_file(source.small_files.fetch(dataset, self._place))
+            return self._open_file(source.small_files.fetch(dataset, self._place, reserve_again))
         cursor = self._open_cursor()
         if cursor is None:
             path = source.store.cached_path(dataset)

@@ -111,8 +111,11 @@ class FetchQuota:
         return QUOTA_STEP_SECONDS  # other reservations use up the limit; they end soon
 
     @contextmanager
-    def reserve(self, key: str, size: int, name: str) -> Iterator[None]:
+    def reserve(self, key: str, size: int, name: str) -> Iterator[Callable[[], None]]:
         """Reserve ``size`` bytes of the limit inside the ``with`` block.
+
+        Bytes that were fetched ahead before this call are not reserved again. Yield a function that
+        must be called before they are fetched again, and raises FetchLimit as this method does.
 
         Reads that fetch the same bytes use the same ``key``. Of their reservations, only the
         largest counts. ``name`` is the name of the file in the error message. Raises FetchLimit if
@@ -120,24 +123,31 @@ class FetchQuota:
         ahead make room for this.
         """
         if self.limit is None:
-            yield
+            yield lambda: None
             return
-        spent = self.spent_bytes()
         with self._lock:
-            users, most = self._reserved.get(key, (0, 0))
             # bytes that were fetched ahead before this read are counted already
-            most = max(most, min(size, self._ahead.get(key, (0, size))[1]))
-            others = sum(each for other, (_, each) in self._reserved.items() if other != key)
-            if spent + others + most > self.limit:
-                raise self._limit_error(name, spent, most)
-            self._reserved[key] = users + 1, most
+            missing = min(size, self._ahead.get(key, (0, size))[1])
+        self._raise_reservation(key, missing, name, users=1)
         try:
-            yield
+            yield partial(self._raise_reservation, key, size, name)
         finally:
             with self._lock:
                 users, most = self._reserved.pop(key)
                 if users > 1:
                     self._reserved[key] = users - 1, most
+
+    def _raise_reservation(self, key: str, size: int, name: str, users: int = 0) -> None:
+        """Reserve at least ``size`` bytes for ``key``, for so many ``users`` more."""
+        assert self.limit is not None
+        spent = self.spent_bytes()
+        with self._lock:
+            others, most = self._reserved.get(key, (0, 0))
+            most = max(most, size)
+            total = sum(each for other, (_, each) in self._reserved.items() if other != key) + most
+            if most and spent + total > self.limit:
+                raise self._limit_error(name, spent, most)
+            self._reserved[key] = others + users, most
 
     @contextmanager
     def reserve_ahead(self, key: str, size: int) -> Iterator[Callable[[int], bool] | None]:

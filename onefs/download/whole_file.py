@@ -118,9 +118,12 @@ class SmallFileDownloader:
         """
         return self._failures.get(dataset)
 
-    def fetch(self, dataset: Dataset, place: Place) -> Path:
+    def fetch(
+        self, dataset: Dataset, place: Place, before_retry: Callable[[], None] = lambda: None
+    ) -> Path:
         """Return the path of a dataset's verified file. Download the file if it is not cached.
 
+        ``before_retry`` is called before bytes that were fetched ahead are fetched again.
         Waits as long as bytes of the file arrive. A queued download waits as long as bytes of other
         downloads arrive. Raises DeadlineExceeded if no bytes arrive for ``stall`` seconds. Also
         raises BadContent, Unreachable, DataServerCredentials, ServerError, Throttled, CacheError or
@@ -128,10 +131,10 @@ class SmallFileDownloader:
         """
         self._failures.raise_failure(dataset)
         try:
-            path = self._wait_for_download(dataset, place)
+            path = self._wait_for_download(dataset, place, before_retry)
         except CircuitOpen:
             self._hosts.wait_for_probe(dataset.replicas)
-            path = self._wait_for_download(dataset, place)
+            path = self._wait_for_download(dataset, place, before_retry)
         self.note_use(dataset)
         return path
 
@@ -201,7 +204,9 @@ class SmallFileDownloader:
         self.sync_soon(dataset)
         return path
 
-    def _wait_for_download(self, dataset: Dataset, place: Place) -> Path:
+    def _wait_for_download(
+        self, dataset: Dataset, place: Place, before_retry: Callable[[], None]
+    ) -> Path:
         """Wait for the download of the dataset, and return the path of the file.
 
         If no download of the dataset is running, start a download.
@@ -220,6 +225,7 @@ class SmallFileDownloader:
                     return result_of(future)
                 except FetchAheadEnded:  # the second wait and the first together are one wait
                     waiting_since = started_at
+                    before_retry()
 
     @contextmanager
     def _counted_reader(self, dataset: Dataset) -> Iterator[None]:

@@ -16,7 +16,14 @@ from onefs.cache.sparse import disk_size
 from onefs.content.content import Content
 from onefs.content.fetch_ahead import fetch_ahead
 from onefs.content.fetch_ahead import fetch_ahead_budget as budget
-from onefs.errors import BadContent, DeadlineExceeded, OnefsError, ServerError, Throttled
+from onefs.errors import (
+    BadContent,
+    DeadlineExceeded,
+    FetchLimit,
+    OnefsError,
+    ServerError,
+    Throttled,
+)
 from onefs.model import Dataset
 from tests.content.conftest import FileServer, Open, place_of
 from tests.content.ranged_file import read_all, some_bytes
@@ -455,4 +462,33 @@ def test_a_download_ahead_goes_on_as_long_as_bytes_arrive(
         finally:
             gate.is_open.set()
     assert outcome == [True]
+    assert server.asked == ["/a.b.npy"]
+
+
+def test_a_file_that_is_fetched_again_after_a_failure_ahead_stays_within_the_quota(
+    open_content: Open, server: FileServer
+) -> None:
+    content, dataset = open_content(max_fetch=2 * SIZE), server.dataset("a.b.npy", BYTES)
+    wrong = BYTES[:-1] + bytes([BYTES[-1] ^ 1])
+    gate = Gate(server, "/a.b.npy", wrong)
+    errors: list[Exception] = []
+
+    def read() -> None:
+        try:
+            read_all(content, dataset)
+        except FetchLimit as error:
+            errors.append(error)
+
+    reader = threading.Thread(target=read)
+    with fetching(content, dataset) as outcome, ExitStack() as stack:
+        try:
+            wait_until(lambda: content.quota.spent_bytes() == SIZE // 2)
+            reader.start()
+            wait_until(lambda: not any(each.is_ahead for each in content.transfers()))
+            stack.enter_context(content.quota.reserve("another read", SIZE, "another read"))
+        finally:
+            gate.is_open.set()
+            reader.join(60)
+    assert isinstance(outcome[0], BadContent)
+    assert len(errors) == 1
     assert server.asked == ["/a.b.npy"]
