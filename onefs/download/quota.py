@@ -184,5 +184,11 @@ class FetchQuota:
             total, missing = self._ahead[key]
             missing = max(0, missing - size)
             self._ahead[key] = total, missing
-            is_read = key in self._reserved  # then the reservation of the read counts
-            return is_read or missing <= max(0, self._left_bytes(self.limit, spent))
+            if key in self._reserved or not missing:  # the reservation of the read counts
+                return True
+            # files that began before this one are the first to get what is left
+            for each, (_, still) in self._ahead.items():
+                if each == key:
+                    break
+                missing += still if each not in self._reserved else 0
+            return missing <= self._left_bytes(self.limit, spent)

@@ -70,6 +70,29 @@ def test_bytes_that_are_still_to_arrive_ahead_do_not_count_for_reads() -> None:
             assert go_on(35)  # nothing is missing
 
 
+def test_files_that_are_fetched_ahead_share_what_reads_leave() -> None:
+    meter = FetchQuota(100)
+    with meter.reserve_ahead("a", 20) as first, meter.reserve_ahead("b", 20) as second:
+        assert first is not None
+        assert second is not None
+        with meter.reserve("c", 70, "c"):  # 30 are left for 40
+            assert first(0)
+            assert not second(0)
+            meter.count(15)
+            assert first(15)
+            assert not second(0)  # 15 are left for 25
+
+
+def test_a_read_of_a_file_that_has_arrived_needs_nothing() -> None:
+    meter = FetchQuota(100)
+    with meter.reserve_ahead("a", 40) as go_on, meter.reserve("b", 70, "b"):
+        assert go_on is not None
+        meter.count(40)
+        assert go_on(40)
+        with meter.reserve("a", 40, "a"):
+            pass
+
+
 def test_concurrent_readers_stay_within_the_quota(open_content: Open) -> None:
     bodies = [some_bytes(100_000, seed=seed) for seed in range(12)]
     scripts = {f"/{n}.npy": served(body, rate=200_000) for n, body in enumerate(bodies)}
