@@ -149,7 +149,10 @@ class SmallFileDownloader:
 
     def can_fetch_ahead(self, dataset: Dataset) -> bool:
         """Whether a file server of the dataset may be asked for files that no reader waits for."""
-        return self._hosts.replica_to_fetch_ahead(dataset.replicas) is not None
+        # without locks on the disk, a download ahead would hold the thread lock of other files
+        return (
+            self._store.shared and self._hosts.replica_to_fetch_ahead(dataset.replicas) is not None
+        )
 
     def bytes_ahead(self) -> int | None:
         """Return how many bytes may be fetched ahead and unread, so that they arrive soon.
@@ -172,7 +175,7 @@ class SmallFileDownloader:
         """
         self._failures.raise_failure(dataset)
         replica = self._hosts.replica_to_fetch_ahead(dataset.replicas)
-        if replica is None:
+        if replica is None or not self._store.shared:
             return False
         ahead = Ahead(replica, may_go_on)
         try:
