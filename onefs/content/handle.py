@@ -185,7 +185,7 @@ class DatasetHandle:
             if path is not None:
                 return self._open_cached(path)
         whole = self._source.strict or self._is_small
-        # an older partial file has larger blocks
+        # another version of onefs may have begun the file with blocks of another size
         cursor = self._cursor
         block = BLOCK_SIZE if cursor is None else cursor.partial.block_file.header.block_size
         start, end = offset // block * block, -(-(offset + length) // block) * block

@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from typing import Protocol
 
-from onefs.errors import OnefsError
+from onefs.errors import OnefsError, reason_of
 from onefs.mount.processes import process_of_thread
 from onefs.mount.sibling_walk import (
     MAX_SESSION_FILES,
@@ -139,7 +139,7 @@ class SiblingPrefetcher:
             with self._lock:
                 walk.learn(folder, files)
         except (OnefsError, OSError) as error:
-            log.debug("no siblings in %s: %s", folder, error)
+            log.debug("no siblings in %s: %s", folder, reason_of(error))
         finally:
             with self._lock:
                 self._learning.discard(walk)
@@ -165,7 +165,7 @@ class SiblingPrefetcher:
         try:
             budget = source.budget(unread, reading)
         except (OnefsError, OSError) as error:  # such as a cache folder that cannot be used
-            log.debug("no siblings are fetched: %s", error)
+            log.debug("no siblings are fetched: %s", reason_of(error))
             return None
         with self._lock:
             if self._fetch_count >= MAX_FETCHES:
@@ -183,7 +183,7 @@ class SiblingPrefetcher:
         try:
             is_fetched = source is not None and source.fetch(path)
         except (OnefsError, OSError) as error:
-            log.debug("the sibling %s is not fetched: %s", path, error)
+            log.debug("the sibling %s is not fetched: %s", path, reason_of(error))
             has_failed = True
         finally:
             with self._lock:
