@@ -1,4 +1,4 @@
-"""The state of the file servers, the order of replicas, and requests with credentials.
+"""The state of the file servers, and the order of replicas.
 
 If the deadline of a request expires, the file is not requested again until a probe succeeds (see
 ``host_circuits``). If the whole server is unreachable, this applies to all files on the server.
@@ -7,31 +7,26 @@ Therefore the second reader of an unreachable server waits less than the first r
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from fnmatch import fnmatchcase
-from urllib.parse import urlsplit
+from functools import partial
 
 from onefs.cache.mismatches import UnconfirmedMismatch
-from onefs.config.urls import host_of, origin, safe_url
+from onefs.config.urls import host_of
 from onefs.download.host_circuits import HostCircuits
+from onefs.download.sources.interface import Source
 from onefs.errors import (
     CacheError,
-    DataServerCredentials,
     DeadlineExceeded,
     OnefsError,
     ServerError,
     Throttled,
     Unreachable,
-    UsageError,
 )
-from onefs.http import HostAuth, Stream, Transport
 from onefs.lowlevel.negative_cache import NegativeCache
 from onefs.model import Dataset, Replica
 
-CONNECT_TIMEOUT_SECONDS = 10.0
 #: seconds to wait before a file that could not be fetched is requested again
 FAILURE_TTL_SECONDS = 5.0
 #: seconds to wait before a file is requested again after an error of the local disk
@@ -43,8 +38,6 @@ MAX_FAILED_REPLICAS = 4096
 PROBE_TIMEOUT_SECONDS = 5.0
 #: most seconds for which no request is sent to a server that asks for a pause
 MAX_RETRY_AFTER_SECONDS = 600.0
-#: characters that are not allowed in a host name
-_INVALID_HOST_CHARACTERS = re.compile(r"[\x00-\x20\x7f%\\]")
 
 
 class CircuitOpen(DeadlineExceeded):
@@ -71,25 +64,10 @@ def no_replica_error(dataset: Dataset) -> OnefsError:
     return ServerError(f"no file server has {dataset.name}")
 
 
-def _check_url(url: str) -> None:
-    """Raise ServerError if ``url`` is invalid, so that no request can be sent."""
-    try:
-        origin(url)
-        host = urlsplit(url).hostname or ""
-        if ":" not in host:
-            host.encode("idna")
-        if not _INVALID_HOST_CHARACTERS.search(host):
-            return
-        reason = f"{safe_url(url)} has no valid host name"
-    except (UsageError, UnicodeError) as error:
-        reason = str(error)
-    # status 400, as from a server that rejects a request, so that there is no retry
-    raise ServerError(f"the URL of this file in the database is invalid: {reason}"[:300], 400)
-
-
 class Hosts:
-    """Knows the state of the file servers, and sends requests to the servers. Thread-safe.
+    """Knows the state of the file servers, and which of them to ask. Thread-safe.
 
+    - ``source``: sends the requests
     - ``stall``: seconds without new bytes after which readers give up
     - ``preferred``: names or patterns of the repositories to try first, in this order
     - ``count_bytes``: called with the number of bytes of each chunk that arrives
@@ -97,14 +75,13 @@ class Hosts:
 
     def __init__(
         self,
-        transport: Transport,
-        auth: HostAuth,
+        source: Source,
         stall: float,
         preferred: Sequence[str] = (),
         count_bytes: Callable[[int], None] = lambda size: None,
     ) -> None:
-        self._transport = transport
-        self._auth = auth
+        #: opens the bytes of replicas
+        self.source = source
         self._stall = stall
         self.count_bytes = count_bytes
         self._preferred = tuple(preferred)
@@ -114,7 +91,8 @@ class Hosts:
         self._failed_replicas: NegativeCache[str] = NegativeCache(
             MAX_FAILED_REPLICAS, lambda error: FAILED_REPLICA_TTL_SECONDS
         )
-        self._circuits = HostCircuits(self._probe, recent_seconds=stall)
+        probe = partial(source.probe, seconds=PROBE_TIMEOUT_SECONDS)
+        self._circuits = HostCircuits(probe, recent_seconds=stall)
 
     def close(self) -> None:
         """Wake the readers that wait for a probe. In these readers, Stopping is raised."""
@@ -150,21 +128,6 @@ class Hosts:
         """Return how many seconds to wait for new bytes from one of ``replica_count`` replicas."""
         # so small that all replicas can be tried before readers give up
         return self._stall if replica_count == 1 else self._stall / (replica_count + 1)
-
-    def stream(self, url: str, headers: dict[str, str], stall: float) -> Stream:
-        """Return a stream of the bytes at ``url``. The request has the credentials for the host.
-
-        ``stall`` is the number of seconds to wait for the headers, and for each next byte. Raises
-        ServerError if ``url`` is invalid. Also raises the errors of :meth:`Transport.stream`.
-        """
-        _check_url(url)
-        return self._transport.stream(
-            url,
-            headers=headers,
-            auth=self._auth,
-            connect_timeout=min(CONNECT_TIMEOUT_SECONDS, stall / 2),
-            stall_timeout=stall,
-        )
 
     def is_longer_than_stall(self, delay: float) -> bool:
         """Whether a pause of ``delay`` seconds is longer than readers wait."""
@@ -213,20 +176,6 @@ class Hosts:
 
     def _seconds_throttled(self, url: str) -> float:
         return self._throttled_until.get(host_of(url), 0.0) - time.monotonic()
-
-    def _probe(self, url: str) -> None:
-        """Request one byte of ``url``. Raises an OnefsError if the server does not answer."""
-        with (
-            suppress(DataServerCredentials),  # the server answers, although it refuses
-            self._transport.stream(
-                url,
-                headers={"Range": "bytes=0-0"},
-                auth=self._auth,
-                connect_timeout=PROBE_TIMEOUT_SECONDS,
-                stall_timeout=PROBE_TIMEOUT_SECONDS,
-            ),
-        ):
-            pass
 
 
 def _circuit_open_error(replicas: Sequence[Replica]) -> CircuitOpen:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from onefs.download.hosts import Hosts, no_replica_error
-from onefs.download.responses import WrongSize
+from onefs.download.sources.interface import WrongSize
 from onefs.errors import (
     DataServerCredentials,
     DeadlineExceeded,

@@ -26,10 +26,9 @@ from onefs.cache.store import Store
 from onefs.cache.verify import (
     ContentVerdict,
     check_content,
-    check_size,
     new_hash,
 )
-from onefs.config.urls import safe_url
+from onefs.download.head import fetch_size
 from onefs.download.hosts import (
     CircuitOpen,
     Hosts,
@@ -37,13 +36,7 @@ from onefs.download.hosts import (
 )
 from onefs.download.progress import Transfer
 from onefs.download.replicas import MAX_ROUNDS, REPLICA_ERRORS, Replicas
-from onefs.download.responses import (
-    BULK_CHUNK_BYTES,
-    WrongSize,
-    check_digest,
-    check_status,
-    total_size,
-)
+from onefs.download.sources.interface import BULK_CHUNK_BYTES, Body, ByteRequest, WrongSize
 from onefs.errors import (
     BadContent,
     DeadlineExceeded,
@@ -53,7 +46,6 @@ from onefs.errors import (
     Throttled,
     copy_error,
 )
-from onefs.http import Stream
 from onefs.lowlevel.files import open_new_file, write_all
 from onefs.lowlevel.negative_cache import NegativeCache
 from onefs.lowlevel.single_flight import SingleFlight, result_of, wait_until_done
@@ -72,9 +64,6 @@ MAX_FAILURES = 65536
 
 #: seconds after which a replica is retried if its body has a wrong digest
 MISMATCH_RETRY_SECONDS = 0.5
-
-#: size in bytes of the largest body that may be an error text instead of a file
-MAX_ERROR_TEXT_BYTES = 1 << 16
 
 #: identifies content: a dataset's id, size and md5; the id is not enough, because the size and md5
 #: in the database can change at any time
@@ -198,11 +187,7 @@ class SmallFileDownloader:
         last_error: OnefsError | None = None
         for replica in self._hosts.order_replicas(dataset.replicas):
             try:
-                with self._hosts.stream(replica.url, {"Range": "bytes=0-0"}, deadline) as stream:
-                    size = total_size(stream)
-                    if stream.status == 200 and size <= MAX_ERROR_TEXT_BYTES and dataset.md5:
-                        check_digest(dataset, stream)
-                    return size
+                return fetch_size(dataset, replica.url, deadline, self._hosts.source)
             except OnefsError as error:
                 last_error = error
                 if isinstance(error, Throttled):
@@ -385,24 +370,21 @@ class SmallFileDownloader:
         dataset, transfer = download.dataset, download.transfer
         transfer.done_bytes, transfer.url = 0, replica.url
         digest = new_hash(dataset)
-        with self._hosts.stream(replica.url, {}, stall) as stream:
-            check_status(stream, 200)
-            if stream.length is not None and dataset.size not in (None, stream.length):
-                raise WrongSize(check_size(dataset, stream.length).reason, stream.length)
+        request = ByteRequest(replica.url, stall, size=dataset.size)
+        with self._hosts.source.open(request) as body:
             with open_new_file(download.path) as file:
-                for chunk in self._chunks(download, stream, stall):
+                for chunk in self._chunks(download, body, stall):
                     write_all(file, memoryview(chunk), transfer.done_bytes)
                     digest.update(chunk)
-            if stream.length is None and transfer.done_bytes < (dataset.size or 0):
-                url = safe_url(replica.url)
+            if body.length is None and transfer.done_bytes < (dataset.size or 0):
                 raise ServerError(
-                    f"{url}: the answer ended early, after {transfer.done_bytes} bytes"
+                    f"{body.label}: the answer ended early, after {transfer.done_bytes} bytes"
                 )
         self._note_progress(transfer)
         download.digest = digest.hexdigest()
         return check_content(dataset, transfer.done_bytes, download.digest)
 
-    def _chunks(self, download: _Download, stream: Stream, stall: float) -> Iterator[bytes]:
+    def _chunks(self, download: _Download, body: Body, stall: float) -> Iterator[bytes]:
         """Yield the chunks of a body.
 
         Raises DeadlineExceeded if too few bytes arrive in ``stall`` seconds. Raises WrongSize for
@@ -410,7 +392,7 @@ class SmallFileDownloader:
         """
         transfer, size = download.transfer, download.dataset.size
         reported_bytes, due = 0, time.monotonic() + stall
-        for chunk in stream.iter_chunks(lambda: BULK_CHUNK_BYTES):
+        for chunk in body.iter_chunks(lambda: BULK_CHUNK_BYTES):
             download.reservation.ensure_space(disk_size(transfer.done_bytes + len(chunk)))
             yield chunk
             # counted after the caller has written the chunk
@@ -420,9 +402,9 @@ class SmallFileDownloader:
                 reported_bytes, due = transfer.done_bytes, time.monotonic() + stall
                 self._note_progress(transfer)
             elif time.monotonic() > due:
-                url = safe_url(transfer.url)
                 raise DeadlineExceeded(
-                    f"{url}: the file server sent too few bytes in {stall:g} s: try again later"
+                    f"{body.label}: the file server sent too few bytes in {stall:g} s: try again "
+                    "later"
                 )
             if size is not None and transfer.done_bytes > size:
                 reason = f"the database says {size} bytes, the file has more"
