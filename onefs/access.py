@@ -345,9 +345,17 @@ class Access:
     def _open_source(self) -> Source:
         from onefs.download.sources.by_scheme import SourcesByScheme
         from onefs.download.sources.http import HttpSource
+        from onefs.download.sources.s3 import S3Source
+        from onefs.download.sources.s3_buckets import Buckets
+        from onefs.download.sources.s3_client import S3Client, endpoint_of
 
-        http = HttpSource(self._transport(), self._open_host_auth())
-        return SourcesByScheme({"http": http, "https": http})
+        transport = self._transport()
+        http = HttpSource(transport, self._open_host_auth())
+        endpoint = endpoint_of(os.environ if self._environ is None else self._environ)
+        # a lambda, because most databases have no S3 repository
+        buckets = Buckets(lambda repository: self.alyx.bucket(repository))
+        s3 = S3Source(S3Client(transport, endpoint), buckets)
+        return SourcesByScheme({"http": http, "https": http, "s3": s3, "alyx-s3": s3})
 
     def _open_host_auth(self) -> HostAuth:
         settings, data = self.settings, self._login.data

@@ -18,6 +18,7 @@ from onefs.download.host_circuits import HostCircuits
 from onefs.download.sources.interface import Source
 from onefs.errors import (
     CacheError,
+    DataServerCredentials,
     DeadlineExceeded,
     OnefsError,
     ServerError,
@@ -33,7 +34,11 @@ FAILURE_TTL_SECONDS = 5.0
 DISK_FAILURE_TTL_SECONDS = 0.5
 #: seconds during which a failed replica is tried last, and largest number of failed replicas
 FAILED_REPLICA_TTL_SECONDS = 60.0
+#: the same seconds for a replica whose server refuses or lacks the file
+REFUSED_REPLICA_TTL_SECONDS = 3600.0
 MAX_FAILED_REPLICAS = 4096
+#: statuses for a file that does not exist, so that a retry is useless
+GONE_STATUSES = (404, 410)
 #: seconds that a probe may take to connect, and seconds that it may wait for the next bytes
 PROBE_TIMEOUT_SECONDS = 5.0
 #: most seconds for which no request is sent to a server that asks for a pause
@@ -89,7 +94,7 @@ class Hosts:
         self._last_progress_at: dict[str, float] = {}
         self._throttled_until: dict[str, float] = {}
         self._failed_replicas: NegativeCache[str] = NegativeCache(
-            MAX_FAILED_REPLICAS, lambda error: FAILED_REPLICA_TTL_SECONDS
+            MAX_FAILED_REPLICAS, _failed_replica_ttl
         )
         probe = partial(source.probe, seconds=PROBE_TIMEOUT_SECONDS)
         self._circuits = HostCircuits(probe, recent_seconds=stall)
@@ -143,7 +148,11 @@ class Hosts:
             self._throttled_until[host_of(url)] = time.monotonic() + pause
 
     def note_failure(self, url: str, error: OnefsError) -> None:
-        """Record that a replica could not be fetched. For a minute, try other replicas first."""
+        """Record that a replica could not be fetched.
+
+        For a minute, other replicas of this file are tried first. If the server refuses or lacks
+        the file, this takes an hour.
+        """
         self._failed_replicas.add(url, error)
 
     def note_progress(self, url: str) -> None:
@@ -176,6 +185,16 @@ class Hosts:
 
     def _seconds_throttled(self, url: str) -> float:
         return self._throttled_until.get(host_of(url), 0.0) - time.monotonic()
+
+
+def is_refusal(error: OnefsError) -> bool:
+    """Whether a server has answered that it does not have the file, or does not allow access."""
+    is_absent = isinstance(error, ServerError) and error.status in GONE_STATUSES
+    return is_absent or isinstance(error, DataServerCredentials)
+
+
+def _failed_replica_ttl(error: OnefsError) -> float:
+    return REFUSED_REPLICA_TTL_SECONDS if is_refusal(error) else FAILED_REPLICA_TTL_SECONDS
 
 
 def _circuit_open_error(replicas: Sequence[Replica]) -> CircuitOpen:

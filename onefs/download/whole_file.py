@@ -190,6 +190,7 @@ class SmallFileDownloader:
                 return fetch_size(dataset, replica.url, deadline, self._hosts.source)
             except OnefsError as error:
                 last_error = error
+                self._hosts.note_failure(replica.url, error)
                 if isinstance(error, Throttled):
                     self._hosts.note_throttled(replica.url, error.retry_after)
         raise last_error or ServerError(f"no file server has {dataset.name}")

@@ -18,21 +18,21 @@ _INVALID_HOST_CHARACTERS = re.compile(r"[\x00-\x20\x7f%\\]")
 
 
 class HttpBody:
-    """A :class:`Body` over an HTTP answer."""
+    """A :class:`Body` over an HTTP answer. ``send`` sends the request, and enters the stream."""
 
-    def __init__(self, stream: Stream, request: ByteRequest) -> None:
-        self._stream = stream
+    def __init__(self, send: Callable[[], Stream], request: ByteRequest) -> None:
+        self._send = send
         self._request = request
-        self.abort = stream.abort
-        self.iter_chunks: Callable[..., Iterator[bytes]] = stream.iter_chunks
 
     def __enter__(self) -> HttpBody:
-        stream = self._stream.__enter__()
+        self._stream = stream = self._send()
         try:
             answer = check_answer(stream, self._request)
         except BaseException:
             stream.__exit__()
             raise
+        self.iter_chunks: Callable[..., Iterator[bytes]] = stream.iter_chunks
+        self.abort = stream.abort
         self.label = safe_url(stream.url)
         self.start, self.end, self.total = answer.start, answer.end, answer.total
         self.validator, self.is_partial = answer.validator, answer.is_partial
@@ -63,7 +63,7 @@ class HttpSource:
             connect_timeout=min(CONNECT_TIMEOUT_SECONDS, request.stall / 2),
             stall_timeout=request.stall,
         )
-        return HttpBody(stream, request)
+        return HttpBody(stream.__enter__, request)
 
     def probe(self, url: str, seconds: float) -> None:
         """Request one byte of ``url``. Raises an OnefsError if the server does not answer."""
