@@ -162,7 +162,7 @@ class RequestFetch:
             self._request.attach_body(body)
             position = body.start
             for chunk in body.iter_chunks():
-                self._hosts.count_bytes(len(chunk))
+                self._hosts.count_bytes(replica.url, len(chunk))
                 part = memoryview(chunk)[max(0, start - position) : max(0, end - position)]
                 checksum = zlib.crc32(part, checksum)
                 position += len(chunk)
@@ -215,7 +215,7 @@ class RequestFetch:
         position, end = body.start, self._blocks.header.size if body.end is None else body.end
         due = time.monotonic() + stall
         for chunk in body.iter_chunks(lambda: BLOCK_SIZE if request.urgent else BULK_CHUNK_BYTES):
-            self._hosts.count_bytes(len(chunk))
+            self._hosts.count_bytes(replica.url, len(chunk))
             has_block_ended = claims.write(position, memoryview(chunk)[: end - position])
             position += len(chunk)
             now = time.monotonic()

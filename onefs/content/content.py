@@ -174,6 +174,10 @@ class Content:
         """Return the downloads in progress."""
         return [*self.small_files.transfers(), *self.large_files.transfers()]
 
+    def bytes_by_server(self) -> dict[str, int]:
+        """Return the bytes that have arrived from each server, bucket or disk."""
+        return self._hosts.bytes_by_server()
+
     def total_bytes(self) -> int:
         """Return the bytes of disk that files downloaded by onefs take.
 

@@ -7,6 +7,7 @@ Therefore the second reader of an unreachable server waits less than the first r
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Sequence
 from fnmatch import fnmatchcase
@@ -88,7 +89,9 @@ class Hosts:
         #: opens the bytes of replicas
         self.source = source
         self._stall = stall
-        self.count_bytes = count_bytes
+        self._count_bytes = count_bytes
+        self._lock = threading.Lock()
+        self._bytes_by_server: dict[str, int] = {}
         self._preferred = tuple(preferred)
         #: by host: when bytes last arrived, and when the pause ends (``time.monotonic``)
         self._last_progress_at: dict[str, float] = {}
@@ -146,6 +149,21 @@ class Hosts:
         if self.is_longer_than_stall(seconds):
             pause = min(seconds, MAX_RETRY_AFTER_SECONDS)
             self._throttled_until[host_of(url)] = time.monotonic() + pause
+
+    def count_bytes(self, url: str, size: int) -> None:
+        """Count ``size`` bytes that have arrived from the server of ``url``."""
+        server = host_of(url)
+        with self._lock:
+            self._bytes_by_server[server] = self._bytes_by_server.get(server, 0) + size
+        self._count_bytes(size)
+
+    def bytes_by_server(self) -> dict[str, int]:
+        """Return the bytes that have arrived from each server.
+
+        A server is a host, a bucket, or a repository of Alyx with a bucket.
+        """
+        with self._lock:
+            return dict(self._bytes_by_server)
 
     def note_failure(self, url: str, error: OnefsError) -> None:
         """Record that a replica could not be fetched.

@@ -398,7 +398,7 @@ class SmallFileDownloader:
             yield chunk
             # counted after the caller has written the chunk
             transfer.done_bytes += len(chunk)
-            self._hosts.count_bytes(len(chunk))
+            self._hosts.count_bytes(transfer.url, len(chunk))
             if transfer.done_bytes - reported_bytes >= _PROGRESS_STEP_BYTES:
                 reported_bytes, due = transfer.done_bytes, time.monotonic() + stall
                 self._note_progress(transfer)

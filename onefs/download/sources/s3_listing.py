@@ -143,11 +143,12 @@ def _parse_page(body: bytes, bucket: str) -> _Page:
     objects, prefixes = [], []
     for child in root:
         if _tag(child) == "Contents":
-            size = parse_whole_number(_text(child, "Size"))
-            key = decode(_text(child, "Key"))
+            fields = {_tag(each): each.text or "" for each in child}
+            size = parse_whole_number(fields.get("Size", ""))
+            key = decode(fields.get("Key", ""))
             if size is None or not key:
                 raise error
-            objects.append(S3Object(key, size, _text(child, "ETag")))
+            objects.append(S3Object(key, size, fields.get("ETag", "")))
         elif _tag(child) == "CommonPrefixes":
             prefixes.append(decode(_text(child, "Prefix")))
     token = _text(root, "NextContinuationToken")

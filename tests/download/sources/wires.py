@@ -135,10 +135,10 @@ def _open_http(endpoint: str, transport: Transport) -> Source:
 
 
 def _open_public(endpoint: str, transport: Transport) -> Source:
-    return _with_http(S3Source(S3Client(transport, endpoint), Buckets(_no_bucket)), transport)
+    return with_http(S3Source(S3Client(transport, endpoint), Buckets(_no_bucket)), transport)
 
 
-def _with_http(source: S3Source, transport: Transport) -> Source:
+def with_http(source: S3Source, transport: Transport) -> Source:
     http = HttpSource(transport, HostAuth(login()))
     return SourcesByScheme({"http": http, "s3": source, "alyx-s3": source})
 
@@ -146,7 +146,7 @@ def _with_http(source: S3Source, transport: Transport) -> Source:
 def _open_signed(bucket: Bucket) -> Opener:
     def open_source(endpoint: str, transport: Transport) -> Source:
         source = S3Source(S3Client(transport, endpoint), Buckets(lambda repository: bucket))
-        return _with_http(source, transport)
+        return with_http(source, transport)
 
     return open_source
 
