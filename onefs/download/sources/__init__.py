@@ -5,6 +5,12 @@
 ``by_scheme``     :class:`SourcesByScheme`: chooses the source of a URL
 ``http``          :class:`HttpSource`: file servers with http and https
 ``http_answer``   interprets an HTTP answer to a request for bytes
+``s3``            :class:`S3Source`: buckets
+``s3_client``     addresses, redirects and error answers of S3
+``s3_signing``    signatures and keys, with botocore
+``s3_buckets``    the buckets of Alyx's repositories
+``s3_listing``    :class:`S3Lister`: lists the keys of a bucket
+``folder``        :class:`FolderSource`: files of a disk
 ================  ===============================================================
 
 ``tests/download/sources`` has the tests that each source must pass.

@@ -89,16 +89,16 @@ class _FileBody:
                 raise _disk_error(error, self.label) from error
             # not the ctime, which a link or a chmod changes too
             if (status.st_size, status.st_mtime_ns) != self._content:
-                raise RemoteFileChanged(f"{self.label}: the file was changed while it was read")
+                raise RemoteFileChanged(f"{self.label}: the file on the server has changed")
             if not chunk:
-                raise ServerError(f"{self.label}: the file ended {self._end - at} bytes early")
+                raise ServerError(f"{self.label}: the answer ended {self._end - at} bytes early")
             at += len(chunk)
             yield chunk
 
     def _set_range(self, request: ByteRequest) -> None:
         status = os.fstat(self._fd)
         if not _is_regular(status):
-            raise ServerError(f"{self.label} is not a file", 404)
+            raise ServerError(f"{self.label}: the disk does not have this file", 404)
         size = status.st_size
         if request.size is not None and size != request.size:
             raise WrongSize(f"the database says {request.size} bytes, the file has {size}", size)
@@ -106,7 +106,7 @@ class _FileBody:
         self.validator = _version_of(status)
         self._content = (size, status.st_mtime_ns)
         if request.validator and request.validator != self.validator:
-            raise VersionMismatch(f"{self.label}: the file has changed")
+            raise VersionMismatch(f"{self.label}: the file on the server has changed")
         self.start = min(request.start, size)
         self._end = max(self.start, size if request.end is None else min(request.end, size))
         self.end: int | None = self._end

@@ -67,8 +67,8 @@ class S3Client:
         the errors of :class:`Stream`.
         """
         region = self._regions.get(bucket.name) or bucket.region or DEFAULT_REGION
-        target = ""
-        for is_last in (False, True):
+        target, is_last = "", False
+        while True:
             url = target or object_url(bucket.name, key, region, self._endpoint, query)
             is_signed = not (bucket.is_public or target)
             signature = self._signer.sign(url, bucket, region) if is_signed else {}
@@ -94,7 +94,7 @@ class S3Client:
                 stream.__exit__()
                 raise
             stream.__exit__()
-        raise AssertionError("unreachable")
+            is_last = True
 
 
 def endpoint_of(environ: Mapping[str, str]) -> str:

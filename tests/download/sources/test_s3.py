@@ -12,6 +12,8 @@ import pytest
 
 from onefs.config.bucket import Bucket, parse_bucket
 from onefs.config.secret import Secret, redact
+from onefs.download.sources.by_scheme import SourcesByScheme
+from onefs.download.sources.http import HttpSource
 from onefs.download.sources.interface import ByteRequest, Source
 from onefs.download.sources.s3 import S3Source
 from onefs.download.sources.s3_buckets import Buckets
@@ -25,15 +27,15 @@ from onefs.errors import (
     Throttled,
     UsageError,
 )
-from onefs.http import Transport
+from onefs.http import HostAuth, Transport
 from onefs.model import Replica
 from tests import s3_servers
-from tests.content.conftest import Open, in_threads
+from tests.content.conftest import Open, in_threads, login
 from tests.content.ranged_file import dataset_of, read_all, served
 from tests.download.conftest import DATA
 from tests.download.sources.wires import with_http
 from tests.s3_servers import ACCESS_KEY, PRIVATE, PUBLIC, SECRET_KEY, S3Server
-from tests.scripted_server import Script, ScriptedServer, answer
+from tests.scripted_server import Script, ScriptedServer, answer, unauthorized
 
 LONG_KEY = "/".join(["x" * 199] * 5)
 KEYS = [
@@ -207,6 +209,17 @@ def test_another_region_is_asked_once_and_remembered(transport: Transport, kind:
         assert ["/us-east-1/s3/" in each for each in signed] == [True, False, False]
         assert all("/eu-west-1/s3/" in each for each in signed[1:])
         assert not any(SECRET_KEY in str(request) for request in server.requests)
+
+
+def test_no_password_is_sent_to_a_bucket(transport: Transport) -> None:
+    """Not even if the server asks for it."""
+    with ScriptedServer({f"/{PUBLIC}/x.npy": unauthorized()}) as server:
+        http = HttpSource(transport, HostAuth(login(), [server.url], loopback=True))
+        s3 = source_of(transport, server.url)
+        source = SourcesByScheme({"http": http, "s3": s3})
+        with pytest.raises(DataServerCredentials):
+            read(source, f"s3://{PUBLIC}/x.npy")
+        assert ["authorization" in request.headers for request in server.requests] == [False]
 
 
 def test_a_region_that_changes_forever_is_an_error(transport: Transport) -> None:
