@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import errno
+import hashlib
+import json
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -10,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from onefs.alyx.client import KEYS_REPOSITORY
 from onefs.demo.alyx_rows import flatiron_repository, make_id, with_uuid
 from onefs.demo.folder_laboratory import FolderLaboratory
 from onefs.demo.records import DatasetRecord, FileRecord
@@ -23,7 +27,7 @@ from tests.laboratories import (
     data_requests,
     small_file,
 )
-from tests.running import Home, Mounted, read_errno
+from tests.running import Home, Mounted, clean_environment, read_errno, run
 from tests.s3_servers import ACCESS_KEY, PRIVATE, SECRET_KEY, S3Server
 
 #: the file that only the bucket has, the one that only the file server has, and one that none has
@@ -38,12 +42,19 @@ class InABucket(AlteredLaboratory):
         """See :class:`onefs.demo.records.Source`."""
         found = dict(self._source.tables())
         rows = found["data-repository"]
-        found["data-repository"] = [*rows, *(self._on_s3(row) for row in rows if row["data_url"])]
+        on_s3 = [self._on_s3(row) for row in rows if row["data_url"]]
+        # the repository that ONE asks for the bucket and the keys of all datasets
+        found["data-repository"] = [*rows, *on_s3, {**on_s3[0], "name": KEYS_REPOSITORY}]
         return found
 
     def datasets(self, eid: str) -> Sequence[DatasetRecord]:
         """See :class:`onefs.demo.records.Source`."""
         return [_with_replica(row) for row in self._source.datasets(eid)]
+
+    def dataset(self, id_: str) -> DatasetRecord | None:
+        """See :class:`onefs.demo.records.Source`."""
+        found: DatasetRecord | None = self._source.dataset(id_)
+        return None if found is None else _with_replica(found)
 
     def file(self, path: str) -> Path | bytes | None:
         """See :class:`onefs.demo.records.Source`."""
@@ -141,3 +152,38 @@ def test_a_file_that_neither_has(home: Home, servers: Servers, bucket: S3Server)
     said = mounted.xattr("error", NOWHERE)
     assert f"s3://{PRIVATE}/" in said
     assert servers.data_url in said
+
+
+@pytest.mark.long
+def test_one_api_reads_the_same_bytes(
+    home: Home, servers: Servers, bucket: S3Server, folder: Path
+) -> None:
+    """ONE's own boto3, with the keys of Alyx, from the same bucket under the same keys."""
+    pytest.importorskip("one.api")
+    paths = list(SMALL[5:7])
+    login = servers.login
+    given = {
+        "alyx_url": servers.alyx_url,
+        "data_url": servers.data_url,
+        "username": login.username,
+        "password": login.password,
+        "data_username": login.data_username,
+        "data_password": login.data_password,
+        "cache": str(home.root / "one"),
+        "paths": paths,
+    }
+    (one_home := home.root / "one-home").mkdir()
+    environment = clean_environment(
+        one_home,
+        AWS_ENDPOINT_URL_S3=bucket.endpoint,
+        AWS_EC2_METADATA_DISABLED="true",
+        PYTHONPATH=str(Path(__file__).parents[2]),
+    )
+    command: list[str | Path] = [sys.executable, "-m", "tests.system.one_s3_client"]
+    done = run(command, given=json.dumps(given), environment=environment, timeout=120)
+    assert data_requests(servers) == []
+    mounted = mount(home, servers, bucket)
+    assert json.loads(done.stdout.splitlines()[-1]) == {
+        path: hashlib.md5((mounted.path / path).read_bytes()).hexdigest() for path in paths
+    }
+    assert data_requests(servers) == []
