@@ -229,8 +229,6 @@ class Scheduler:
         same_file = [other for other in self._running if other.partial is request.partial]
         if request.partial.demand.without_ranges and same_file:
             return False
-        if same_file and not request.urgent and _may_lack_replica(request.partial):
-            return False  # the first answer shows which replica has the file
         same_host = [other for other in self._running if other.host == request.host]
         if request.urgent:
             return len(same_host) < MAX_CONNECTIONS_PER_HOST
@@ -283,11 +281,6 @@ class Scheduler:
                 ticket.error = error
                 partial.demand.last_failure = (error, time.monotonic() + pause)
         partial.demand.notify_waiters()
-
-
-def _may_lack_replica(partial: PartialFile) -> bool:
-    """Whether a file has several replicas, of which none has sent bytes yet."""
-    return len(partial.dataset.replicas) > 1 and not partial.block_file.header.sources
 
 
 def _is_wanted(request: BlockRequest) -> bool:

@@ -14,8 +14,8 @@ from fnmatch import fnmatchcase
 from functools import partial
 
 from onefs.cache.mismatches import UnconfirmedMismatch
-from onefs.config.urls import host_of
 from onefs.download.host_circuits import HostCircuits
+from onefs.download.server_names import server_of, shown_server
 from onefs.download.sources.interface import Source
 from onefs.errors import (
     CacheError,
@@ -115,7 +115,7 @@ class Hosts:
         free = [replica for replica in replicas if self._seconds_throttled(replica.url) <= 0]
         if replicas and not free:
             wait = min(self._seconds_throttled(replica.url) for replica in replicas)
-            host = host_of(replicas[0].url)
+            host = shown_server(replicas[0].url)
             raise Throttled(f"{host} asks to wait; try again in {wait:.0f} s", wait)
         ranked = sorted(free, key=self._rank)
         usable = [replica for replica in ranked if self._circuits.can_request(replica.url)]
@@ -148,11 +148,11 @@ class Hosts:
         """
         if self.is_longer_than_stall(seconds):
             pause = min(seconds, MAX_RETRY_AFTER_SECONDS)
-            self._throttled_until[host_of(url)] = time.monotonic() + pause
+            self._throttled_until[server_of(url)] = time.monotonic() + pause
 
     def count_bytes(self, url: str, size: int) -> None:
         """Count ``size`` bytes that have arrived from the server of ``url``."""
-        server = host_of(url)
+        server = shown_server(url)
         with self._lock:
             self._bytes_by_server[server] = self._bytes_by_server.get(server, 0) + size
         self._count_bytes(size)
@@ -175,7 +175,7 @@ class Hosts:
 
     def note_progress(self, url: str) -> None:
         """Record that bytes of ``url`` arrived, and close the circuits of the file and its host."""
-        self._last_progress_at[host_of(url)] = time.monotonic()
+        self._last_progress_at[server_of(url)] = time.monotonic()
         self._circuits.note_progress(url)
 
     def last_progress_at(self, url: str) -> float:
@@ -183,7 +183,7 @@ class Hosts:
 
         If no bytes have arrived yet, return the time of the first call for this server.
         """
-        return self._last_progress_at.setdefault(host_of(url), time.monotonic())
+        return self._last_progress_at.setdefault(server_of(url), time.monotonic())
 
     def note_timeout(self, url: str) -> None:
         """Record that the deadline of a request for ``url`` has expired.
@@ -202,7 +202,7 @@ class Hosts:
         return has_failed, next(ranks, len(self._preferred))
 
     def _seconds_throttled(self, url: str) -> float:
-        return self._throttled_until.get(host_of(url), 0.0) - time.monotonic()
+        return self._throttled_until.get(server_of(url), 0.0) - time.monotonic()
 
 
 def is_refusal(error: OnefsError) -> bool:
@@ -217,6 +217,6 @@ def _failed_replica_ttl(error: OnefsError) -> float:
 
 def _circuit_open_error(replicas: Sequence[Replica]) -> CircuitOpen:
     return CircuitOpen(
-        f"the file server {host_of(replicas[0].url)} has not answered in time: try again in a "
+        f"the file server {shown_server(replicas[0].url)} has not answered in time: try again in a "
         "moment"
     )

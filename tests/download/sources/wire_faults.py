@@ -290,6 +290,16 @@ def restart(wire: Wire, open_content: Open) -> None:
     reads(wire, opened(wire, open_content, 30.0), RIGHT)
 
 
+def later(script: Script) -> Script:
+    """Answer with a pause, in which blocks could be requested ahead."""
+
+    def answer_later(talk: ScriptedConnection) -> None:
+        talk.pause(0.2)
+        script(talk)
+
+    return answer_later
+
+
 def other_replica(wire: Wire, open_content: Open) -> None:
     """A source that refuses or lacks the file is asked once, and then passed over."""
     with ScriptedServer({"/good.npy": served(DATA)}) as other:
@@ -297,7 +307,7 @@ def other_replica(wire: Wire, open_content: Open) -> None:
             content = open_content(
                 source=wire.source, small_file=small_file, cache=f"cache{status}{small_file}"
             )
-            wire.answer(wire.error(status))
+            wire.answer(later(wire.error(status)))
             first = wire.dataset().replicas[0]
             replicas = (first, Replica("other", f"{other.url}/good.npy"))
             count = len(wire.requests)
