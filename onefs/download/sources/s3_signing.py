@@ -10,7 +10,7 @@ from typing import Any
 
 from onefs.config.bucket import Bucket
 from onefs.config.secret import Secret
-from onefs.errors import DataServerCredentials, MissingLibrary
+from onefs.errors import DataServerCredentials, MissingLibrary, reason_of
 
 log = logging.getLogger(__name__)
 
@@ -48,7 +48,7 @@ class Signer:
         try:
             keys = self._own_keys and self._own_keys.get_frozen_credentials()
         except Exception as error:  # botocore's errors name files and commands of the user
-            log.info("the AWS keys cannot be renewed: %s", error)
+            log.info("the AWS keys cannot be renewed: %s", reason_of(error))
             keys = None
         if not keys:
             raise DataServerCredentials(
@@ -67,5 +67,5 @@ def _find_own_keys() -> Any:
     try:
         return Session().get_credentials()
     except Exception as error:  # a configuration file of the user may be invalid
-        log.info("the AWS configuration cannot be read: %s", error)
+        log.info("the AWS configuration cannot be read: %s", reason_of(error))
         return None
