@@ -351,10 +351,10 @@ class Access:
 
         transport = self._transport()
         http = HttpSource(transport, self._open_host_auth())
-        endpoint = endpoint_of(os.environ if self._environ is None else self._environ)
+        environ = os.environ if self._environ is None else self._environ
         # a lambda, because most databases have no S3 repository
         buckets = Buckets(lambda repository: self.alyx.bucket(repository))
-        s3 = S3Source(S3Client(transport, endpoint), buckets)
+        s3 = S3Source(S3Client(transport, endpoint_of(environ), environ), buckets)
         return SourcesByScheme({"http": http, "https": http, "s3": s3, "alyx-s3": s3})
 
     def _open_host_auth(self) -> HostAuth:

@@ -158,7 +158,7 @@ class MountInfo:
             **(fetched if self.status.fetch_limit is not None else {}),
             **({"folders": list(self.status.folders)} if self.status.folders else {}),
             **({"troubles": list(self.status.troubles)} if self.status.troubles else {}),
-            **({"sources": dict(self.status.sources)} if self.status.sources else {}),
+            "sources": dict(self.status.sources),
             "downloads": [asdict(download) for download in self.status.downloads],
         }
 

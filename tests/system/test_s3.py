@@ -16,7 +16,7 @@ import pytest
 from onefs.alyx.client import KEYS_REPOSITORY
 from onefs.demo.alyx_rows import flatiron_repository, make_id, with_uuid
 from onefs.demo.folder_laboratory import FolderLaboratory
-from onefs.demo.records import DatasetRecord, FileRecord
+from onefs.demo.records import DatasetRecord, FileRecord, Source
 from onefs.demo.servers import Servers
 from tests import s3_servers
 from tests.laboratories import (
@@ -36,7 +36,11 @@ _KEYS = {"Access key ID": ACCESS_KEY, "Secret access key": SECRET_KEY}
 
 
 class InABucket(AlteredLaboratory):
-    """A source whose datasets are in a private bucket too; the keys for it are in Alyx."""
+    """A source whose datasets are in a private bucket too. ``keys`` are those in Alyx."""
+
+    def __init__(self, source: Source, keys: Mapping[str, str]) -> None:
+        super().__init__(source)
+        self._keys = keys
 
     def tables(self) -> Mapping[str, Sequence[Mapping[str, Any]]]:
         """See :class:`onefs.demo.records.Source`."""
@@ -68,7 +72,7 @@ class InABucket(AlteredLaboratory):
             "name": name,
             "data_url": None,
             "globus_path": f"data/{name.removeprefix('aws_')}/Subjects/",
-            "json": {"bucket_name": PRIVATE, "region_name": "us-east-1", **_KEYS},
+            "json": {"bucket_name": PRIVATE, "region_name": "us-east-1", **self._keys},
         }
 
 
@@ -97,8 +101,8 @@ def bucket(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[S
 
 
 @pytest.fixture
-def source(folder: Path) -> InABucket:
-    return InABucket(FolderLaboratory(folder))
+def source(request: pytest.FixtureRequest, folder: Path) -> InABucket:
+    return InABucket(FolderLaboratory(folder), getattr(request, "param", _KEYS))
 
 
 def mount(home: Home, servers: Servers, bucket: S3Server, **variables: str) -> Mounted:
@@ -152,6 +156,17 @@ def test_a_file_that_neither_has(home: Home, servers: Servers, bucket: S3Server)
     said = mounted.xattr("error", NOWHERE)
     assert f"s3://{PRIVATE}/" in said
     assert servers.data_url in said
+
+
+@pytest.mark.parametrize("source", [{}], indirect=True)
+def test_the_keys_of_the_user_are_not_in_the_environment_of_the_daemon(
+    home: Home, servers: Servers, bucket: S3Server, folder: Path
+) -> None:
+    keys = {"AWS_ACCESS_KEY_ID": ACCESS_KEY, "AWS_SECRET_ACCESS_KEY": SECRET_KEY}
+    mounted = mount(home, servers, bucket, **keys)
+    assert (mounted.path / BOTH).read_bytes() == small_file(folder, BOTH).read_bytes()
+    assert data_requests(servers) == []
+    assert SECRET_KEY.encode() not in Path(f"/proc/{mounted.pid}/environ").read_bytes()
 
 
 @pytest.mark.long

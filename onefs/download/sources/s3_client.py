@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Mapping
 from urllib.parse import quote, urlencode
@@ -38,14 +39,17 @@ _ADVICE = {"RequestTimeTooSkewed": "; set the clock of this machine"}
 class S3Client:
     """Sends GET requests to buckets over onefs's transport. Thread-safe.
 
-    ``endpoint`` is the URL of another server than Amazon's, or ''. FlatIron's password is not known
+    ``endpoint`` is the URL of another server than Amazon's, or ''. ``environ`` is the environment
+    with the user's own keys; the default is that of this process. FlatIron's password is not known
     here, and keys are never sent: only signatures, to the addresses of :func:`object_url`.
     """
 
-    def __init__(self, transport: Transport, endpoint: str = "") -> None:
+    def __init__(
+        self, transport: Transport, endpoint: str = "", environ: Mapping[str, str] | None = None
+    ) -> None:
         self._transport = transport
         self._endpoint = endpoint
-        self._signer = Signer()
+        self._signer = Signer(os.environ if environ is None else environ)
         #: by name of the bucket: the region that a server named
         self._regions: dict[str, str] = {}
 

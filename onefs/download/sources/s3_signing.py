@@ -6,6 +6,7 @@ botocore is imported only for a bucket that needs a signature.
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from typing import Any
 
 from onefs.config.bucket import Bucket
@@ -16,9 +17,13 @@ log = logging.getLogger(__name__)
 
 
 class Signer:
-    """Makes the headers of signed requests. Thread-safe."""
+    """Makes the headers of signed requests. Thread-safe.
 
-    def __init__(self) -> None:
+    ``environ`` may have the keys of the user. The environment of a daemon does not have them.
+    """
+
+    def __init__(self, environ: Mapping[str, str]) -> None:
+        self._environ = environ
         #: the keys of the user's own AWS configuration, which botocore renews if they expire
         self._own_keys: Any = None
 
@@ -44,7 +49,7 @@ class Signer:
         if bucket.access_key:
             return Credentials(bucket.access_key, bucket.secret_key)
         if self._own_keys is None:
-            self._own_keys = _find_own_keys()
+            self._own_keys = _find_own_keys(self._environ)
         try:
             keys = self._own_keys and self._own_keys.get_frozen_credentials()
         except Exception as error:  # botocore's errors name files and commands of the user
@@ -60,10 +65,15 @@ class Signer:
         return keys
 
 
-def _find_own_keys() -> Any:
+def _find_own_keys(environ: Mapping[str, str]) -> Any:
     """Return the keys that the AWS tools of this user use. Return None if there are none."""
+    from botocore.credentials import Credentials
     from botocore.session import Session
 
+    names = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
+    access_key, secret_key, token = (environ.get(name) or None for name in names)
+    if access_key and secret_key:
+        return Credentials(access_key, secret_key, token)
     try:
         return Session().get_credentials()
     except Exception as error:  # a configuration file of the user may be invalid
