@@ -48,6 +48,7 @@ if TYPE_CHECKING:
     from onefs.catalogue.catalogue import Catalogue
     from onefs.catalogue.storage.overlay import OverlayDatabase
     from onefs.content.content import Content
+    from onefs.download.sources.interface import Source
     from onefs.tree.laboratory_tree import LaboratoryTree
 
 
@@ -198,7 +199,7 @@ class Access:
         )
         self._token = Lazy(self._open_token)
         self._alyx = Lazy(self._open_alyx)
-        self._host_auth = Lazy(self._open_host_auth)
+        self._source = Lazy(self._open_source)
         self._database = Lazy(self._open_database)
         self._catalogue = Lazy(self._open_catalogue)
         self._content = Lazy(self._open_content)
@@ -269,7 +270,7 @@ class Access:
         tree, catalogue = self._tree.reset(), self._catalogue.reset()
         transport, content = self._transport.reset(), self._content.reset()
         database, rate_limiter = self._database.reset(), self._rate_limiter.reset()
-        for part in (self._token, self._alyx, self._host_auth, self._queries):
+        for part in (self._token, self._alyx, self._source, self._queries):
             part.reset()
         previous = self._closing_thread
 
@@ -315,8 +316,7 @@ class Access:
         return Content(
             settings.cache_dir,
             self._database_name,
-            self._transport(),
-            self._host_auth(),
+            self._source(),
             stall=self._deadlines.stall,
             deadline=self._deadlines.metadata,
             small_file=options.small_file,
@@ -346,6 +346,21 @@ class Access:
             ),
         )
 
+    def _open_source(self) -> Source:
+        from onefs.download.sources.by_scheme import SourcesByScheme
+        from onefs.download.sources.http import HttpSource
+        from onefs.download.sources.s3 import S3Source
+        from onefs.download.sources.s3_buckets import Buckets
+        from onefs.download.sources.s3_client import S3Client, endpoint_of
+
+        transport = self._transport()
+        http = HttpSource(transport, self._open_host_auth())
+        environ = os.environ if self._environ is None else self._environ
+        # a lambda, because most databases have no S3 repository
+        buckets = Buckets(lambda repository: self.alyx.bucket(repository))
+        s3 = S3Source(S3Client(transport, endpoint_of(environ), environ), buckets)
+        return SourcesByScheme({"http": http, "https": http, "s3": s3, "alyx-s3": s3})
+
     def _open_host_auth(self) -> HostAuth:
         settings, data = self.settings, self._login.data
         if data is None:
@@ -363,7 +378,7 @@ class Access:
 
         cached = self.content.cached_path(dataset)
         if cached is None:
-            return fetch_head(dataset, length, self._transport(), self._host_auth())
+            return fetch_head(dataset, length, self._source())
         with cached.open("rb") as file:
             return file.read(length)
 

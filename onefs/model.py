@@ -6,6 +6,7 @@ these types are valid.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 
@@ -57,6 +58,15 @@ class Replica:
     repository: str
     #: the full URL, in which ``#`` is written as ``%23``
     url: str
+
+
+def shown_url(replicas: Sequence[Replica]) -> str:
+    """Return the URL of a dataset for people and other programs: the first with http or https.
+
+    Return another replica's URL if there is none, and '' without replicas.
+    """
+    urls = [replica.url for replica in replicas]
+    return next((url for url in urls if url.startswith("http")), urls[0] if urls else "")
 
 
 @dataclass(frozen=True, slots=True)

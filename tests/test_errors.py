@@ -15,7 +15,7 @@ import pytest
 
 from onefs import errors
 from onefs.download.hosts import CircuitOpen
-from onefs.download.responses import RemoteFileChanged, WrongSize
+from onefs.download.sources.interface import RemoteFileChanged, WrongSize
 from onefs.errors import OnefsError, ServerError, Throttled, Unreachable, copy_error, reason_of
 from onefs.lowlevel.single_flight import SingleFlight, result_of
 

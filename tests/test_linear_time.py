@@ -30,7 +30,7 @@ from onefs.config import (
     secret,
     urls,
 )
-from onefs.download import responses
+from onefs.download.sources import http_answer
 from onefs.errors import OnefsError
 from onefs.http import retry
 from onefs.one import resolver
@@ -166,7 +166,7 @@ ABOUT_TEXTS = (
     secret,
     cache_options,
     urls,
-    responses,
+    http_answer,
     retry,
     auth,
     parsing,

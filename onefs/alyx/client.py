@@ -10,6 +10,7 @@ import copy
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
+from urllib.parse import quote
 
 from onefs import alf
 from onefs.alyx import parsing
@@ -17,6 +18,7 @@ from onefs.alyx.pagination import PAGE_ROWS, Paginator
 from onefs.alyx.parsing import DatasetRow
 from onefs.alyx.rate_limit import RateLimiter
 from onefs.alyx.request import RequestSender, TokenSource
+from onefs.config.bucket import Bucket, parse_bucket
 from onefs.errors import AlyxCredentials, NotFound, ServerError, Throttled, TooLarge
 from onefs.http import Stream, Transport
 from onefs.model import Repository, Session
@@ -24,6 +26,8 @@ from onefs.model import Repository, Session
 #: largest number of UUIDs in one ``__in`` query; the quoted and escaped UUIDs must fit into the
 #: 4094 bytes of a request line in gunicorn
 MAX_IDS_PER_REQUEST = 85
+#: the repository that ONE asks for the bucket and the keys of all datasets
+KEYS_REPOSITORY = "aws_cortexlab"
 
 
 class AlyxClient:
@@ -81,6 +85,28 @@ class AlyxClient:
         """Return all repositories, including personal repositories."""
         rows = self._paginator.all_rows("data-repository", {}, parsing.name_parser("name"))
         return parsing.parse_rows(rows.values(), parsing.parse_repository, "data repositories")
+
+    def bucket(self, repository: str) -> Bucket:
+        """Return the S3 bucket of a repository, with its keys if Alyx shows them to this user.
+
+        If Alyx has no bucket or no keys for a repository, those of the repository that ONE asks are
+        used. Raises NotFound if that one has no bucket either.
+        """
+        bucket = self._bucket_in_record(repository)
+        is_usable = bucket is not None and (bucket.access_key or bucket.is_public)
+        if not is_usable and repository != KEYS_REPOSITORY:
+            default = self._bucket_in_record(KEYS_REPOSITORY)
+            if bucket is None or (default is not None and default.name == bucket.name):
+                bucket = default
+        if bucket is None:
+            raise NotFound(f"Alyx names no bucket of the data repository {repository}")
+        return bucket
+
+    def _bucket_in_record(self, repository: str) -> Bucket | None:
+        path = f"data-repository/{quote(repository, safe='')}"
+        record = self._sender.get_object(path, f"data repository {repository}")
+        described = None if record is None else record.get("json")
+        return parse_bucket(described) if isinstance(described, dict) else None
 
     def subjects(self, lab: str) -> list[str]:
         """Return the nicknames of all subjects in a lab. Subjects without sessions are included.

@@ -19,11 +19,11 @@ import logging
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from operator import attrgetter
 from typing import Any, TypeVar
 from urllib.parse import quote
 
 from onefs import alf
+from onefs.alyx.s3_records import is_bucket_url, is_on_s3, s3_url
 from onefs.config.urls import MAX_URL_LENGTH
 from onefs.dates import parse_timestamp
 from onefs.errors import ServerError
@@ -45,8 +45,6 @@ Row = Mapping[str, Any]
 T = TypeVar("T")
 
 log = logging.getLogger(__name__)
-
-_repository_of = attrgetter("repository")
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,13 +153,15 @@ def parse_session(row: Row) -> tuple[Session, bool]:
 def parse_repository(row: Row) -> Repository:
     """Parse a row of ``/data-repository``. Raises ServerError for an invalid row.
 
-    A repository is personal if ``globus_is_personal`` is true or null.
+    A repository is personal if ``globus_is_personal`` is true or null. For a repository on S3, null
+    means that it is not personal.
     """
+    name, is_personal = name_parser("name")(row), row.get("globus_is_personal")
     return Repository(
-        name=name_parser("name")(row),
+        name=name,
         data_url=alf.valid_text(_data_url(row)),
         # null for a tape
-        personal=row.get("globus_is_personal") is not False,
+        personal=is_personal is not False and not (is_personal is None and is_on_s3(name)),
     )
 
 
@@ -171,8 +171,9 @@ def parse_dataset(row: Row, eid: str) -> DatasetRow:
     Raises ServerError for an invalid row.
     """
     size = row.get("file_size")
+    id_ = uuid_of(row)
     dataset = Dataset(
-        id=uuid_of(row),
+        id=id_,
         eid=eid,
         name=name_parser("name")(row),
         collection=_text(row, "collection"),
@@ -184,10 +185,10 @@ def parse_dataset(row: Row, eid: str) -> DatasetRow:
         qc=_text_or_empty(row, "qc") or "NOT_SET",
         mtime=_first_timestamp(row, "created_datetime", "auto_datetime"),
     )
-    return DatasetRow(dataset, _parse_replicas(row))
+    return DatasetRow(dataset, _parse_replicas(row, id_))
 
 
-def _parse_replicas(row: Row) -> tuple[tuple[str, str], ...]:
+def _parse_replicas(row: Row, id_: str) -> tuple[tuple[str, str], ...]:
     """Return the repository and the address of each file record whose ``exists`` is true.
 
     Raises ServerError if no such record is found and a record is invalid.
@@ -196,7 +197,7 @@ def _parse_replicas(row: Row) -> tuple[tuple[str, str], ...]:
     records = value if isinstance(value, list) else [value]
     valid = [record for record in records if _is_file_record(record)]
     claimed = tuple(
-        (_text(record, "data_repository"), _data_url(record))
+        (_text(record, "data_repository"), s3_url(record, id_) or _data_url(record))
         for record in valid
         if record.get("exists") is True
     )
@@ -220,18 +221,22 @@ def usable_replicas(
 
     - ``repositories`` has its repository
     - the repository is not personal
-    - the address starts with http:// or https://
+    - the address starts with http:// or https://, or is that of a bucket
     """
     # addresses of personal repositories do not work, although their records have ``exists``; a
     # request for a malformed address fails later with an error message
     replicas = [
         Replica(name, escape_url(url))
         for name, url in claimed
-        if name in repositories and not repositories[name].personal and is_file_server_url(url)
+        if name in repositories and not repositories[name].personal and _can_be_fetched(url)
     ]
-    # the order of Alyx: flatiron_* before aws_*
-    replicas.sort(key=_repository_of, reverse=True)
+    # buckets first, as in ONE; then file servers in the order of Alyx: flatiron_* before aws_*
+    replicas.sort(key=lambda each: (is_bucket_url(each.url), each.repository), reverse=True)
     return tuple(replicas)
+
+
+def _can_be_fetched(url: str) -> bool:
+    return is_file_server_url(url) or is_bucket_url(url)
 
 
 def is_file_server_url(url: str) -> bool:
@@ -327,5 +332,7 @@ def _parse_digest(value: object) -> str:
 
 
 def _excerpt(row: object) -> str:
+    if isinstance(row, Mapping):  # the json of a repository may have keys
+        row = {name: value for name, value in row.items() if name != "json"}
     text = repr(row)
     return text if len(text) <= 120 else text[:117] + "..."

@@ -16,7 +16,7 @@ from onefs.blocks.readahead import MAX_REQUEST_BYTES, ReadaheadWindow
 from onefs.blocks.requests import Ticket
 from onefs.blocks.scheduler import FETCHED_ELSEWHERE_RECHECK_SECONDS, Scheduler
 from onefs.download.hosts import CircuitOpen, Hosts
-from onefs.download.responses import RemoteFileChanged
+from onefs.download.sources.interface import RemoteFileChanged
 from onefs.errors import BadContent, DeadlineExceeded, OnefsError, copy_error
 
 #: most read-ahead windows of one handle, since several threads may read at different offsets

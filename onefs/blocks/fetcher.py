@@ -15,7 +15,7 @@ from onefs.cache.files import disk_errors
 from onefs.cache.reservations import DiskSpace
 from onefs.cache.store import Store
 from onefs.download.hosts import Hosts
-from onefs.download.responses import RemoteFileChanged
+from onefs.download.sources.interface import RemoteFileChanged
 
 log = logging.getLogger(__name__)
 

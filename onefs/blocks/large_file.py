@@ -23,7 +23,7 @@ from onefs.cache.store import Store
 from onefs.download.hosts import Hosts
 from onefs.download.progress import Transfer
 from onefs.download.quota import FetchQuota
-from onefs.download.responses import RemoteFileChanged
+from onefs.download.sources.interface import RemoteFileChanged
 from onefs.errors import BadContent, CacheFull, DeadlineExceeded, Stopping, copy_error
 from onefs.model import Dataset
 

@@ -1,4 +1,4 @@
-"""One block request, carried out with HTTP requests to the file servers.
+"""One block request, carried out with requests to the sources of the file.
 
 This module retries requests, tries other replicas, and checks the version of the file.
 """
@@ -15,18 +15,16 @@ from onefs.blocks.block_map import BLOCK_SIZE
 from onefs.blocks.claimed_blocks import ClaimedBlocks
 from onefs.blocks.partial_file import PartialFile
 from onefs.cache.store import Store
-from onefs.config.urls import safe_url
 from onefs.download.hosts import Hosts
 from onefs.download.replicas import REPLICA_ERRORS, Replicas
-from onefs.download.responses import (
+from onefs.download.sources.interface import (
     BULK_CHUNK_BYTES,
+    Body,
+    ByteRequest,
     RemoteFileChanged,
     VersionMismatch,
-    parse_range_response,
-    validator_of,
 )
 from onefs.errors import BadContent, DeadlineExceeded, OnefsError, ServerError
-from onefs.http import Stream
 from onefs.model import Replica
 
 log = logging.getLogger(__name__)
@@ -159,12 +157,12 @@ class RequestFetch:
             return True
         start, end = blocks.span(block)
         checksum = 0
-        headers = {"Range": f"bytes={start}-{end - 1}"}
-        with self._hosts.stream(replica.url, headers, stall) as stream:
-            self._request.attach_stream(stream)
-            position = parse_range_response(stream, blocks.header.size, start, end, "").start
-            for chunk in stream.iter_chunks():
-                self._hosts.count_bytes(len(chunk))
+        wanted = ByteRequest(replica.url, stall, start, end, blocks.header.size)
+        with self._hosts.source.open(wanted) as body:
+            self._request.attach_body(body)
+            position = body.start
+            for chunk in body.iter_chunks():
+                self._hosts.count_bytes(replica.url, len(chunk))
                 part = memoryview(chunk)[max(0, start - position) : max(0, end - position)]
                 checksum = zlib.crc32(part, checksum)
                 position += len(chunk)
@@ -192,37 +190,32 @@ class RequestFetch:
         return self._store.locks.hold(self._dataset.id, self._lock_wait, lambda: not is_cancelled())
 
     def _send_request(self, replica: Replica, stall: float) -> None:
-        """Fetch the bytes from the first missing block to the request's last block, with one HTTP
-        request."""
+        """Fetch the bytes from the first missing block to the last block with one request."""
         blocks, claims = self._blocks, self._claims
         start = blocks.span(min(claims.remaining))[0]
         end = blocks.span(self._request.last - 1)[1]
         validator = blocks.header.sources.get(replica.url, "")
         if self._partial.has_mixed_versions():
             validator = ""
-        headers = {"Range": f"bytes={start}-{end - 1}"}
-        if validator:
-            headers["If-Range"] = validator
-        with self._hosts.stream(replica.url, headers, stall) as stream:
-            self._request.attach_stream(stream)
-            body = parse_range_response(stream, blocks.header.size, start, end, validator)
-            self._record_source(replica, stream)
+        wanted = ByteRequest(replica.url, stall, start, end, blocks.header.size, validator)
+        with self._hosts.source.open(wanted) as body:
+            self._request.attach_body(body)
+            self._record_source(replica, body)
             if not body.is_partial:
                 claims.claim_whole_file()
-            self._write_body(replica, stream, body.start, body.end, stall)
+            self._write_body(replica, body, stall)
 
-    def _write_body(
-        self, replica: Replica, stream: Stream, position: int, end: int, stall: float
-    ) -> None:
-        """Write the body of a response to the locked blocks of the request.
+    def _write_body(self, replica: Replica, body: Body, stall: float) -> None:
+        """Write the bytes that a source sends to the locked blocks of the request.
 
-        The body has the bytes from ``position`` to ``end`` (excluded). Raises DeadlineExceeded if a
-        block takes more than ``stall`` seconds, and ServerError if the body ends too early.
+        Raises DeadlineExceeded if a block takes more than ``stall`` seconds, and ServerError if the
+        body ends too early.
         """
-        url, request, claims = safe_url(stream.url), self._request, self._claims
+        url, request, claims = body.label, self._request, self._claims
+        position, end = body.start, self._blocks.header.size if body.end is None else body.end
         due = time.monotonic() + stall
-        for chunk in stream.iter_chunks(lambda: BLOCK_SIZE if request.urgent else BULK_CHUNK_BYTES):
-            self._hosts.count_bytes(len(chunk))
+        for chunk in body.iter_chunks(lambda: BLOCK_SIZE if request.urgent else BULK_CHUNK_BYTES):
+            self._hosts.count_bytes(replica.url, len(chunk))
             has_block_ended = claims.write(position, memoryview(chunk)[: end - position])
             position += len(chunk)
             now = time.monotonic()
@@ -233,14 +226,14 @@ class RequestFetch:
                 raise DeadlineExceeded(
                     f"{url}: the file server sent too few bytes in {stall:g} s: try again later"
                 )
-            if not claims.remaining and (position < end or stream.length is None):
+            if not claims.remaining and (position < end or body.length is None):
                 return
             request.raise_if_cancelled()
         # the body must be read to its end, so that the connection can be used again
         if position < end:
             raise ServerError(f"{url}: the answer ended {end - position} bytes early")
 
-    def _record_source(self, replica: Replica, stream: Stream) -> None:
+    def _record_source(self, replica: Replica, body: Body) -> None:
         """Record a replica's version of the file, before blocks from the replica are written.
 
         Raises VersionMismatch if another version was recorded for this replica. If the dataset has
@@ -249,7 +242,7 @@ class RequestFetch:
         """
         if replica.url in self._blocks.header.sources or self._partial.has_mixed_versions():
             return
-        url, validator = safe_url(stream.url), validator_of(stream.headers)
+        url, validator = body.label, body.validator
         with self._dataset_lock():
             alone = not self._dataset.md5
             recorded = self._blocks.record_source(replica.url, validator, alone=alone)
@@ -258,6 +251,6 @@ class RequestFetch:
             # a reader waits, and the first replica does not have the file any more
             if self._request.urgent and replica in self._usable_replicas():
                 raise RemoteFileChanged(why)
-            raise ServerError(why, stream.status)
+            raise ServerError(why, 200)  # a retry is useless
         if recorded != validator and recorded and validator:
             raise VersionMismatch(f"{url}: the file on the server has changed")

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 
 from onefs.blocks.readahead import ReadaheadWindow
 from onefs.config.urls import host_of
+from onefs.download.sources.interface import Body
 from onefs.errors import OnefsError, Stopping
-from onefs.http import Stream
 
 if TYPE_CHECKING:
     from onefs.blocks.partial_file import PartialFile
@@ -74,7 +74,7 @@ class BlockRequest:
     last_progress_at: float = field(default_factory=time.monotonic)
     #: set when no reader wants the blocks any more, or when onefs is being stopped
     cancel_event: threading.Event = field(default_factory=threading.Event)
-    stream: Stream | None = None
+    body: Body | None = None
     #: the last error of the request, while the request is being retried
     last_error: OnefsError | None = None
 
@@ -83,10 +83,10 @@ class BlockRequest:
         """Return the host in ``url``."""
         return host_of(self.url)
 
-    def attach_stream(self, stream: Stream) -> None:
-        """Store the stream that :meth:`cancel` aborts. Raises Stopping if the request was
+    def attach_body(self, body: Body) -> None:
+        """Store the body that :meth:`cancel` aborts. Raises Stopping if the request was
         cancelled."""
-        self.stream = stream
+        self.body = body
         self.raise_if_cancelled()
 
     def raise_if_cancelled(self) -> None:
@@ -95,11 +95,11 @@ class BlockRequest:
             raise Stopping(f"the download of {self.partial.dataset.name} was cancelled")
 
     def cancel(self) -> None:
-        """Set ``cancel_event``, and abort the stream if there is a stream, so that the request
+        """Set ``cancel_event``, and abort the body if there is a body, so that the request
         ends."""
         self.cancel_event.set()
-        if self.stream is not None:
-            self.stream.abort()
+        if self.body is not None:
+            self.body.abort()
 
     def pending_blocks(self) -> list[int]:
         """Return the blocks of this request that have not arrived yet."""

@@ -221,6 +221,7 @@ def _status(access: Access) -> MountStatus:
         cache_bytes=access.content.total_bytes(),
         fetched=access.content.quota.spent_bytes(),
         fetch_limit=access.content.quota.limit,
+        sources=tuple(sorted(access.content.bytes_by_server().items())),
         downloads=tuple(
             Download(each.path, each.done_bytes, each.size or 0, round(each.bytes_per_second()))
             for each in access.content.transfers()

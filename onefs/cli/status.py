@@ -82,6 +82,9 @@ def _detail_lines(mount: MountInfo, *, is_other: bool) -> Iterator[str]:
         is_used_up = status.fetched >= status.fetch_limit
         note = ": the limit is reached, and no file is fetched for now" if is_used_up else ""
         yield f"fetched {fetched} within the hour{note}"
+    if status.sources:
+        shares = [f"{name}: {format_size(size)}" for name, size in status.sources]
+        yield f"fetched from {', '.join(shares)}"
     for each in status.downloads:
         done = _format_part(each.done, each.size or None)
         yield f"{each.path}: {done}, {format_size(int(each.rate))}/s"

@@ -28,10 +28,9 @@ from onefs.dates import dataset_identity
 from onefs.download.hosts import Hosts
 from onefs.download.progress import Transfer
 from onefs.download.quota import FetchQuota
-from onefs.download.responses import RemoteFileChanged
+from onefs.download.sources.interface import RemoteFileChanged, Source
 from onefs.download.whole_file import SmallFileDownloader
 from onefs.errors import BadContent, CacheFull
-from onefs.http import HostAuth, Transport
 from onefs.model import Dataset
 
 #: a large file may be evicted as soon as it is complete. Then the file is fetched again. Fetching
@@ -42,6 +41,7 @@ EVICTED_RETRIES, EVICTED_RETRY_SECONDS = 8, 60.0
 class Content:
     """The content of one database's datasets, in one cache folder. Thread-safe.
 
+    - ``source``: sends the bytes of replicas
     - ``database``: the name of the database that the folder must belong to
     - ``stall``: seconds without progress after which a transfer of data ends
     - ``deadline``: the longest time in seconds for a metadata request to a file server
@@ -62,8 +62,7 @@ class Content:
         self,
         cache_dir: Path,
         database: str,
-        transport: Transport,
-        auth: HostAuth,
+        source: Source,
         *,
         stall: float = 60.0,
         deadline: float = 10.0,
@@ -86,7 +85,7 @@ class Content:
         #: the tables of ONE in the folder
         self.one_tables = OneTables(cache_dir)
         self.quota = FetchQuota(max_fetch)
-        self._hosts = hosts = Hosts(transport, auth, stall, preferred, self.quota.count)
+        self._hosts = hosts = Hosts(source, stall, preferred, self.quota.count)
         registry = PartialFileRegistry(store)
         evictor = Evictor(store, registry)
         self.admin = CacheAdmin(store, evictor)
@@ -174,6 +173,10 @@ class Content:
     def transfers(self) -> list[Transfer]:
         """Return the downloads in progress."""
         return [*self.small_files.transfers(), *self.large_files.transfers()]
+
+    def bytes_by_server(self) -> dict[str, int]:
+        """Return the bytes that have arrived from each server, bucket or disk."""
+        return self._hosts.bytes_by_server()
 
     def total_bytes(self) -> int:
         """Return the bytes of disk that files downloaded by onefs take.

@@ -21,7 +21,7 @@ from onefs.cache.store import Store
 from onefs.cache.verify import check_file
 from onefs.content.adopt_in_place import InPlaceAdopter
 from onefs.download.quota import FetchQuota
-from onefs.download.responses import RemoteFileChanged
+from onefs.download.sources.interface import RemoteFileChanged
 from onefs.download.whole_file import SmallFileDownloader
 from onefs.errors import BadContent, CacheError, reason_of
 from onefs.model import Dataset

@@ -10,13 +10,11 @@ from pathlib import Path
 
 from onefs.cache.reservations import Reservation
 from onefs.cache.sparse import disk_size
-from onefs.cache.verify import ContentVerdict, check_content, check_size, new_hash
-from onefs.config.urls import safe_url
+from onefs.cache.verify import ContentVerdict, check_content, new_hash
 from onefs.download.hosts import Hosts
 from onefs.download.progress import Transfer
-from onefs.download.responses import BULK_CHUNK_BYTES, WrongSize, check_status
+from onefs.download.sources.interface import BULK_CHUNK_BYTES, Body, ByteRequest, WrongSize
 from onefs.errors import DeadlineExceeded, OnefsError, ServerError
-from onefs.http import Stream
 from onefs.lowlevel.files import open_new_file, write_all
 from onefs.model import Dataset, Replica
 
@@ -143,24 +141,21 @@ class BodyReceiver:
         dataset, transfer = download.dataset, download.transfer
         transfer.done_bytes, transfer.url = 0, replica.url
         digest = new_hash(dataset)
-        with self._hosts.stream(replica.url, {}, stall) as stream:
-            check_status(stream, 200)
-            if stream.length is not None and dataset.size not in (None, stream.length):
-                raise WrongSize(check_size(dataset, stream.length).reason, stream.length)
+        request = ByteRequest(replica.url, stall, size=dataset.size)
+        with self._hosts.source.open(request) as body:
             with open_new_file(download.path) as file:
-                for chunk in self._chunks(download, stream, stall):
+                for chunk in self._chunks(download, body, stall):
                     write_all(file, memoryview(chunk), transfer.done_bytes)
                     digest.update(chunk)
-            if stream.length is None and transfer.done_bytes < (dataset.size or 0):
-                url = safe_url(replica.url)
+            if body.length is None and transfer.done_bytes < (dataset.size or 0):
                 raise ServerError(
-                    f"{url}: the answer ended early, after {transfer.done_bytes} bytes"
+                    f"{body.label}: the answer ended early, after {transfer.done_bytes} bytes"
                 )
         self._note_progress(transfer)
         download.digest = digest.hexdigest()
         return check_content(dataset, transfer.done_bytes, download.digest)
 
-    def _chunks(self, download: Download, stream: Stream, stall: float) -> Iterator[bytes]:
+    def _chunks(self, download: Download, body: Body, stall: float) -> Iterator[bytes]:
         """Yield the chunks of a body.
 
         Raises DeadlineExceeded if too few bytes arrive in ``stall`` seconds. Raises WrongSize for
@@ -169,21 +164,21 @@ class BodyReceiver:
         transfer, size = download.transfer, download.dataset.size
         note_speed = self.speed.start()
         reported_bytes, due = 0, time.monotonic() + stall
-        for chunk in stream.iter_chunks(lambda: BULK_CHUNK_BYTES):
+        for chunk in body.iter_chunks(lambda: BULK_CHUNK_BYTES):
             download.reservation.ensure_space(disk_size(transfer.done_bytes + len(chunk)))
             yield chunk
             # counted after the caller has written the chunk
             transfer.done_bytes += len(chunk)
-            self._hosts.count_bytes(len(chunk))
+            self._hosts.count_bytes(transfer.url, len(chunk))
             note_speed(len(chunk))
             self._check_ahead(download, len(chunk))
             if transfer.done_bytes - reported_bytes >= PROGRESS_STEP_BYTES:
                 reported_bytes, due = transfer.done_bytes, time.monotonic() + stall
                 self._note_progress(transfer)
             elif time.monotonic() > due:
-                url = safe_url(transfer.url)
                 raise DeadlineExceeded(
-                    f"{url}: the file server sent too few bytes in {stall:g} s: try again later"
+                    f"{body.label}: the file server sent too few bytes in {stall:g} s: try again "
+                    "later"
                 )
             if size is not None and transfer.done_bytes > size:
                 reason = f"the database says {size} bytes, the file has more"

@@ -16,7 +16,7 @@ from functools import partial
 
 from cachetools import LRUCache
 
-from onefs.config.urls import host_of
+from onefs.download.server_names import server_of
 from onefs.errors import Stopping
 from onefs.http.circuit_breaker import CircuitBreaker, Probe
 
@@ -60,7 +60,7 @@ class HostCircuits:
     def note_progress(self, url: str) -> None:
         """Record that bytes of ``url`` arrived, and close the circuits of the file and its host."""
         with self._changed:
-            progress = self._progress_by_host.setdefault(host_of(url), {})
+            progress = self._progress_by_host.setdefault(server_of(url), {})
             progress[url] = time.monotonic()
             if len(progress) > _FILES_PER_HOST:
                 del progress[min(progress, key=lambda each: progress[each])]
@@ -72,7 +72,7 @@ class HostCircuits:
         Also open the circuit of the host, unless bytes of another file have just arrived from the
         host.
         """
-        host = host_of(url)
+        host = server_of(url)
         with self._changed:
             self._files[url] = CircuitBreaker(self._changed, is_open=True)
             progress = self._progress_by_host.get(host, {})
@@ -137,10 +137,10 @@ class HostCircuits:
 
         Return None if both circuits are closed.
         """
-        return self._files.get(url) or self._hosts.get(host_of(url))
+        return self._files.get(url) or self._hosts.get(server_of(url))
 
     def _close_circuits(self, url: str) -> None:
-        host = host_of(url)
+        host = server_of(url)
         file_circuit, host_circuit = self._files.pop(url, None), self._hosts.pop(host, None)
         if file_circuit is not None:
             file_circuit.close()

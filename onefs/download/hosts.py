@@ -1,4 +1,4 @@
-"""The state of the file servers, the order of replicas, and requests with credentials.
+"""The state of the file servers, and the order of replicas.
 
 If the deadline of a request expires, the file is not requested again until a probe succeeds (see
 ``host_circuits``). If the whole server is unreachable, this applies to all files on the server.
@@ -7,16 +7,16 @@ Therefore the second reader of an unreachable server waits less than the first r
 
 from __future__ import annotations
 
-import re
+import threading
 import time
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from fnmatch import fnmatchcase
-from urllib.parse import urlsplit
+from functools import partial
 
 from onefs.cache.mismatches import UnconfirmedMismatch
-from onefs.config.urls import host_of, origin, safe_url
 from onefs.download.host_circuits import HostCircuits
+from onefs.download.server_names import server_of, shown_server
+from onefs.download.sources.interface import Source
 from onefs.errors import (
     CacheError,
     DataServerCredentials,
@@ -25,20 +25,22 @@ from onefs.errors import (
     ServerError,
     Throttled,
     Unreachable,
-    UsageError,
 )
-from onefs.http import HostAuth, Stream, Transport, retry_delay
+from onefs.http import retry_delay
 from onefs.lowlevel.negative_cache import NegativeCache
 from onefs.model import Dataset, Replica
 
-CONNECT_TIMEOUT_SECONDS = 10.0
 #: seconds to wait before a file that could not be fetched is requested again
 FAILURE_TTL_SECONDS = 5.0
 #: seconds to wait before a file is requested again after an error of the local disk
 DISK_FAILURE_TTL_SECONDS = 0.5
 #: seconds during which a failed replica is tried last, and largest number of failed replicas
 FAILED_REPLICA_TTL_SECONDS = 60.0
+#: the same seconds for a replica whose server refuses or lacks the file
+REFUSED_REPLICA_TTL_SECONDS = 3600.0
 MAX_FAILED_REPLICAS = 4096
+#: statuses for a file that does not exist, so that a retry is useless
+GONE_STATUSES = (404, 410)
 #: seconds that a probe may take to connect, and seconds that it may wait for the next bytes
 PROBE_TIMEOUT_SECONDS = 5.0
 #: most seconds for which no request is sent to a server that asks for a pause
@@ -46,8 +48,6 @@ MAX_RETRY_AFTER_SECONDS = 600.0
 #: least seconds for which nothing is fetched ahead from a server that failed while a file was
 #: fetched ahead
 AHEAD_PAUSE_SECONDS = 60.0
-#: characters that are not allowed in a host name
-_INVALID_HOST_CHARACTERS = re.compile(r"[\x00-\x20\x7f%\\]")
 
 
 class CircuitOpen(DeadlineExceeded):
@@ -74,25 +74,10 @@ def no_replica_error(dataset: Dataset) -> OnefsError:
     return ServerError(f"no file server has {dataset.name}")
 
 
-def _check_url(url: str) -> None:
-    """Raise ServerError if ``url`` is invalid, so that no request can be sent."""
-    try:
-        origin(url)
-        host = urlsplit(url).hostname or ""
-        if ":" not in host:
-            host.encode("idna")
-        if not _INVALID_HOST_CHARACTERS.search(host):
-            return
-        reason = f"{safe_url(url)} has no valid host name"
-    except (UsageError, UnicodeError) as error:
-        reason = str(error)
-    # status 400, as from a server that rejects a request, so that there is no retry
-    raise ServerError(f"the URL of this file in the database is invalid: {reason}"[:300], 400)
-
-
 class Hosts:
-    """Knows the state of the file servers, and sends requests to the servers. Thread-safe.
+    """Knows the state of the file servers, and which of them to ask. Thread-safe.
 
+    - ``source``: sends the requests
     - ``stall``: seconds without new bytes after which readers give up
     - ``preferred``: names or patterns of the repositories to try first, in this order
     - ``count_bytes``: called with the number of bytes of each chunk that arrives
@@ -100,16 +85,17 @@ class Hosts:
 
     def __init__(
         self,
-        transport: Transport,
-        auth: HostAuth,
+        source: Source,
         stall: float,
         preferred: Sequence[str] = (),
         count_bytes: Callable[[int], None] = lambda size: None,
     ) -> None:
-        self._transport = transport
-        self._auth = auth
+        #: opens the bytes of replicas
+        self.source = source
         self._stall = stall
-        self.count_bytes = count_bytes
+        self._count_bytes = count_bytes
+        self._lock = threading.Lock()
+        self._bytes_by_server: dict[str, int] = {}
         self._preferred = tuple(preferred)
         #: by host: when bytes last arrived, and when the pause ends (``time.monotonic``)
         self._last_progress_at: dict[str, float] = {}
@@ -117,9 +103,10 @@ class Hosts:
         #: by host: until when nothing is fetched ahead. This has no effect on reads
         self._ahead_paused_until: dict[str, float] = {}
         self._failed_replicas: NegativeCache[str] = NegativeCache(
-            MAX_FAILED_REPLICAS, lambda error: FAILED_REPLICA_TTL_SECONDS
+            MAX_FAILED_REPLICAS, _failed_replica_ttl
         )
-        self._circuits = HostCircuits(self._probe, recent_seconds=stall)
+        probe = partial(source.probe, seconds=PROBE_TIMEOUT_SECONDS)
+        self._circuits = HostCircuits(probe, recent_seconds=stall)
 
     def close(self) -> None:
         """Wake the readers that wait for a probe. In these readers, Stopping is raised."""
@@ -134,7 +121,7 @@ class Hosts:
         free = [replica for replica in replicas if self._seconds_throttled(replica.url) <= 0]
         if replicas and not free:
             wait = min(self._seconds_throttled(replica.url) for replica in replicas)
-            host = host_of(replicas[0].url)
+            host = shown_server(replicas[0].url)
             raise Throttled(f"{host} asks to wait; try again in {wait:.0f} s", wait)
         ranked = sorted(free, key=self._rank)
         usable = [replica for replica in ranked if self._circuits.can_request(replica.url)]
@@ -149,7 +136,7 @@ class Hosts:
         """
         now = time.monotonic()
         for replica in sorted(replicas, key=self._rank):
-            is_paused = self._ahead_paused_until.get(host_of(replica.url), 0.0) > now
+            is_paused = self._ahead_paused_until.get(server_of(replica.url), 0.0) > now
             is_throttled = self._seconds_throttled(replica.url) > 0
             if not (is_paused or is_throttled or self._circuits.is_open(replica.url)):
                 return replica
@@ -163,7 +150,7 @@ class Hosts:
         if isinstance(error, DeadlineExceeded | Throttled) or retry_delay(error, 1) is not None:
             asked = error.retry_after if isinstance(error, Throttled) else 0.0
             pause = min(max(asked, AHEAD_PAUSE_SECONDS), MAX_RETRY_AFTER_SECONDS)
-            self._ahead_paused_until[host_of(url)] = time.monotonic() + pause
+            self._ahead_paused_until[server_of(url)] = time.monotonic() + pause
 
     def wait_for_probe(self, replicas: Sequence[Replica]) -> None:
         """Wait a few seconds until a probe shows that one of the replicas can be requested.
@@ -179,21 +166,6 @@ class Hosts:
         # so small that all replicas can be tried before readers give up
         return self._stall if replica_count == 1 else self._stall / (replica_count + 1)
 
-    def stream(self, url: str, headers: dict[str, str], stall: float) -> Stream:
-        """Return a stream of the bytes at ``url``. The request has the credentials for the host.
-
-        ``stall`` is the number of seconds to wait for the headers, and for each next byte. Raises
-        ServerError if ``url`` is invalid. Also raises the errors of :meth:`Transport.stream`.
-        """
-        _check_url(url)
-        return self._transport.stream(
-            url,
-            headers=headers,
-            auth=self._auth,
-            connect_timeout=min(CONNECT_TIMEOUT_SECONDS, stall / 2),
-            stall_timeout=stall,
-        )
-
     def is_longer_than_stall(self, delay: float) -> bool:
         """Whether a pause of ``delay`` seconds is longer than readers wait."""
         return delay > self._stall
@@ -205,15 +177,34 @@ class Hosts:
         """
         if self.is_longer_than_stall(seconds):
             pause = min(seconds, MAX_RETRY_AFTER_SECONDS)
-            self._throttled_until[host_of(url)] = time.monotonic() + pause
+            self._throttled_until[server_of(url)] = time.monotonic() + pause
+
+    def count_bytes(self, url: str, size: int) -> None:
+        """Count ``size`` bytes that have arrived from the server of ``url``."""
+        server = shown_server(url)
+        with self._lock:
+            self._bytes_by_server[server] = self._bytes_by_server.get(server, 0) + size
+        self._count_bytes(size)
+
+    def bytes_by_server(self) -> dict[str, int]:
+        """Return the bytes that have arrived from each server.
+
+        A server is a host, a bucket, or a repository of Alyx with a bucket.
+        """
+        with self._lock:
+            return dict(self._bytes_by_server)
 
     def note_failure(self, url: str, error: OnefsError) -> None:
-        """Record that a replica could not be fetched. For a minute, try other replicas first."""
+        """Record that a replica could not be fetched.
+
+        For a minute, other replicas of this file are tried first. If the server refuses or lacks
+        the file, this takes an hour.
+        """
         self._failed_replicas.add(url, error)
 
     def note_progress(self, url: str) -> None:
         """Record that bytes of ``url`` arrived, and close the circuits of the file and its host."""
-        self._last_progress_at[host_of(url)] = time.monotonic()
+        self._last_progress_at[server_of(url)] = time.monotonic()
         self._circuits.note_progress(url)
 
     def last_progress_at(self, url: str) -> float:
@@ -221,7 +212,7 @@ class Hosts:
 
         If no bytes have arrived yet, return the time of the first call for this server.
         """
-        return self._last_progress_at.setdefault(host_of(url), time.monotonic())
+        return self._last_progress_at.setdefault(server_of(url), time.monotonic())
 
     def note_timeout(self, url: str) -> None:
         """Record that the deadline of a request for ``url`` has expired.
@@ -240,25 +231,21 @@ class Hosts:
         return has_failed, next(ranks, len(self._preferred))
 
     def _seconds_throttled(self, url: str) -> float:
-        return self._throttled_until.get(host_of(url), 0.0) - time.monotonic()
+        return self._throttled_until.get(server_of(url), 0.0) - time.monotonic()
 
-    def _probe(self, url: str) -> None:
-        """Request one byte of ``url``. Raises an OnefsError if the server does not answer."""
-        with (
-            suppress(DataServerCredentials),  # the server answers, although it refuses
-            self._transport.stream(
-                url,
-                headers={"Range": "bytes=0-0"},
-                auth=self._auth,
-                connect_timeout=PROBE_TIMEOUT_SECONDS,
-                stall_timeout=PROBE_TIMEOUT_SECONDS,
-            ),
-        ):
-            pass
+
+def is_refusal(error: OnefsError) -> bool:
+    """Whether a server has answered that it does not have the file, or does not allow access."""
+    is_absent = isinstance(error, ServerError) and error.status in GONE_STATUSES
+    return is_absent or isinstance(error, DataServerCredentials)
+
+
+def _failed_replica_ttl(error: OnefsError) -> float:
+    return REFUSED_REPLICA_TTL_SECONDS if is_refusal(error) else FAILED_REPLICA_TTL_SECONDS
 
 
 def _circuit_open_error(replicas: Sequence[Replica]) -> CircuitOpen:
     return CircuitOpen(
-        f"the file server {host_of(replicas[0].url)} has not answered in time: try again in a "
+        f"the file server {shown_server(replicas[0].url)} has not answered in time: try again in a "
         "moment"
     )

@@ -9,15 +9,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from onefs.download.hosts import Hosts, no_replica_error
-from onefs.download.responses import WrongSize
+from onefs.download.hosts import GONE_STATUSES, Hosts, no_replica_error
+from onefs.download.sources.interface import WrongSize
 from onefs.errors import (
     DataServerCredentials,
     DeadlineExceeded,
+    MissingLibrary,
     OnefsError,
     ServerError,
     Throttled,
     Unreachable,
+    copy_error,
 )
 from onefs.http import retry_delay
 from onefs.model import Dataset, Replica
@@ -33,9 +35,8 @@ REPLICA_ERRORS = (
     DataServerCredentials,
     Throttled,
     WrongSize,
+    MissingLibrary,
 )
-#: statuses for a file that does not exist, so that a retry is useless
-_GONE_STATUSES = (404, 410)
 
 
 class Replicas:
@@ -48,8 +49,8 @@ class Replicas:
         self._unanswered: dict[str, OnefsError] = {}
         #: URLs of replicas that do not exist, or whose size differs from the size in the database
         self.gone_urls: set[str] = set()
-        #: the most recent error among all replicas
-        self.last_error: OnefsError | None = None
+        #: by URL: the most recent error of each replica; the last item is the most recent of all
+        self._errors: dict[str, OnefsError] = {}
         #: by URL: the reason why the replica contradicts the database
         self.mismatches: dict[str, str] = {}
 
@@ -80,7 +81,8 @@ class Replicas:
         Return the seconds to wait before the next attempt. Return None if a retry is useless or
         would come too late for readers.
         """
-        self.last_error = error
+        self._errors.pop(replica.url, None)
+        self._errors[replica.url] = error
         self._hosts.note_failure(replica.url, error)
         if isinstance(error, DeadlineExceeded):
             self._hosts.note_timeout(replica.url)
@@ -88,7 +90,7 @@ class Replicas:
             self._hosts.note_throttled(replica.url, error.retry_after)
         elif isinstance(error, WrongSize):
             self.mismatches[replica.url] = str(error)
-        is_gone = isinstance(error, ServerError) and error.status in _GONE_STATUSES
+        is_gone = isinstance(error, ServerError) and error.status in GONE_STATUSES
         if is_gone or isinstance(error, WrongSize):
             self.gone_urls.add(replica.url)
         if isinstance(error, DeadlineExceeded) or retry_delay(error, 1) is not None:
@@ -108,10 +110,15 @@ class Replicas:
     def final_error(self) -> OnefsError:
         """Return the error to raise after a download in which no replica could be fetched.
 
-        This is the most recent error among all replicas. If no replica was requested, the error
-        says why not.
+        This is the most recent error among all replicas, and its text names the errors of all. If
+        no replica was requested, the error says why not.
         """
-        return self.last_error or self.unanswered_error or no_replica_error(self._dataset)
+        if not self._errors:
+            return self.unanswered_error or no_replica_error(self._dataset)
+        texts = dict.fromkeys(map(str, self._errors.values()))
+        error = copy_error(list(self._errors.values())[-1])
+        error.args = ("; ".join(texts),)
+        return error
 
     @property
     def unanswered_error(self) -> OnefsError | None:

@@ -33,10 +33,11 @@ from onefs.download.body import (
     Download,
     FetchAheadEnded,
 )
+from onefs.download.head import fetch_size
 from onefs.download.hosts import CircuitOpen, Hosts, failure_ttl
 from onefs.download.progress import Transfer
 from onefs.download.replicas import MAX_ROUNDS, REPLICA_ERRORS, Replicas
-from onefs.download.responses import WrongSize, check_digest, total_size
+from onefs.download.sources.interface import WrongSize
 from onefs.errors import (
     BadContent,
     CacheFull,
@@ -61,9 +62,6 @@ MAX_FAILURES = 65536
 
 #: seconds after which a replica is retried if its body has a wrong digest
 MISMATCH_RETRY_SECONDS = 0.5
-
-#: size in bytes of the largest body that may be an error text instead of a file
-MAX_ERROR_TEXT_BYTES = 1 << 16
 
 #: identifies content: a dataset's id, size and md5; the id is not enough, because the size and md5
 #: in the database can change at any time
@@ -264,13 +262,10 @@ class SmallFileDownloader:
         last_error: OnefsError | None = None
         for replica in self._hosts.order_replicas(dataset.replicas):
             try:
-                with self._hosts.stream(replica.url, {"Range": "bytes=0-0"}, deadline) as stream:
-                    size = total_size(stream)
-                    if stream.status == 200 and size <= MAX_ERROR_TEXT_BYTES and dataset.md5:
-                        check_digest(dataset, stream)
-                    return size
+                return fetch_size(dataset, replica.url, deadline, self._hosts.source)
             except OnefsError as error:
                 last_error = strip_tracebacks(error)
+                self._hosts.note_failure(replica.url, last_error)
                 if isinstance(error, Throttled):
                     self._hosts.note_throttled(replica.url, error.retry_after)
         raise copy_error(last_error or ServerError(f"no file server has {dataset.name}"))

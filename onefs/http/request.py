@@ -22,3 +22,5 @@ class HttpRequest:
     body: bytes | None = None
     #: credentials for file servers; None if no credentials are sent
     auth: HostAuth | None = None
+    #: False if the caller wants the answer that redirects
+    follow_redirects: bool = True

@@ -155,7 +155,9 @@ def _load_adapter() -> ProxyAdapter:
 def _redirect_of(response: BaseHTTPResponse, call: HttpRequest) -> str | None:
     """Return the URL to which ``response`` redirects. Return None if it does not redirect."""
     location = response.headers.get("Location")
-    if call.method != "GET" or response.status not in REDIRECT_STATUSES or not location:
+    if call.method != "GET" or not call.follow_redirects:
+        return None
+    if response.status not in REDIRECT_STATUSES or not location:
         return None
     target = redirect_target(call.url, location, response.status)
     return target if call.auth is None else call.auth.secure_url(target)

@@ -189,19 +189,27 @@ class Transport:
         auth: HostAuth | None = None,
         connect_timeout: float = CONNECT_TIMEOUT_SECONDS,
         stall_timeout: float = STALL_TIMEOUT_SECONDS,
+        follow_redirects: bool = True,
     ) -> Stream:
         """GET bytes: ``with transport.stream(url) as stream: for chunk in stream.iter_chunks()``.
 
         ``connect_timeout`` is the longest time in seconds for connecting. ``stall_timeout`` is the
         longest wait in seconds for the headers or the next byte. The total time is not limited.
-        ``auth`` answers Basic challenges. A request is repeated only if it used a connection of an
+        ``auth`` answers Basic challenges. Without ``follow_redirects``, an answer that redirects is
+        returned as it is. A request is repeated only if it used a connection of an
         earlier request and the server has closed this connection. The bytes are not decoded.
         """
         sent = {"Accept-Encoding": "identity", **(headers or {})}
         if self._fail_fast:
             connect_timeout = min(connect_timeout, FAIL_FAST_TIMEOUT_SECONDS)
         call = HttpRequest(
-            "GET", url, connect_timeout, stall_timeout + _WATCHDOG_MARGIN_SECONDS, sent, auth=auth
+            "GET",
+            url,
+            connect_timeout,
+            stall_timeout + _WATCHDOG_MARGIN_SECONDS,
+            sent,
+            auth=auth,
+            follow_redirects=follow_redirects,
         )
 
         def send(exchange: Exchange) -> tuple[BaseHTTPResponse, str]:

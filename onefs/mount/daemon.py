@@ -38,7 +38,10 @@ from onefs.mount.serve import Service, ServiceBuilder, serve
 __all__ = ["DaemonConfig", "Service", "ServiceBuilder", "run", "serve", "start", "stop"]
 
 #: environment variables that the daemon does not inherit, because the configuration has the values
-_SECRET_VARIABLES = ("ONEFS_PASSWORD", "ONEFS_TOKEN", "ONEFS_DATA_PASSWORD")
+_SECRET_VARIABLES = (
+    *("ONEFS_PASSWORD", "ONEFS_TOKEN", "ONEFS_DATA_PASSWORD"),
+    *("AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"),
+)
 #: seconds to wait for the daemon's exit before searching for other mount points of the same mount
 _HOLDER_CHECK_SECONDS = 1.0
 #: seconds that a failed daemon has for its exit after SIGTERM, before it is killed

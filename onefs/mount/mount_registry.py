@@ -95,6 +95,8 @@ class MountStatus:
     #: a sentence for each cause that prevents reads of files, such as a full disk, the limit
     #: --max-fetch, or a refused login
     troubles: tuple[str, ...] = ()
+    #: the servers, buckets or disks that bytes were fetched from, each with the number of bytes
+    sources: tuple[tuple[str, int], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,6 +158,7 @@ class MountInfo:
             **(fetched if self.status.fetch_limit is not None else {}),
             **({"folders": list(self.status.folders)} if self.status.folders else {}),
             **({"troubles": list(self.status.troubles)} if self.status.troubles else {}),
+            "sources": dict(self.status.sources),
             "downloads": [asdict(download) for download in self.status.downloads],
         }
 
@@ -205,9 +208,8 @@ class MountRecord:
             "host": socket.gethostname(),
             "boot": boot_id(),
             "started": start_ticks_of(pid),
-            **asdict(self._info),
+            **_raw_info(self._info),
         }
-        # `onefs status` of an older version fails if the status has a field that it does not know
         if not self._info.status.folders:
             del raw["status"]["folders"]
         raw["troubles"] = raw["status"].pop("troubles")
@@ -305,8 +307,16 @@ def encode_status(info: MountInfo) -> str:
     """Return the value of the attribute :data:`STATUS_XATTR` for a mount."""
     few = info.status.downloads[:_MAX_REPORTED_DOWNLOADS]
     return json.dumps(
-        asdict(replace(info, username="", status=replace(info.status, downloads=few)))
+        _raw_info(replace(info, username="", status=replace(info.status, downloads=few)))
     )
+
+
+def _raw_info(info: MountInfo) -> dict[str, Any]:
+    """Return the values of a mount for JSON. :func:`_parse_info` reads them."""
+    raw = asdict(info)
+    # `onefs status` of an older version fails if the status has a field that it does not know
+    raw["sources"] = raw["status"].pop("sources")
+    return raw
 
 
 def _read_infos(mountpoints: Iterable[str]) -> dict[str, MountInfo]:
@@ -412,7 +422,13 @@ def _parse_info(raw: Mapping[str, Any]) -> MountInfo:
     downloads = tuple(Download(**download) for download in status["downloads"])
     folders = tuple(status.get("folders", ()))
     troubles = tuple(raw.get("troubles", status.get("troubles", ())))
-    lists = {"downloads": downloads, "folders": folders, "troubles": troubles}
+    sources = tuple((str(name), int(size)) for name, size in raw.get("sources", ()))
+    lists = {
+        "downloads": downloads,
+        "folders": folders,
+        "troubles": troubles,
+        "sources": sources,
+    }
     fields["status"] = MountStatus(**{**status, **lists})
     return MountInfo(**fields)
 

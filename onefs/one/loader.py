@@ -12,7 +12,7 @@ from typing import Any
 from onefs.cache.folder import Place
 from onefs.catalogue.messages import missing_parts
 from onefs.errors import BadContent, OnefsError, UsageError
-from onefs.model import Dataset, Session
+from onefs.model import Session, shown_url
 from onefs.one import dataset_selection, headers
 from onefs.one.dataset_selection import PlacedDataset
 from onefs.one.downloads import download_all
@@ -221,7 +221,7 @@ class Loader:
             "md5": dataset.md5,
             "qc": dataset.qc,
             "state": state,
-            "url": _first_url(dataset),
+            "url": shown_url(dataset.replicas),
         }
         if reason:
             description["error"] = reason
@@ -289,7 +289,7 @@ class Loader:
             dataset_id=dataset.id,
             local_path=str(path or self.resolver.paths.file_path((*folder, *place))),
             dataset_type=dataset.dataset_type,
-            url=_first_url(dataset),
+            url=shown_url(dataset.replicas),
             eid=dataset.eid,
             size=dataset.size,
             md5=dataset.md5,
@@ -311,9 +311,3 @@ def _candidates(
         return list(map(_SelectedDataset, datasets))
     tables = dataset_selection.tables_for_type(wanted, listed, *versions)
     return [_SelectedDataset(table, column_type=wanted) for table in tables]
-
-
-def _first_url(dataset: Dataset) -> str:
-    """Return the URL of a dataset's first replica. Return '' if the dataset has no replica."""
-    # without a replica, only cache tables list the dataset, and Alyx is unreachable
-    return dataset.replicas[0].url if dataset.replicas else ""

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from onefs.cache.folder import Place
 from onefs.config.urls import safe_url
 from onefs.errors import DeadlineExceeded, NotFound, OnefsError, ServerError, Throttled, Unreachable
-from onefs.model import Dataset
+from onefs.model import Dataset, shown_url
 from onefs.tree.context import TreeContext, dataset_node
 from onefs.tree.entries import File, TreeEntry
 from onefs.tree.nodes import Handle, Node
@@ -86,7 +86,7 @@ class DatasetFile(File):
         if not dataset.from_tables:
             values["dataset_type"] = dataset.dataset_type
         if dataset.replicas:
-            values["url"] = safe_url(dataset.replicas[0].url)
+            values["url"] = safe_url(shown_url(dataset.replicas))
         if error:
             values["error"] = error
         return values

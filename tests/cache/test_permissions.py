@@ -15,6 +15,7 @@ import pytest
 
 from onefs.cache.permissions import check_cache_folder, check_folder
 from onefs.content.content import Content
+from onefs.download.sources.http import HttpSource
 from onefs.errors import BadContent, CacheError, UsageError
 from onefs.http import HostAuth, Transport
 from tests.content.conftest import FileServer, Open, place_of
@@ -79,7 +80,8 @@ def open_to_all(tmp_path: Path) -> Path:
 
 
 def contents(cache: Path) -> Content:
-    return Content(cache, "lab.org", Transport(), HostAuth(None), stall=5.0, small_file=BLOCK)
+    source = HttpSource(Transport(), HostAuth(None))
+    return Content(cache, "lab.org", source, stall=5.0, small_file=BLOCK)
 
 
 def modes(root: Path) -> dict[str, set[int]]:

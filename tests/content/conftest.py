@@ -22,7 +22,8 @@ from onefs.config.credentials import DataCredentials
 from onefs.config.secret import Secret
 from onefs.content.content import Content
 from onefs.demo.http_server import Listener
-from onefs.download.responses import RemoteFileChanged
+from onefs.download.sources.http import HttpSource
+from onefs.download.sources.interface import RemoteFileChanged, Source
 from onefs.errors import BadContent
 from onefs.http import HostAuth, Transport
 from onefs.model import Dataset, Replica
@@ -113,14 +114,14 @@ def open_content(tmp_path: Path) -> Iterator[Open]:
         database: str = "lab.org",
         cache: str = "cache",
         credentials: DataCredentials | None = None,
+        source: Source | None = None,
         **more: Any,
     ) -> Content:
         transport = Transport()
         content = Content(
             tmp_path / cache,
             database,
-            transport,
-            HostAuth(credentials, loopback=True),
+            source or HttpSource(transport, HostAuth(credentials, loopback=True)),
             stall=stall,
             deadline=stall,
             **more,

@@ -20,6 +20,7 @@ from typing import Any
 
 from onefs.cache.reservations import CacheLimits
 from onefs.content.content import Content
+from onefs.download.sources.http import HttpSource
 from onefs.errors import OnefsError
 from onefs.http import HostAuth, Transport
 from onefs.model import Dataset, Replica
@@ -87,8 +88,7 @@ class _Job:
         self.content = Content(
             Path(job["cache"]),
             "lab.org",
-            Transport(),
-            HostAuth(None),
+            HttpSource(Transport(), HostAuth(None)),
             stall=job.get("stall", 20.0),
             small_file=job.get("small_file", 0),
             limits=CacheLimits(job.get("cache_size"), job.get("min_free", 0)),

@@ -21,6 +21,7 @@ from hypothesis.stateful import (
 from onefs.cache.reservations import CacheLimits
 from onefs.cache.sparse import allocated_size
 from onefs.content.content import Content
+from onefs.download.sources.http import HttpSource
 from onefs.errors import OnefsError
 from onefs.http import HostAuth, Transport
 from onefs.model import Dataset
@@ -253,8 +254,7 @@ class Cache(RuleBasedStateMachine):
         content = Content(
             self.folder / "cache",
             "lab.org",
-            transport,
-            HostAuth(None),
+            HttpSource(transport, HostAuth(None)),
             stall=5.0,
             small_file=100_000,
             limits=CacheLimits(LIMIT),

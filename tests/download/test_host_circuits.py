@@ -10,6 +10,7 @@ import pytest
 
 from onefs.content.content import Content
 from onefs.download.host_circuits import HostCircuits
+from onefs.download.server_names import server_of, shown_server
 from onefs.errors import (
     DeadlineExceeded,
     OnefsError,
@@ -139,3 +140,17 @@ def test_a_probe_that_crashes_does_not_prevent_the_next() -> None:
     with suppress_thread_errors():
         wait_until(lambda: circuits.wait_for_probe(["http://host/b"]), timeout=20)
     assert len(asked) == 2
+
+
+@pytest.mark.parametrize(
+    ("url", "server", "shown"),
+    [
+        ("https://host:1/a", "host:1", "host:1"),
+        ("s3://bucket/key", "S3", "bucket"),
+        ("alyx-s3://aws_lab/key", "S3", "aws_lab"),
+        ("file:///mnt/a", "disk", "disk"),
+    ],
+)
+def test_the_server_of_a_url(url: str, server: str, shown: str) -> None:
+    """All buckets are one server: if one is unreachable, the others need not be tried."""
+    assert (server_of(url), shown_server(url)) == (server, shown)

@@ -40,10 +40,11 @@ def change(folder: Path, **values: object) -> None:
 
 def test_a_written_record_is_read_back(folder: Path) -> None:
     record = MountRecord(info(), folder, interval=0)
-    record.update(BUSY)
+    status = replace(BUSY, sources=(("aws_lab", 5), ("host", 2)))
+    record.update(status)
     found = mount_registry.find_record("/nowhere/mnt", folder)
     assert found is not None
-    assert found.status == BUSY
+    assert found.status == status
     assert found.to_json() == {
         "mountpoint": "/nowhere/mnt",
         "pid": os.getpid(),
@@ -56,6 +57,7 @@ def test_a_written_record_is_read_back(folder: Path) -> None:
         "since": 1.5,
         "log_file": None,
         "version": None,
+        "sources": {"aws_lab": 5, "host": 2},
         "downloads": [{"path": "/lab/file.npy", "done": 5, "size": 10, "rate": 2.5}],
     }
     record.remove()

@@ -27,7 +27,7 @@ from tests.scripted_server import ScriptedServer, answer_json, stall
 #: what ``onefs status --json`` promises of each mount, and of each download
 MOUNT_KEYS = {
     "mountpoint", "pid", "url", "profile", "cache_dir", "cache_bytes", "cache_limit", "state",
-    "since", "log_file", "version", "downloads",
+    "since", "log_file", "version", "sources", "downloads",
 }  # fmt: skip
 DOWNLOAD_KEYS = {"path", "done", "size", "rate"}
 #: takes the lock under which the cache's bytes are counted, and keeps it
@@ -130,6 +130,7 @@ class TestStatus:
             "since": 0,
             "log_file": str(next(mounted.home.state.glob("*/onefs.log"))),
             "version": onefs.__version__,
+            "sources": {servers.data_url.partition("://")[2]: len(content)},
             "downloads": [],
         }
         assert abs(status["since"] - time.time()) < 60

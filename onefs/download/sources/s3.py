@@ -1,0 +1,75 @@
+"""S3 buckets as a source: ``s3://BUCKET/KEY``, and ``alyx-s3://REPOSITORY/KEY``.
+
+The second form is used for a repository of Alyx whose bucket and keys are requested from Alyx at
+its first use. So neither the catalogue nor a record of the cache has a key.
+"""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from urllib.parse import unquote
+
+from onefs.config.bucket import Bucket
+from onefs.config.urls import safe_url
+from onefs.download.sources.http import HttpBody
+from onefs.download.sources.http_answer import range_headers
+from onefs.download.sources.interface import CONNECT_TIMEOUT_SECONDS, Body, ByteRequest
+from onefs.download.sources.s3_buckets import Buckets
+from onefs.download.sources.s3_client import S3Client
+from onefs.errors import DataServerCredentials, MissingLibrary, ServerError, Throttled
+from onefs.http import Stream
+
+#: schemes of URLs of this source
+SCHEMES = ("s3", "alyx-s3")
+#: seconds after which keys that a bucket refuses are requested from Alyx again
+KEYS_RECHECK_SECONDS = 60.0
+
+
+class S3Source:
+    """Buckets that are asked over ``client``. Implements :class:`Source`.
+
+    ``buckets`` finds the bucket of an ``alyx-s3://`` URL.
+    """
+
+    def __init__(self, client: S3Client, buckets: Buckets) -> None:
+        self._client = client
+        self._buckets = buckets
+
+    def open(self, request: ByteRequest) -> Body:
+        """Return the body of the answer to ``request``."""
+        return HttpBody(lambda: self._send(request, CONNECT_TIMEOUT_SECONDS), request)
+
+    def probe(self, url: str, seconds: float) -> None:
+        """Request one byte of ``url``. Raises an OnefsError if S3 does not answer."""
+        # an answer that refuses is an answer
+        with suppress(DataServerCredentials, ServerError, Throttled, MissingLibrary):
+            self._send(ByteRequest(url, seconds, 0, 1), seconds).__exit__()
+
+    def _send(self, request: ByteRequest, connect_timeout: float) -> Stream:
+        bucket, key = self._resolve(request.url)
+        try:
+            return self._client.get(
+                bucket,
+                key,
+                request.stall,
+                headers=range_headers(request),
+                connect_timeout=connect_timeout,
+            )
+        except DataServerCredentials:
+            if bucket.access_key:  # the keys in Alyx may have been replaced
+                self._buckets.forget(_name_of(request.url), KEYS_RECHECK_SECONDS)
+            raise
+
+    def _resolve(self, url: str) -> tuple[Bucket, str]:
+        """Return the bucket and the key of a URL. Raises ServerError for an invalid URL."""
+        name, path = _name_of(url), url.partition("://")[2].partition("/")[2]
+        if not name or not path:
+            raise ServerError(f"{safe_url(url)} names no bucket and key", 400)
+        is_repository = url.lower().startswith("alyx-")
+        bucket = self._buckets.bucket_of(name) if is_repository else Bucket(name)
+        return bucket, unquote(path, errors="surrogateescape")
+
+
+def _name_of(url: str) -> str:
+    """Return the bucket or the repository in a URL."""
+    return unquote(url.partition("://")[2].partition("/")[0])
