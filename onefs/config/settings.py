@@ -83,6 +83,7 @@ class Profile:
     copies: str = ""
     trust_cache_dir: str = ""
     writable: str = ""
+    source: str = ""
     #: attributes of :mod:`onefs.config.file_attributes`, in the same format as for the flags
     umask: str = ""
     uid: str = ""

@@ -78,6 +78,18 @@ class Download:
 
 
 @dataclass(frozen=True, slots=True)
+class DiskStatus:
+    """A disk whose files a mount serves in place."""
+
+    #: absolute path of the folder
+    folder: str
+    #: number of files that were read from the disk since the mount began
+    files: int
+    #: a sentence on why the disk is away; '' if it is there
+    away: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class MountStatus:
     """The values of a mount that change while the mount exists."""
 
@@ -95,6 +107,7 @@ class MountStatus:
     #: a sentence for each cause that prevents reads of files, such as a full disk, the limit
     #: --max-fetch, or a refused login
     troubles: tuple[str, ...] = ()
+    sources: tuple[DiskStatus, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,6 +169,7 @@ class MountInfo:
             **(fetched if self.status.fetch_limit is not None else {}),
             **({"folders": list(self.status.folders)} if self.status.folders else {}),
             **({"troubles": list(self.status.troubles)} if self.status.troubles else {}),
+            **({"sources": list(map(asdict, self.status.sources))} if self.status.sources else {}),
             "downloads": [asdict(download) for download in self.status.downloads],
         }
 
@@ -210,7 +224,8 @@ class MountRecord:
         # `onefs status` of an older version fails if the status has a field that it does not know
         if not self._info.status.folders:
             del raw["status"]["folders"]
-        raw["troubles"] = raw["status"].pop("troubles")
+        for name in ("troubles", "sources"):
+            raw[name] = raw["status"].pop(name)
         path = path or self._path
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         replace_file(path, json.dumps(raw, indent=2).encode())
@@ -412,7 +427,13 @@ def _parse_info(raw: Mapping[str, Any]) -> MountInfo:
     downloads = tuple(Download(**download) for download in status["downloads"])
     folders = tuple(status.get("folders", ()))
     troubles = tuple(raw.get("troubles", status.get("troubles", ())))
-    lists = {"downloads": downloads, "folders": folders, "troubles": troubles}
+    sources = tuple(DiskStatus(**source) for source in raw.get("sources", ()))
+    lists = {
+        "downloads": downloads,
+        "folders": folders,
+        "troubles": troubles,
+        "sources": sources,
+    }
     fields["status"] = MountStatus(**{**status, **lists})
     return MountInfo(**fields)
 
