@@ -105,6 +105,7 @@ class Content:
             self.is_small,
             strict=strict,
             stall=stall,
+            on_invalidated=invalidate,
         )
         self.small_files = SmallFileDownloader(store, hosts, space, stall, invalidate)
         self.large_files = LargeFileDownloader(

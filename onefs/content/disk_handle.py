@@ -101,9 +101,11 @@ class DiskHandle:
         status = file.source.read_ahead(file.opened.fd, offset, length)
         if not file.is_same(status):
             if not file.must_verify:
+                self._files.on_invalidated(file.dataset)
                 raise file.changed_error()
             self._files.verify(file)
         if self._files.is_rejected(file):
+            self._files.on_invalidated(file.dataset)
             raise BadContent(
                 f"the file {file.opened.path} contradicts the database: open the file again"
             )

@@ -319,9 +319,10 @@ def mounts_of_other_users() -> list[MountInfo]:
 def encode_status(info: MountInfo) -> str:
     """Return the value of the attribute :data:`STATUS_XATTR` for a mount."""
     few = info.status.downloads[:_MAX_REPORTED_DOWNLOADS]
-    return json.dumps(
-        asdict(replace(info, username="", status=replace(info.status, downloads=few)))
-    )
+    raw = asdict(replace(info, username="", status=replace(info.status, downloads=few)))
+    # an older version cannot read a status with a field that it does not know
+    raw["sources"] = raw["status"].pop("sources")
+    return json.dumps(raw)
 
 
 def _read_infos(mountpoints: Iterable[str]) -> dict[str, MountInfo]:
@@ -427,14 +428,10 @@ def _parse_info(raw: Mapping[str, Any]) -> MountInfo:
     downloads = tuple(Download(**download) for download in status["downloads"])
     folders = tuple(status.get("folders", ()))
     troubles = tuple(raw.get("troubles", status.get("troubles", ())))
-    sources = tuple(DiskStatus(**source) for source in raw.get("sources", ()))
-    lists = {
-        "downloads": downloads,
-        "folders": folders,
-        "troubles": troubles,
-        "sources": sources,
-    }
-    fields["status"] = MountStatus(**{**status, **lists})
+    disks = raw.get("sources", status.get("sources", ()))
+    sources = tuple(DiskStatus(**disk) for disk in disks)
+    lists = {"downloads": downloads, "folders": folders, "troubles": troubles}
+    fields["status"] = MountStatus(**{**status, **lists, "sources": sources})
     return MountInfo(**fields)
 
 

@@ -6,29 +6,30 @@ import errno
 import logging
 import os
 import stat
-import subprocess
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from onefs.cache import verify
+from onefs.cache.verify import ContentVerdict
+from onefs.content import disk_files
 from onefs.content.content import Content
 from onefs.content.disk_paths import one_path, paths_on_disk
 from onefs.download.sources.folder import DiskAway, FolderSource
 from onefs.errors import BadContent, OnefsError, ServerError, Unreachable
 from onefs.model import Dataset, Replica
-from tests.content.conftest import FileServer, Open, in_threads, place_of
+from tests.content.conftest import FileServer, Open, in_threads, make_rejected, place_of
 from tests.content.ranged_file import HandleReader, read_all
+from tests.disks import SecondDisk, put, second_disk
 from tests.running import wait_until
 
 BYTES = bytes(range(256)) * 500
 OTHER = bytes(reversed(range(256))) * 500
 #: a size above which files are large in these tests
 SMALL = 1000
-#: a time at which no file of a test is written
-LONG_AGO = time.time() - 5000
 
 
 @pytest.fixture
@@ -44,16 +45,6 @@ def on_disk(folder: Path, dataset: Dataset, *, uuid: bool = True) -> Path:
     stem, _, extension = name.rpartition(".")
     name = f"{stem}.{dataset.id}.{extension}" if uuid else name
     return folder.joinpath(lab, "Subjects", *more, name)
-
-
-def put(path: Path, data: bytes, age: float = 1000.0) -> Path:
-    """Write a file of long ago, in place of a former one."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    fresh = path.with_name(path.name + ".new")
-    fresh.write_bytes(data)
-    os.utime(fresh, (time.time() - age, time.time() - age))
-    fresh.replace(path)
-    return path
 
 
 def files_in(cache: Path) -> set[str]:
@@ -74,12 +65,10 @@ def no_wait(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def hashed(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Return a list that gets the digest of each file that is hashed from now on."""
-    from onefs.content import disk_files
-
     done: list[str] = []
-    check = disk_files.check_content
+    check = verify.check_content
 
-    def note(dataset: Dataset, size: int, digest: str):  # type: ignore[no-untyped-def]
+    def note(dataset: Dataset, size: int, digest: str) -> ContentVerdict:
         done.append(digest)
         return check(dataset, size, digest)
 
@@ -412,8 +401,6 @@ def test_nothing_of_the_user_is_changed(
 def test_what_is_accepted_is_the_servers_and_not_moved_from_the_disk(
     open_content: Open, server: FileServer, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from tests.content.conftest import make_rejected
-
     dataset = server.dataset("a.b.npy", BYTES, md5="0" * 32)
     content = open_content(sources=[folder])
     make_rejected(content, dataset)
@@ -431,49 +418,20 @@ def _look(path: Path) -> tuple[int, ...]:
     return found.st_ino, found.st_mode, links, found.st_size, found.st_mtime_ns, found.st_ctime_ns
 
 
-class Mount:
-    """A second file system, which can be unmounted and mounted again."""
-
-    def __init__(self, at: Path, aside: Path) -> None:
-        self.at, self._aside = at, aside
-        for path in (at, aside):
-            path.mkdir(parents=True, exist_ok=True)
-        _run("mount", "-t", "tmpfs", "-o", "size=8m", "none", aside)
-        self.put_back()
-
-    def put_back(self) -> None:
-        _run("mount", "--bind", self._aside, self.at)
-
-    def take_away(self) -> None:
-        _run("umount", "-l", self.at)
-
-    def close(self) -> None:
-        for path in (self.at, self._aside):
-            subprocess.run(["umount", "-l", path], capture_output=True, timeout=20, check=False)
-
-
-def _run(*command: str | Path) -> None:
-    subprocess.run(command, capture_output=True, timeout=20, check=True)
-
-
 @pytest.fixture
-def second_disk(tmp_path: Path):  # type: ignore[no-untyped-def]
-    if os.geteuid() != 0:
-        pytest.skip("mounting a disk needs root")
-    made = Mount(tmp_path / "mnt", tmp_path / "aside")
-    (made.at / "data").mkdir()
-    yield made
-    made.close()
+def second(tmp_path: Path) -> Iterator[SecondDisk]:
+    with second_disk(tmp_path) as made:
+        yield made
 
 
 def test_a_disk_that_is_unmounted_is_away_and_comes_back(
-    second_disk: Mount,
+    second: SecondDisk,
     open_content: Open,
     server: FileServer,
     tmp_path: Path,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    for folder in (second_disk.at, second_disk.at / "data"):
+    for folder in (second.at, second.at / "data"):
         name = f"a.{folder.name}"
         there = server.dataset(f"{name}.one.npy", BYTES)
         also, third = server.dataset(f"{name}.b.npy", OTHER), server.dataset(f"{name}.c.npy", OTHER)
@@ -481,7 +439,7 @@ def test_a_disk_that_is_unmounted_is_away_and_comes_back(
             put(on_disk(folder, dataset), data)
         content = open_content(sources=[folder], cache=name)
         assert read_all(content, there) == BYTES
-        second_disk.take_away()
+        second.take_away()
         sentence = f"the disk {folder} is away: it is not mounted"
         served = server.files.pop(f"/{also.name}")
         with pytest.raises(ServerError, match=f"; {sentence}"):
@@ -494,7 +452,7 @@ def test_a_disk_that_is_unmounted_is_away_and_comes_back(
         assert read_all(content, third) == OTHER
         assert server.asked == [f"/{third.name}"]
         assert content.disk_files.usage() == [(folder, 1, sentence)]
-        second_disk.put_back()
+        second.put_back()
         assert read_all(content, also) == OTHER
         assert content.disk_files.usage() == [(folder, 2, "")]
         assert len(server.asked) == 1
@@ -538,10 +496,10 @@ def test_files_of_a_folder_that_may_not_be_read_are_fetched(
     path = put(on_disk(folder, dataset), BYTES)
     real = os.open
 
-    def refuse(name: object, *more: int) -> int:
+    def refuse(name: str | Path, *more: int) -> int:
         if str(name) == str(path):
             raise PermissionError(errno.EACCES, "Permission denied", str(name))
-        return real(name, *more)  # type: ignore[arg-type]
+        return real(name, *more)
 
     monkeypatch.setattr(os, "open", refuse)
     assert read_all(open_content(sources=[folder]), dataset) == BYTES
@@ -576,16 +534,19 @@ def test_an_open_reads_few_things_of_the_disk(
 
 
 def _paths_asked(monkeypatch: pytest.MonkeyPatch, folder: Path) -> list[str]:
+    """Return a list that gets each path below ``folder`` that is looked at from now on."""
     asked: list[str] = []
-    for name in ("open", "stat", "lstat", "listdir", "scandir"):
-        real: Callable[..., object] = getattr(os, name)
 
-        def note(path: object, *more: object, real=real, **options: object) -> object:  # type: ignore[no-untyped-def]
+    def noting(real: Callable[..., Any]) -> Callable[..., Any]:
+        def note(path: object, *more: object, **options: object) -> Any:
             if str(path).startswith(str(folder)):
                 asked.append(str(path))
             return real(path, *more, **options)
 
-        monkeypatch.setattr(os, name, note)
+        return note
+
+    for name in ("open", "stat", "lstat", "listdir", "scandir"):
+        monkeypatch.setattr(os, name, noting(getattr(os, name)))
     return asked
 
 
