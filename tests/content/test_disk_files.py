@@ -461,6 +461,27 @@ def test_a_disk_that_is_unmounted_is_away_and_comes_back(
         server.asked.clear()
 
 
+def test_a_small_file_is_read_on_from_the_server_when_its_disk_fails(
+    open_content: Open, server: FileServer, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dataset = server.dataset("a.b.npy", BYTES)
+    put(on_disk(folder, dataset), BYTES)
+    content = open_content(sources=[folder])
+    with HandleReader(content, dataset) as reader:
+        assert reader.read(0, 5000) == BYTES[:5000]
+        real, failing = os.fstat, reader.read(0, 1) and reader.handle.wait_fd(0, 1)
+
+        def fail(descriptor: int) -> os.stat_result:
+            if descriptor == failing:
+                raise OSError(errno.EIO, os.strerror(errno.EIO))
+            return real(descriptor)
+
+        monkeypatch.setattr(os, "fstat", fail)
+        assert reader.read(5000, len(BYTES)) == BYTES[5000:]
+    assert server.asked == ["/a.b.npy"]
+    assert "is away: Input/output error" in content.disk_files.away_note()
+
+
 def test_a_disk_that_is_missing_at_first_is_used_when_it_is_there(
     open_content: Open, server: FileServer, folder: Path
 ) -> None:
