@@ -323,7 +323,7 @@ class Access:
             max_fetch=options.max_fetch,
             trusted=options.trust_cache_dir,
             preferred=options.copies,
-            sources=[Path(each) for each in options.sources],
+            disks=[Path(each) for each in options.disks],
             on_invalidated=lambda dataset: self.tree.open_files.invalidate_content(dataset),
         )
 

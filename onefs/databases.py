@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from onefs.cache.folder_check import check_usable_as_cache
-from onefs.config.cache_options import parse_sources
+from onefs.config.cache_options import parse_disks
 from onefs.config.cache_owner import read_owner
 from onefs.config.credentials import DataCredentials
 from onefs.config.secret import Secret
@@ -162,15 +162,15 @@ def mounted_fallback(
     }
     if hosts := flags.get("data_hosts"):
         changes["data_hosts"] = parse_data_hosts(hosts, "data_hosts")
-    return with_sources(replace(database, settings=replace(database.settings, **changes)), flags)
+    return with_disks(replace(database, settings=replace(database.settings, **changes)), flags)
 
 
-def with_sources(database: ResolvedDatabase, flags: Mapping[str, str | None]) -> ResolvedDatabase:
+def with_disks(database: ResolvedDatabase, flags: Mapping[str, str | None]) -> ResolvedDatabase:
     """Return a database with the disks that the flag ``source`` names, if it is given."""
     named = flags.get("source")
     if not named:
         return database
-    options = replace(database.settings.cache_options, sources=parse_sources(named))
+    options = replace(database.settings.cache_options, disks=parse_disks(named))
     return replace(database, settings=replace(database.settings, cache_options=options))
 
 
@@ -253,8 +253,7 @@ def database_of_mount(mount: MountInfo) -> ResolvedDatabase:
         cache_options=replace(
             settings.cache_options,
             cache_size=mount.cache_limit or settings.cache_options.cache_size,
-            sources=settings.cache_options.sources
-            or tuple(each.folder for each in mount.status.sources),
+            disks=settings.cache_options.disks or tuple(each.folder for each in mount.status.disks),
         ),
     )
     return ResolvedDatabase(settings, cache_owner_of(cache_dir) or host_key(mount.url))

@@ -70,10 +70,10 @@ def get(
     """
     from onefs.cli.open_database import closing_access, open_database
     from onefs.cli.targets import resolve_arguments
-    from onefs.databases import with_sources
+    from onefs.databases import with_disks
 
     database, patterns = resolve_arguments(paths, flags)
-    database = with_sources(database, flags)
+    database = with_disks(database, flags)
     failed: dict[str, OnefsError] = {}
     with closing_access(open_database(database, offline=offline)) as access:
         try:

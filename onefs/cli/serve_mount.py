@@ -216,7 +216,7 @@ def _status(access: Access) -> MountStatus:
     return MountStatus(
         folders=_check_folders(access),
         troubles=(refusal,) if refusal else (),
-        sources=tuple(
+        disks=tuple(
             DiskStatus(str(folder), files, away)
             for folder, files, away in access.content.disk_files.usage()
         ),

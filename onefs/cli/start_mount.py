@@ -76,7 +76,7 @@ def start(request: MountRequest, timeout: float) -> None:
     folders = (settings.cache_dir, settings.state_dir, settings.log_file, own)
     served = (request.demo.data,) if request.demo is not None and request.demo.data else ()
     mountpoints.check_outside_mountpoint(request.mountpoint, *folders, *served)
-    for disk in settings.cache_options.sources:
+    for disk in settings.cache_options.disks:
         _check_disk(request.mountpoint, disk)
     place = mountpoints.resolve_mountpoint(request.mountpoint)
     with ExitStack() as claim:

@@ -71,7 +71,7 @@ def _detail_lines(mount: MountInfo, *, is_other: bool) -> Iterator[str]:
             f"served by onefs {mount.version or '(older version)'}, but this command is onefs "
             f"{__version__}: unmount and mount again to use the same version"
         )
-    for source in status.sources:
+    for source in status.disks:
         files = f"{source.files} {plural(source.files, 'file')} read in place"
         yield source.away or f"disk {source.folder}: {files}"
     yield from (*status.folders, *status.troubles)

@@ -95,7 +95,7 @@ class CacheOptions:
     #: names in the root of a mount that lead to writable folders of the user
     writable: tuple[str, ...] = WRITABLE_FOLDERS
     #: absolute paths of disks that have the files of a file server, which are served in place
-    sources: tuple[str, ...] = ()
+    disks: tuple[str, ...] = ()
 
 
 def parse_size(text: str) -> int:
@@ -198,11 +198,11 @@ def resolve_cache_options(
         copies=parse_given(given, "copies", _parse_names, no_names),
         trust_cache_dir=parse_given(given, "trust_cache_dir", parse_boolean, False),
         writable=(*WRITABLE_FOLDERS, *own_folders),
-        sources=parse_given(given, "source", parse_sources, no_names),
+        disks=parse_given(given, "source", parse_disks, no_names),
     )
 
 
-def parse_sources(text: str) -> tuple[str, ...]:
+def parse_disks(text: str) -> tuple[str, ...]:
     """Return the absolute paths of the folders in ``text``, which colons separate.
 
     Raises UsageError for a path that is not a folder. A missing folder may be a disk that is not

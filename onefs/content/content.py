@@ -28,11 +28,11 @@ from onefs.content.disk_files import DiskFiles
 from onefs.content.disk_handle import DiskHandle
 from onefs.content.handle import DatasetHandle
 from onefs.dates import dataset_identity
+from onefs.download.disk import Disk
 from onefs.download.hosts import Hosts
 from onefs.download.progress import Transfer
 from onefs.download.quota import FetchQuota
 from onefs.download.responses import RemoteFileChanged
-from onefs.download.sources.folder import FolderSource
 from onefs.download.whole_file import SmallFileDownloader
 from onefs.errors import BadContent, CacheFull, OnefsError
 from onefs.http import HostAuth, Transport
@@ -53,7 +53,7 @@ class Content:
     - ``strict``: no byte is served before its whole file is verified
     - ``preferred``: the repositories whose replicas are tried first
     - ``share_partials``: whether other processes use the same partial files
-    - ``sources``: the disks whose files are served in place, in this order
+    - ``disks``: the disks whose files are served in place, in this order
     - ``trusted``: whether symbolic links may lead out of the folder (see
       :class:`onefs.cache.folder.CacheFolder`)
     - ``on_invalidated``: called, on any thread, with a dataset when the kernel must drop its pages
@@ -79,7 +79,7 @@ class Content:
         share_partials: bool | None = None,
         on_invalidated: Callable[[Dataset], None] = lambda dataset: None,
         max_fetch: int | None = None,
-        sources: Sequence[Path] = (),
+        disks: Sequence[Path] = (),
         trusted: bool = False,
     ) -> None:
         self.cache_dir, self.database = cache_dir, database
@@ -101,7 +101,7 @@ class Content:
         self.adopter = InPlaceAdopter(store, stall, invalidate)
         self.disk_files = DiskFiles(
             store,
-            [FolderSource(folder, min(stall, deadline)) for folder in sources],
+            [Disk(folder, min(stall, deadline)) for folder in disks],
             self.is_small,
             strict=strict,
             stall=stall,

@@ -24,7 +24,7 @@ from onefs.cache.folder import Place
 from onefs.cache.store import Store
 from onefs.cache.verify import CHUNK_BYTES, ContentVerdict, check_content, check_size, new_hash
 from onefs.content.disk_paths import paths_on_disk
-from onefs.download.sources.folder import DiskAway, FolderSource, OpenedFile
+from onefs.download.disk import Disk, DiskAway, OpenedFile
 from onefs.errors import BadContent, DeadlineExceeded, OnefsError, Stopping, copy_error
 from onefs.lowlevel.single_flight import SingleFlight, result_of, wait_until_done
 from onefs.model import Dataset
@@ -44,7 +44,7 @@ _Key = tuple[str, int | None, str]
 class DiskFile:
     """One open file of a disk, which all readers of its dataset share."""
 
-    source: FolderSource
+    disk: Disk
     dataset: Dataset
     opened: OpenedFile
     #: whether the file is hashed before its first byte is served
@@ -83,7 +83,7 @@ class DiskFile:
 
 
 class DiskFiles:
-    """The files of datasets on the disks of one database, in the order of ``sources``.
+    """The files of datasets on the disks of one database, in the order of ``disks``.
 
     - ``is_small`` tells whether a dataset is verified before its first byte is served
     - ``strict``: so is every dataset that has a hash
@@ -96,7 +96,7 @@ class DiskFiles:
     def __init__(
         self,
         store: Store,
-        sources: Sequence[FolderSource],
+        disks: Sequence[Disk],
         is_small: Callable[[Dataset], bool],
         *,
         strict: bool,
@@ -104,19 +104,19 @@ class DiskFiles:
         on_invalidated: Callable[[Dataset], None],
     ) -> None:
         self._records = store.disk_records
-        self._sources = sources
+        self._disks = disks
         self._is_small, self._strict, self._stall = is_small, strict, stall
         self.on_invalidated = on_invalidated
         self._lock = threading.Lock()
         self._shared: dict[_Key, DiskFile] = {}
-        self._served: dict[Path, set[str]] = {each.folder: set() for each in sources}
+        self._served: dict[Path, set[str]] = {each.folder: set() for each in disks}
         self._reported: set[tuple[str, str]] = set()
         self._flight: SingleFlight[os.stat_result | None] = SingleFlight("onefs-hash", HASH_THREADS)
         self._last_progress_at = time.monotonic()
         self._stopped = False
 
     def __bool__(self) -> bool:
-        return bool(self._sources)
+        return bool(self._disks)
 
     def close(self) -> None:
         """Wake the waiting readers, which raise Stopping, and end the hashing."""
@@ -130,12 +130,12 @@ class DiskFiles:
         """
         return [
             (each.folder, len(self._served[each.folder]), each.away_reason())
-            for each in self._sources
+            for each in self._disks
         ]
 
     def away_note(self) -> str:
         """Return which disks are away, as far as is known, or ''."""
-        return "; ".join(filter(None, (each.away for each in self._sources)))
+        return "; ".join(filter(None, (each.away for each in self._disks)))
 
     def with_note(self, error: OnefsError) -> OnefsError:
         """Return an error of a file server, with a note on the disks that are away."""
@@ -183,7 +183,7 @@ class DiskFiles:
             shared.readers += 1
         problem: OnefsError = shared.changed_error()
         try:
-            if shared.is_same(shared.source.read_ahead(shared.opened.fd, 0, 0)):
+            if shared.is_same(shared.disk.read_ahead(shared.opened.fd, 0, 0)):
                 return shared
         except DiskAway as error:
             problem = error
@@ -271,18 +271,18 @@ class DiskFiles:
                 raise Stopping("the file was closed")
             file.readers += 1
         try:
-            fd, source = file.opened.fd, file.source
-            before = source.read_ahead(fd, 0, 0)
+            fd, disk = file.opened.fd, file.disk
+            before = disk.read_ahead(fd, 0, 0)
             if file.is_verified and file.is_same(before):  # another reader has just verified it
                 return file.status
             digest, at = new_hash(file.dataset), 0
-            while chunk := source.run(partial(os.pread, fd, CHUNK_BYTES, at)):
+            while chunk := disk.run(partial(os.pread, fd, CHUNK_BYTES, at)):
                 digest.update(chunk)
                 at += len(chunk)
                 self._last_progress_at = time.monotonic()
                 if self._stopped:
                     raise Stopping("onefs is being stopped")
-            if identity_of(source.read_ahead(fd, 0, 0)) != identity_of(before):
+            if identity_of(disk.read_ahead(fd, 0, 0)) != identity_of(before):
                 log.info("the file %s was changed while it was verified", file.opened.path)
                 return None
         finally:
@@ -298,9 +298,9 @@ class DiskFiles:
     def _find(
         self, dataset: Dataset, place: Place | None, *, is_read: bool = True
     ) -> DiskFile | None:
-        for source in self._sources:
+        for disk in self._disks:
             try:
-                found = self._find_on(source, dataset, place, is_read)
+                found = self._find_on(disk, dataset, place, is_read)
             except DiskAway:
                 continue
             if found is not None:
@@ -308,17 +308,17 @@ class DiskFiles:
         return None
 
     def _find_on(
-        self, source: FolderSource, dataset: Dataset, place: Place | None, is_read: bool
+        self, disk: Disk, dataset: Dataset, place: Place | None, is_read: bool
     ) -> DiskFile | None:
         for relative, has_uuid in paths_on_disk(dataset, place):
             # without a UUID only the hash tells that this is the dataset
             if not (has_uuid or dataset.md5):
                 continue
-            opened = source.open(relative)
+            opened = disk.open(relative)
             if opened is None:
                 continue
             hashed_first = self._is_small(dataset) or self._strict or not has_uuid
-            file = self._checked(source, dataset, opened, hashed_first and bool(dataset.md5))
+            file = self._checked(disk, dataset, opened, hashed_first and bool(dataset.md5))
             if file is not None:
                 if is_read:
                     self._note_read(file)
@@ -326,7 +326,7 @@ class DiskFiles:
         return None
 
     def _checked(
-        self, source: FolderSource, dataset: Dataset, opened: OpenedFile, must_verify: bool
+        self, disk: Disk, dataset: Dataset, opened: OpenedFile, must_verify: bool
     ) -> DiskFile | None:
         """Return an opened file if nothing is wrong with it. Otherwise close it."""
         entry = self._records.find(dataset, opened.status)
@@ -334,13 +334,13 @@ class DiskFiles:
             verdict = check_size(dataset, opened.status.st_size)
             if verdict.is_good:
                 is_verified = entry is not None and entry.state == "cached"
-                return DiskFile(source, dataset, opened, must_verify, is_verified, opened.status)
+                return DiskFile(disk, dataset, opened, must_verify, is_verified, opened.status)
             self._reject(dataset, opened.path, opened.status, verdict)
         os.close(opened.fd)
         return None
 
     def _note_read(self, file: DiskFile) -> None:
-        self._served[file.source.folder].add(file.dataset.id)
+        self._served[file.disk.folder].add(file.dataset.id)
         # so that `onefs cache verify` knows the file
         if not file.has_known_bytes and self._records.find(file.dataset, file.status) is None:
             verdict = ContentVerdict("unverified")

@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 from onefs.content.disk_files import DiskFile, DiskFiles
 from onefs.content.handle import DatasetHandle
-from onefs.download.sources.folder import DiskAway
+from onefs.download.disk import DiskAway
 from onefs.errors import BadContent, OnefsError
 
 #: seconds between two looks whether `onefs cache verify` has rejected an open file
@@ -56,10 +56,10 @@ class DiskHandle:
         if file.must_verify and not file.is_verified:
             return None
         try:
-            if file.source.is_local:
+            if file.disk.is_local:
                 status = os.fstat(file.opened.fd)
             else:
-                status = file.source.read_ahead(file.opened.fd, offset, length)
+                status = file.disk.read_ahead(file.opened.fd, offset, length)
         except OSError:
             return None
         return file.opened.fd if file.is_same(status) and not self._is_rejected(file) else None
@@ -98,7 +98,7 @@ class DiskHandle:
     def _wait(self, file: DiskFile, offset: int, length: int) -> int:
         if file.must_verify and not file.is_verified:
             self._files.verify(file)
-        status = file.source.read_ahead(file.opened.fd, offset, length)
+        status = file.disk.read_ahead(file.opened.fd, offset, length)
         if not file.is_same(status):
             if not file.must_verify:
                 self._files.on_invalidated(file.dataset)

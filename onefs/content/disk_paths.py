@@ -17,7 +17,8 @@ def paths_on_disk(dataset: Dataset, place: Place | None) -> list[tuple[str, bool
     file server, which the first replica's URL has; without a replica it is the path in ONE's
     layout, ``place``, with the UUID before the extension. The second one is the same without UUID.
     """
-    served = next(filter(None, (_path_in_url(each.url) for each in dataset.replicas)), "")
+    urls = sorted((each.url for each in dataset.replicas), key=lambda url: url[:4] != "http")
+    served = next(filter(None, map(_path_in_url, urls)), "")
     if not served:
         if not place:
             return []

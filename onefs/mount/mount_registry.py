@@ -107,7 +107,7 @@ class MountStatus:
     #: a sentence for each cause that prevents reads of files, such as a full disk, the limit
     #: --max-fetch, or a refused login
     troubles: tuple[str, ...] = ()
-    sources: tuple[DiskStatus, ...] = ()
+    disks: tuple[DiskStatus, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,7 +169,7 @@ class MountInfo:
             **(fetched if self.status.fetch_limit is not None else {}),
             **({"folders": list(self.status.folders)} if self.status.folders else {}),
             **({"troubles": list(self.status.troubles)} if self.status.troubles else {}),
-            **({"sources": list(map(asdict, self.status.sources))} if self.status.sources else {}),
+            **({"disks": list(map(asdict, self.status.disks))} if self.status.disks else {}),
             "downloads": [asdict(download) for download in self.status.downloads],
         }
 
@@ -224,7 +224,7 @@ class MountRecord:
         # `onefs status` of an older version fails if the status has a field that it does not know
         if not self._info.status.folders:
             del raw["status"]["folders"]
-        for name in ("troubles", "sources"):
+        for name in ("troubles", "disks"):
             raw[name] = raw["status"].pop(name)
         path = path or self._path
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -321,7 +321,7 @@ def encode_status(info: MountInfo) -> str:
     few = info.status.downloads[:_MAX_REPORTED_DOWNLOADS]
     raw = asdict(replace(info, username="", status=replace(info.status, downloads=few)))
     # an older version cannot read a status with a field that it does not know
-    raw["sources"] = raw["status"].pop("sources")
+    raw["disks"] = raw["status"].pop("disks")
     return json.dumps(raw)
 
 
@@ -428,10 +428,9 @@ def _parse_info(raw: Mapping[str, Any]) -> MountInfo:
     downloads = tuple(Download(**download) for download in status["downloads"])
     folders = tuple(status.get("folders", ()))
     troubles = tuple(raw.get("troubles", status.get("troubles", ())))
-    disks = raw.get("sources", status.get("sources", ()))
-    sources = tuple(DiskStatus(**disk) for disk in disks)
+    disks = tuple(DiskStatus(**disk) for disk in raw.get("disks", ()))
     lists = {"downloads": downloads, "folders": folders, "troubles": troubles}
-    fields["status"] = MountStatus(**{**status, **lists, "sources": sources})
+    fields["status"] = MountStatus(**{**status, **lists, "disks": disks})
     return MountInfo(**fields)
 
 

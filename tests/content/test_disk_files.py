@@ -18,7 +18,7 @@ from onefs.cache.verify import ContentVerdict
 from onefs.content import disk_files
 from onefs.content.content import Content
 from onefs.content.disk_paths import one_path, paths_on_disk
-from onefs.download.sources.folder import DiskAway, FolderSource
+from onefs.download.disk import Disk, DiskAway
 from onefs.errors import BadContent, OnefsError, ServerError, Unreachable
 from onefs.model import Dataset, Replica
 from tests.content.conftest import FileServer, Open, in_threads, make_rejected, place_of
@@ -82,7 +82,7 @@ def test_a_file_is_read_in_place_without_a_copy_and_without_a_server(
 ) -> None:
     dataset = server.dataset("a.b.npy", BYTES)
     path = put(on_disk(folder, dataset), BYTES)
-    content = open_content(sources=[folder], small_file=small_file)
+    content = open_content(disks=[folder], small_file=small_file)
     assert content.state(dataset, place_of(dataset)) == ("unverified", "")
     assert read_all(content, dataset) == BYTES
     assert content.fetch_file(dataset, place_of(dataset)) == path
@@ -109,7 +109,7 @@ def test_the_path_comes_from_the_url_of_the_record(
         (inside.replace(f".{dataset.id}", ""), False),
     ]
     path = put(folder / inside, BYTES)
-    content = open_content(sources=[folder])
+    content = open_content(disks=[folder])
     assert content.fetch_file(dataset, place_of(dataset)) == path
     assert one_path(str(path), dataset.id) == inside.replace(f".{dataset.id}", "")
 
@@ -117,7 +117,7 @@ def test_the_path_comes_from_the_url_of_the_record(
 @pytest.mark.parametrize("url", ["https://h/x/Subjects/../../../etc/passwd", "https://h/x", ""])
 def test_a_path_never_leads_out_of_the_folder(folder: Path, url: str) -> None:
     (folder.parent / "secret").write_bytes(BYTES)
-    source = FolderSource(folder, 10)
+    source = Disk(folder, 10)
     dataset = Dataset("0" * 8, "", "a", replicas=(Replica("r", url),))
     for relative, _ in [*paths_on_disk(dataset, None), ("../secret", True), ("/etc/passwd", True)]:
         assert source.open(relative) is None
@@ -133,7 +133,7 @@ def test_a_file_without_uuid_is_used_if_its_hash_is_right(
         put(on_disk(folder, dataset, uuid=False), BYTES)
         put(on_disk(folder, wrong, uuid=False), OTHER)
         put(on_disk(folder, unknown, uuid=False), OTHER)
-        content = open_content(sources=[folder], small_file=size, cache=f"cache{number}")
+        content = open_content(disks=[folder], small_file=size, cache=f"cache{number}")
         for each in (dataset, wrong, unknown):
             assert read_all(content, each) == BYTES
         assert {f"/{each.name}" for each in (wrong, unknown)} == {*server.asked}
@@ -150,13 +150,13 @@ def test_a_small_file_is_hashed_once_and_again_when_it_was_changed(
     done = hashed(monkeypatch)
     dataset = server.dataset("a.b.npy", BYTES)
     path = put(on_disk(folder, dataset), BYTES)
-    results = in_threads(8, lambda: read_all(open_content(sources=[folder]), dataset))
+    results = in_threads(8, lambda: read_all(open_content(disks=[folder]), dataset))
     assert results == [BYTES] * 8
     assert len(done) <= 8  # contents of several processes, which share no thread
     done.clear()
-    content = open_content(sources=[folder])
+    content = open_content(disks=[folder])
     assert content.state(dataset, place_of(dataset)) == ("cached", "")
-    assert read_all(content, dataset) == read_all(open_content(sources=[folder]), dataset) == BYTES
+    assert read_all(content, dataset) == read_all(open_content(disks=[folder]), dataset) == BYTES
     assert done == []
     os.utime(path)
     assert read_all(content, dataset) == BYTES
@@ -170,7 +170,7 @@ def test_many_readers_hash_a_file_once(
     done = hashed(monkeypatch)
     dataset = server.dataset("a.b.npy", BYTES)
     put(on_disk(folder, dataset), BYTES)
-    content = open_content(sources=[folder])
+    content = open_content(disks=[folder])
     with HandleReader(content, dataset) as reader:
         assert in_threads(8, lambda: reader.read(0, 5)) == [BYTES[:5]] * 8
     assert done == [dataset.md5]
@@ -188,7 +188,7 @@ def test_a_wrong_file_is_fetched_from_the_server_instead(
 ) -> None:
     dataset = server.dataset("a.b.npy", BYTES)
     path = put(on_disk(folder, dataset), data)
-    content = open_content(sources=[folder], small_file=small_file, strict=True)
+    content = open_content(disks=[folder], small_file=small_file, strict=True)
     for _ in range(3):
         assert read_all(content, dataset) == BYTES
     assert len(server.asked) == 1
@@ -204,7 +204,7 @@ def test_the_state_says_why_a_file_of_the_disk_is_not_used(
 ) -> None:
     dataset = server.dataset("a.b.npy", BYTES)
     path = put(on_disk(folder, dataset), OTHER)
-    content = open_content(sources=[folder])
+    content = open_content(disks=[folder])
     server.files.clear()
     with pytest.raises(ServerError):
         read_all(content, dataset)
@@ -218,7 +218,7 @@ def test_with_strict_a_large_file_is_verified_first(
 ) -> None:
     dataset = server.dataset("a.b.npy", BYTES)
     put(on_disk(folder, dataset), BYTES)
-    content = open_content(sources=[folder], small_file=SMALL, strict=True)
+    content = open_content(disks=[folder], small_file=SMALL, strict=True)
     with HandleReader(content, dataset) as reader:
         assert reader.handle.try_fd(0, 1) is None
         assert reader.read(0, 1) == BYTES[:1]
@@ -231,7 +231,7 @@ def test_verify_hashes_large_files_and_rejects_wrong_ones(
     good, bad = server.dataset("a.b.npy", BYTES), server.dataset("a.c.npy", BYTES)
     put(on_disk(folder, good), BYTES)
     path = put(on_disk(folder, bad), OTHER)
-    content = open_content(sources=[folder], small_file=SMALL)
+    content = open_content(disks=[folder], small_file=SMALL)
     assert read_all(content, good) == BYTES
     assert read_all(content, bad) == OTHER  # of the right size
     with HandleReader(content, bad) as reader:
@@ -255,7 +255,7 @@ def test_a_file_that_is_replaced_is_read_to_its_end_as_it_was(
 ) -> None:
     dataset = server.dataset("a.b.npy", BYTES)
     path = put(on_disk(folder, dataset), BYTES)
-    content = open_content(sources=[folder], small_file=small_file)
+    content = open_content(disks=[folder], small_file=small_file)
     with HandleReader(content, dataset) as reader:
         assert reader.read(0, 5000) == BYTES[:5000]
         put(path, OTHER)
@@ -271,7 +271,7 @@ def test_a_large_file_that_is_changed_in_place_is_never_mixed(
 ) -> None:
     dataset = server.dataset("a.b.npy", BYTES)
     path = put(on_disk(folder, dataset), BYTES)
-    content = open_content(sources=[folder], small_file=SMALL)
+    content = open_content(disks=[folder], small_file=SMALL)
     with HandleReader(content, dataset) as reader:
         assert reader.read(0, 5000) == BYTES[:5000]
         old_times = path.stat()
@@ -292,7 +292,7 @@ def test_a_small_file_that_is_changed_in_place_is_fetched_from_the_server(
 ) -> None:
     dataset = server.dataset("a.b.npy", BYTES)
     path = put(on_disk(folder, dataset), BYTES)
-    content = open_content(sources=[folder])
+    content = open_content(disks=[folder])
     with HandleReader(content, dataset) as reader:
         assert reader.read(0, 5000) == BYTES[:5000]
         path.chmod(0o600)  # another ctime, the same bytes
@@ -308,7 +308,7 @@ def test_the_kernel_keeps_its_pages_only_of_the_same_bytes(
 ) -> None:
     dataset = server.dataset("a.b.npy", BYTES)
     path = put(on_disk(folder, dataset), BYTES)
-    content = open_content(sources=[folder], small_file=SMALL)
+    content = open_content(disks=[folder], small_file=SMALL)
     kept = []
     for change in (None, None, lambda: put(path, OTHER), None, lambda: path.write_bytes(BYTES)):
         if change is not None:
@@ -325,7 +325,7 @@ def test_a_file_that_was_written_just_now_is_not_remembered(
     """It may be written to again without another time."""
     dataset = server.dataset("a.b.npy", BYTES)
     put(on_disk(folder, dataset), BYTES)  # its ctime is now
-    content = open_content(sources=[folder])
+    content = open_content(disks=[folder])
     for _ in range(2):
         with HandleReader(content, dataset) as reader:
             assert not reader.handle.keep_cache
@@ -350,7 +350,7 @@ def test_symbolic_links_inside_the_folder_are_followed_and_others_are_not(
     os.mkfifo(on_disk(folder, datasets[3]))
     link = tmp_path / "link"
     link.symlink_to(folder)
-    content = open_content(sources=[link])
+    content = open_content(disks=[link])
     for dataset in datasets:
         assert read_all(content, dataset) == BYTES
     assert sorted(server.asked) == ["/a.b0.npy", "/a.b2.npy", "/a.b3.npy"]
@@ -366,7 +366,7 @@ def test_several_folders_are_tried_in_their_order(
     put(on_disk(other, second), BYTES)
     for each in (folder, other):
         put(on_disk(each, first), BYTES)
-    content = open_content(sources=[tmp_path / "missing", folder, other])
+    content = open_content(disks=[tmp_path / "missing", folder, other])
     assert content.fetch_file(first, place_of(first)) == on_disk(folder, first)
     assert content.fetch_file(second, place_of(second)) == on_disk(other, second)
     assert server.asked == []
@@ -379,7 +379,7 @@ def test_nothing_of_the_user_is_changed(
     paths = [put(on_disk(folder, dataset), BYTES) for dataset in datasets[:3]]
     put(paths[1], OTHER)
     rejected = replace(datasets[2], size=len(BYTES) - 1)
-    content = open_content(sources=[folder], small_file=SMALL)
+    content = open_content(disks=[folder], small_file=SMALL)
     before = [(each, _look(each)) for each in sorted(folder.rglob("*"))]
     for dataset in (*datasets, rejected):
         try:
@@ -402,7 +402,7 @@ def test_what_is_accepted_is_the_servers_and_not_moved_from_the_disk(
     open_content: Open, server: FileServer, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     dataset = server.dataset("a.b.npy", BYTES, md5="0" * 32)
-    content = open_content(sources=[folder])
+    content = open_content(disks=[folder])
     make_rejected(content, dataset)
     path = put(on_disk(folder, dataset), BYTES)
     content.store.rejected_path(dataset).unlink()
@@ -437,7 +437,7 @@ def test_a_disk_that_is_unmounted_is_away_and_comes_back(
         also, third = server.dataset(f"{name}.b.npy", OTHER), server.dataset(f"{name}.c.npy", OTHER)
         for dataset, data in ((there, BYTES), (also, OTHER), (third, OTHER)):
             put(on_disk(folder, dataset), data)
-        content = open_content(sources=[folder], cache=name)
+        content = open_content(disks=[folder], cache=name)
         assert read_all(content, there) == BYTES
         second.take_away()
         sentence = f"the disk {folder} is away: it is not mounted"
@@ -466,7 +466,7 @@ def test_a_small_file_is_read_on_from_the_server_when_its_disk_fails(
 ) -> None:
     dataset = server.dataset("a.b.npy", BYTES)
     put(on_disk(folder, dataset), BYTES)
-    content = open_content(sources=[folder])
+    content = open_content(disks=[folder])
     with HandleReader(content, dataset) as reader:
         assert reader.read(0, 5000) == BYTES[:5000]
         real, failing = os.fstat, reader.read(0, 1) and reader.handle.wait_fd(0, 1)
@@ -487,7 +487,7 @@ def test_a_disk_that_is_missing_at_first_is_used_when_it_is_there(
 ) -> None:
     dataset = server.dataset("a.b.npy", BYTES)
     late = folder / "late"
-    content = open_content(sources=[late])
+    content = open_content(disks=[late])
     server.files.clear()
     with pytest.raises(ServerError, match=f"the disk {late} is away: there is no such folder"):
         read_all(content, dataset)
@@ -505,7 +505,7 @@ def test_the_size_of_a_dataset_comes_from_the_disk(
     url = f"{server.listener.url}/{inside}"
     dataset = replace(dataset, replicas=(Replica("flatiron_lab", url),))
     put(folder / inside, BYTES)
-    assert open_content(sources=[folder]).probe_size(dataset) == len(BYTES)
+    assert open_content(disks=[folder]).probe_size(dataset) == len(BYTES)
     assert server.asked == []
 
 
@@ -523,7 +523,7 @@ def test_files_of_a_folder_that_may_not_be_read_are_fetched(
         return real(name, *more)
 
     monkeypatch.setattr(os, "open", refuse)
-    assert read_all(open_content(sources=[folder]), dataset) == BYTES
+    assert read_all(open_content(disks=[folder]), dataset) == BYTES
     assert server.asked == ["/a.b.npy"]
 
 
@@ -532,7 +532,7 @@ def test_sparse_files_and_empty_files(open_content: Open, server: FileServer, fo
     put(on_disk(folder, empty), b"")
     path = put(on_disk(folder, sparse), b"")
     os.truncate(path, 1 << 22)
-    content = open_content(sources=[folder], small_file=SMALL)
+    content = open_content(disks=[folder], small_file=SMALL)
     assert read_all(content, empty) == b""
     assert read_all(content, sparse) == bytes(1 << 22)
     assert path.stat().st_blocks == 0
@@ -544,7 +544,7 @@ def test_an_open_reads_few_things_of_the_disk(
 ) -> None:
     there, missing = server.dataset("a.b.npy", BYTES), server.dataset("a.c.npy", BYTES)
     put(on_disk(folder, there), BYTES)
-    content = open_content(sources=[folder], small_file=SMALL)
+    content = open_content(disks=[folder], small_file=SMALL)
     read_all(content, there)
     asked = _paths_asked(monkeypatch, folder)
     read_all(content, there)
@@ -576,7 +576,7 @@ def test_the_records_of_a_disk_name_no_cached_file(
 ) -> None:
     dataset = server.dataset("a.b.npy", BYTES)
     put(on_disk(folder, dataset), BYTES)
-    content = open_content(sources=[folder])
+    content = open_content(disks=[folder])
     read_all(content, dataset)
     assert content.admin.list_items() == []
     assert content.cached_path(dataset) is None
@@ -594,7 +594,7 @@ def test_two_versions_that_are_open_at_once_raise_an_error(
     caplog.set_level(logging.INFO)
     dataset = server.dataset("a.b.npy", BYTES, md5="")
     path = put(on_disk(folder, dataset), BYTES)
-    content: Content = open_content(sources=[folder])
+    content: Content = open_content(disks=[folder])
     with HandleReader(content, dataset) as reader:
         assert reader.read(0, 10) == BYTES[:10]
         path.write_bytes(OTHER)

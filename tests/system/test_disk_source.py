@@ -51,7 +51,7 @@ def shown_disk(mounted: Mounted) -> dict[str, object]:
     found: list[dict[str, object]] = []
 
     def report() -> bool:
-        found[:] = (mounted.home.status_of(mounted.path) or {}).get("sources", [])
+        found[:] = (mounted.home.status_of(mounted.path) or {}).get("disks", [])
         return bool(found)
 
     wait_until(report)

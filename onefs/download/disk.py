@@ -69,7 +69,7 @@ class _Root:
     is_local: bool
 
 
-class FolderSource:
+class Disk:
     """Opens files below one folder. Thread-safe.
 
     ``seconds`` is the longest wait for a disk that may stand still: a network file system, or any
