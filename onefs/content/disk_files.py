@@ -51,6 +51,8 @@ class DiskFile:
     must_verify: bool
     #: whether the bytes agree with the hash in the database
     is_verified: bool
+    #: whether a record of this version of the file exists
+    is_recorded: bool
     #: the status that the served bytes have
     status: os.stat_result
     readers: int = 1
@@ -58,9 +60,8 @@ class DiskFile:
     version: str = field(init=False)
 
     def __post_init__(self) -> None:
-        unique = "" if is_settled(self.status) else f" {uuid.uuid4().hex}"
-        numbers = (self.status.st_dev, *identity_of(self.status))
-        self.version = f"disk {' '.join(map(str, numbers))}{unique}"
+        unique = "" if is_settled(self.status) else uuid.uuid4().hex
+        self.version = f"{self.status.st_dev} {identity_of(self.status)} {unique}"
 
     @property
     def has_known_bytes(self) -> bool:
@@ -122,6 +123,8 @@ class DiskFiles:
         """Wake the waiting readers, which raise Stopping, and end the hashing."""
         self._stopped = True
         self._flight.close()
+        for disk in self._disks:
+            disk.close()
 
     def usage(self) -> list[tuple[Path, int, str]]:
         """Return each disk's folder, how many datasets were read from it, and why it is away.
@@ -334,7 +337,9 @@ class DiskFiles:
             verdict = check_size(dataset, opened.status.st_size)
             if verdict.is_good:
                 is_verified = entry is not None and entry.state == "cached"
-                return DiskFile(disk, dataset, opened, must_verify, is_verified, opened.status)
+                known = entry is not None
+                status = opened.status
+                return DiskFile(disk, dataset, opened, must_verify, is_verified, known, status)
             self._reject(dataset, opened.path, opened.status, verdict)
         os.close(opened.fd)
         return None
@@ -342,7 +347,7 @@ class DiskFiles:
     def _note_read(self, file: DiskFile) -> None:
         self._served[file.disk.folder].add(file.dataset.id)
         # so that `onefs cache verify` knows the file
-        if not file.has_known_bytes and self._records.find(file.dataset, file.status) is None:
+        if not (file.has_known_bytes or file.is_recorded):
             verdict = ContentVerdict("unverified")
             self._records.put(file.dataset, file.opened.path, file.status, verdict)
 

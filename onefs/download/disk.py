@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-from onefs.errors import Unreachable, reason_of
+from onefs.errors import OnefsError, Unreachable, reason_of
 from onefs.lowlevel.bounded_calls import BoundedCalls, StandsStill
 from onefs.lowlevel.filesystems import is_all_local, mount_of
 from onefs.lowlevel.mountinfo import read_mounts
@@ -34,6 +34,8 @@ _ABSENT = {
 #: errors that concern this process or one file, and not the disk
 _NO_PERMISSION = {errno.EACCES, errno.EPERM}
 _OWN_LIMITS = {errno.EMFILE, errno.ENFILE, errno.ENOMEM}
+#: parts of a path that are no names
+_NO_NAMES = {"", ".", ".."}
 #: seconds between two checks for ``onefs status`` whether the disk is there
 _CHECK_SECONDS = 2.0
 #: bytes that are read in one call from a disk that may stand still
@@ -87,13 +89,17 @@ class Disk:
         self._checked_at = float("-inf")
         self._refused: set[str] = set()
 
+    def close(self) -> None:
+        """Make all callers that wait for the disk raise Stopping."""
+        self._calls.close()
+
     def open(self, relative: str) -> OpenedFile | None:
         """Open the file at a path below the folder. Return None if there is no such file.
 
         A file that cannot be read, or that a symbolic link leads to outside the folder, counts as
         missing, with a line in the log. Raises DiskAway.
         """
-        if any(part in ("", ".", "..") for part in relative.split("/")) or "\0" in relative:
+        if "\0" in relative or not _NO_NAMES.isdisjoint(relative.split("/")):
             return None
         return self.run(lambda: self._open(relative), _close_late)
 
@@ -150,7 +156,7 @@ class Disk:
                 self._calls.start(self._check)
             except StandsStill:
                 self._note_away(f"it has not answered for {self._seconds:g} s")
-            except OSError:
+            except OnefsError:  # onefs is being stopped, or has no thread
                 return self.away
         if not self.away and self._calls.stands_still():
             self._note_away(f"it has not answered for {self._seconds:g} s")

@@ -8,11 +8,12 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import Future
+from concurrent.futures import Future, InvalidStateError
+from contextlib import suppress
 from queue import Empty, SimpleQueue
 from typing import Any, TypeVar
 
-from onefs.errors import Busy
+from onefs.errors import Busy, Stopping
 from onefs.lowlevel.single_flight import wait_until_done
 
 R = TypeVar("R")
@@ -23,6 +24,10 @@ MAX_CALL_THREADS = 16
 _IDLE_SECONDS = 10.0
 #: seconds between two calls that are tried although earlier calls stand still
 _PROBE_SECONDS = 5.0
+
+
+#: the work, its future, and what gets a result that arrives too late
+_QueuedCall = tuple[Callable[[], Any], Future[Any], Callable[[Any], object]]
 
 
 class StandsStill(Exception):
@@ -39,29 +44,42 @@ class BoundedCalls:
     def __init__(self, name: str, seconds: float) -> None:
         self._name, self._seconds = name, seconds
         self._lock = threading.Lock()
-        self._queue: SimpleQueue[tuple[Callable[[], Any], Future[Any]]] = SimpleQueue()
+        self._queue: SimpleQueue[_QueuedCall] = SimpleQueue()
+        self._is_closed = False
         self._threads = self._idle = 0
         #: when each running call was started, by the call's future (monotonic seconds)
         self._running: dict[Future[Any], float] = {}
         self._last_return = time.monotonic()
         self._next_probe = 0.0
 
+    def close(self) -> None:
+        """Make all callers that wait raise Stopping. The calls themselves are not ended."""
+        with self._lock:
+            self._is_closed = True
+            waiting = list(self._running)
+        for future in waiting:
+            with suppress(InvalidStateError):
+                future.set_exception(Stopping("onefs is being stopped"))
+
     def call(self, work: Callable[[], R], discard: Callable[[R], object] = lambda _: None) -> R:
         """Return the result of ``work``, or raise its error.
 
-        ``discard`` gets a result that arrives too late. Raises StandsStill, and Busy if no thread
-        can be started.
+        ``discard`` gets a result that arrives too late. Raises StandsStill, Stopping after
+        :meth:`close`, and Busy if no thread can be started.
         """
-        future = self.start(work)
-        if not wait_until_done(future, self._seconds):
-            future.add_done_callback(lambda late: _discard(late, discard))
+        future = self.start(work, discard)
+        if not wait_until_done(future, self._seconds) and future.cancel():
             raise StandsStill
         return future.result(0)
 
-    def start(self, work: Callable[[], R]) -> Future[R]:
-        """Start a call, and return its future. Raises StandsStill and Busy as :meth:`call`."""
+    def start(
+        self, work: Callable[[], R], discard: Callable[[R], object] = lambda _: None
+    ) -> Future[R]:
+        """Start a call, and return its future. Raises the errors of :meth:`call`."""
         future: Future[R] = Future()
         with self._lock:
+            if self._is_closed:
+                raise Stopping("onefs is being stopped")
             now = time.monotonic()
             if self._stands_still(now):
                 if now < self._next_probe or len(self._running) >= MAX_CALL_THREADS:
@@ -81,7 +99,7 @@ class BoundedCalls:
                     self._threads += 1
             else:
                 self._idle = max(0, self._idle - 1)
-            self._queue.put((work, future))
+            self._queue.put((work, future, discard))
         return future
 
     def stands_still(self) -> bool:
@@ -96,7 +114,7 @@ class BoundedCalls:
     def _run(self) -> None:
         while True:
             try:
-                work, future = self._queue.get(timeout=_IDLE_SECONDS)
+                work, future, discard = self._queue.get(timeout=_IDLE_SECONDS)
             except Empty:
                 with self._lock:
                     if not self._queue.empty():
@@ -106,19 +124,19 @@ class BoundedCalls:
                     return
             result, failure = None, None
             try:
-                result = work()
+                if not future.done():
+                    result = work()
             except BaseException as error:
                 failure = error
             with self._lock:
                 self._running.pop(future, None)
                 self._last_return = time.monotonic()
                 self._idle += 1
-            if failure is None:
-                future.set_result(result)
-            else:
-                future.set_exception(failure)
-
-
-def _discard(late: Future[R], discard: Callable[[R], object]) -> None:
-    if late.exception(0) is None:
-        discard(late.result(0))
+            try:
+                if failure is None:
+                    future.set_result(result)
+                else:
+                    future.set_exception(failure)
+            except InvalidStateError:  # nobody waits any more
+                if result is not None:
+                    discard(result)
