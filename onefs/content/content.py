@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -34,7 +33,7 @@ from onefs.download.progress import Transfer
 from onefs.download.quota import FetchQuota
 from onefs.download.responses import RemoteFileChanged
 from onefs.download.whole_file import SmallFileDownloader
-from onefs.errors import BadContent, CacheFull, OnefsError
+from onefs.errors import BadContent, CacheFull
 from onefs.http import HostAuth, Transport
 from onefs.model import Dataset
 
@@ -183,11 +182,8 @@ class Content:
         Waits at most ``deadline`` seconds. Raises Unreachable, DeadlineExceeded, ServerError or
         DataServerCredentials.
         """
-        on_disk = self.disk_files and self.disk_files.find(dataset, None, verify=False)
-        if on_disk:
-            with suppress(OSError):
-                return on_disk.stat().st_size
-        return self.small_files.size_of(dataset, self._deadline)
+        size = self.disk_files.size_of(dataset) if self.disk_files else None
+        return size if size is not None else self.small_files.size_of(dataset, self._deadline)
 
     def state(self, dataset: Dataset, place: Place | None = None) -> tuple[str, str]:
         """Return the state of a dataset, and a sentence on its problem ('' if there is no problem).
@@ -277,10 +273,8 @@ class Content:
             on_disk = self.disk_files.find(dataset, place)
             if on_disk is not None:
                 return on_disk
-        try:
+        with self.disk_files.noting_away():
             return self._fetch_into_cache(dataset, place, watch)
-        except OnefsError as error:
-            raise self.disk_files.with_note(error) from error
 
     def _fetch_into_cache(
         self, dataset: Dataset, place: Place, watch: Callable[[int], None] | None = None

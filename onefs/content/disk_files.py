@@ -13,7 +13,8 @@ import os
 import threading
 import time
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -140,14 +141,18 @@ class DiskFiles:
         """Return which disks are away, as far as is known, or ''."""
         return "; ".join(filter(None, (each.away for each in self._disks)))
 
-    def with_note(self, error: OnefsError) -> OnefsError:
-        """Return an error of a file server, with a note on the disks that are away."""
-        note = self.away_note()
-        if not note or note in str(error):
-            return error
-        fresh = copy_error(error)
-        fresh.args = (f"{error}; {note}",)
-        return fresh
+    @contextmanager
+    def noting_away(self) -> Iterator[None]:
+        """Add to an error of the ``with`` block which disks are away."""
+        try:
+            yield
+        except OnefsError as error:
+            note = self.away_note()
+            if not note or note in str(error):
+                raise
+            fresh = copy_error(error)
+            fresh.args = (f"{error}; {note}",)
+            raise fresh from error
 
     def open(self, dataset: Dataset, place: Place) -> DiskFile | None:
         """Open a dataset's file. Return None if no disk has it. :meth:`release` closes it.
@@ -226,6 +231,14 @@ class DiskFiles:
             return None
         finally:
             self.release(found)
+
+    def size_of(self, dataset: Dataset) -> int | None:
+        """Return the size of a dataset's file on a disk, or None if no disk has it."""
+        found = self._find(dataset, None, is_read=False)
+        if found is None:
+            return None
+        self.release(found)
+        return found.status.st_size
 
     def state(self, dataset: Dataset, place: Place | None) -> tuple[str, str]:
         """Return the state of a dataset's file on the disks, and what is wrong with it.

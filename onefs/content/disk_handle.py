@@ -10,7 +10,7 @@ from collections.abc import Callable
 from onefs.content.disk_files import DiskFile, DiskFiles
 from onefs.content.handle import DatasetHandle
 from onefs.download.disk import DiskAway
-from onefs.errors import BadContent, OnefsError
+from onefs.errors import BadContent
 
 #: seconds between two looks whether `onefs cache verify` has rejected an open file
 _REJECTION_TTL_SECONDS = 1.0
@@ -80,10 +80,8 @@ class DiskHandle:
             except BadContent:
                 if not file.must_verify:
                     raise
-        try:
+        with self._files.noting_away():
             return self._switched().wait_fd(offset, length)
-        except OnefsError as error:
-            raise self._files.with_note(error) from error
 
     def close(self) -> None:
         """Close the file. The caller must not read from this object any more."""

@@ -461,25 +461,61 @@ def test_a_disk_that_is_unmounted_is_away_and_comes_back(
         server.asked.clear()
 
 
+@pytest.mark.parametrize("number", [errno.EIO, errno.ESTALE, errno.ENOTCONN])
 def test_a_small_file_is_read_on_from_the_server_when_its_disk_fails(
-    open_content: Open, server: FileServer, folder: Path, monkeypatch: pytest.MonkeyPatch
+    open_content: Open,
+    server: FileServer,
+    folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    number: int,
 ) -> None:
     dataset = server.dataset("a.b.npy", BYTES)
     put(on_disk(folder, dataset), BYTES)
     content = open_content(disks=[folder])
     with HandleReader(content, dataset) as reader:
         assert reader.read(0, 5000) == BYTES[:5000]
-        real, failing = os.fstat, reader.read(0, 1) and reader.handle.wait_fd(0, 1)
+        real, failing = os.fstat, reader.handle.wait_fd(0, 1)
 
         def fail(descriptor: int) -> os.stat_result:
             if descriptor == failing:
-                raise OSError(errno.EIO, os.strerror(errno.EIO))
+                raise OSError(number, os.strerror(number))
             return real(descriptor)
 
         monkeypatch.setattr(os, "fstat", fail)
         assert reader.read(5000, len(BYTES)) == BYTES[5000:]
     assert server.asked == ["/a.b.npy"]
-    assert "is away: Input/output error" in content.disk_files.away_note()
+    assert f"is away: {os.strerror(number)}" in content.disk_files.away_note()
+
+
+@pytest.mark.parametrize("number", [errno.EIO, errno.ESTALE, errno.ENOTCONN, errno.ETIMEDOUT])
+def test_a_disk_that_fails_is_no_disk_without_the_file(
+    open_content: Open,
+    server: FileServer,
+    folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    number: int,
+) -> None:
+    there, other = server.dataset("a.b.npy", BYTES), server.dataset("a.c.npy", OTHER)
+    path = put(on_disk(folder, there), BYTES)
+    content = open_content(disks=[folder])
+    real = os.open
+
+    def fail(name: str | Path, *more: int) -> int:
+        if str(name) == str(path):
+            raise OSError(number, os.strerror(number), str(name))
+        return real(name, *more)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "open", fail)
+        served = server.files.pop(f"/{there.name}")
+        with pytest.raises(ServerError, match=f"the disk {folder} is away: {os.strerror(number)}"):
+            read_all(content, there)
+        server.files[f"/{there.name}"] = served
+    server.asked.clear()
+    assert read_all(content, there) == BYTES
+    assert server.asked == []
+    assert content.disk_files.away_note() == ""
+    assert read_all(content, other) == OTHER
 
 
 def test_a_disk_that_is_missing_at_first_is_used_when_it_is_there(

@@ -28,7 +28,8 @@ def test_a_call_returns_its_result_or_raises_its_error() -> None:
 
 
 def test_after_a_call_that_stands_still_others_fail_at_once_until_one_returns() -> None:
-    calls, event, late = BoundedCalls("test", 0.1), threading.Event(), []
+    calls, event = BoundedCalls("test", 0.1), threading.Event()
+    late: list[bool] = []
     with pytest.raises(StandsStill):
         calls.call(lambda: event.wait(60), late.append)
     assert calls.stands_still()
@@ -59,7 +60,12 @@ def test_a_caller_that_waits_is_woken_when_the_calls_are_closed() -> None:
     calls, event = BoundedCalls("test", 60), threading.Event()
     with ThreadPoolExecutor(1) as pool, within():
         begun = threading.Event()
-        waiting = pool.submit(calls.call, lambda: begun.set() or event.wait(60))
+
+        def stand_still() -> None:
+            begun.set()
+            event.wait(60)
+
+        waiting = pool.submit(calls.call, stand_still)
         assert begun.wait(60)
         calls.close()
         with pytest.raises(Stopping):
