@@ -38,6 +38,8 @@ _OWN_LIMITS = {errno.EMFILE, errno.ENFILE, errno.ENOMEM}
 _NO_NAMES = {"", ".", ".."}
 #: seconds between two checks for ``onefs status`` whether the disk is there
 _CHECK_SECONDS = 2.0
+#: most files that the log says are not used
+_MAX_REFUSED = 1000
 #: bytes that are read in one call from a disk that may stand still
 _READ_BYTES = 1 << 20
 _NO_FOLDER, _NOT_MOUNTED = "there is no such folder", "it is not mounted"
@@ -101,7 +103,10 @@ class Disk:
         """
         if "\0" in relative or not _NO_NAMES.isdisjoint(relative.split("/")):
             return None
-        return self.run(lambda: self._open(relative), _close_late)
+        opened = self.run(lambda: self._open(relative), _close_late)
+        if self.away:
+            self._note_present()
+        return opened
 
     def run(self, work: Callable[[], R], discard: Callable[[R], object] = lambda _: None) -> R:
         """Return the result of ``work``, which uses files of the disk.
@@ -113,18 +118,14 @@ class Disk:
         root = self._root
         try:
             if root is not None and root.is_local:
-                result = work()
-            else:
-                result = self._calls.call(work, discard)
+                return work()
+            return self._calls.call(work, discard)
         except StandsStill:
             raise self._note_away(f"it has not answered for {self._seconds:g} s") from None
         except OSError as error:
             if isinstance(error, DiskAway) or error.errno in _OWN_LIMITS:
                 raise
             raise self._note_away(reason_of(error, self.folder)) from error
-        if self.away:
-            self._note_present()
-        return result
 
     @property
     def is_local(self) -> bool:
@@ -206,7 +207,7 @@ class Disk:
         self._check_present()
 
     def _note_refused(self, path: str, reason: str) -> None:
-        if path not in self._refused:
+        if path not in self._refused and len(self._refused) < _MAX_REFUSED:
             self._refused.add(path)
             log.warning("the file %s is not used: %s", path, reason)
 

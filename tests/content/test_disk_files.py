@@ -439,7 +439,11 @@ def test_a_disk_that_is_unmounted_is_away_and_comes_back(
             put(on_disk(folder, dataset), data)
         content = open_content(disks=[folder], cache=name)
         assert read_all(content, there) == BYTES
-        second.take_away()
+        with HandleReader(content, there) as reader:
+            second.take_away()
+            wait_until(lambda: content.disk_files.usage()[0][2])
+            assert reader.read(0, 9) == BYTES[:9]  # an open file keeps its disk, which stays away
+        assert content.disk_files.away_note()
         sentence = f"the disk {folder} is away: it is not mounted"
         served = server.files.pop(f"/{also.name}")
         with pytest.raises(ServerError, match=f"; {sentence}"):
