@@ -8,6 +8,7 @@ import os
 import stat
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -424,6 +425,10 @@ def second(tmp_path: Path) -> Iterator[SecondDisk]:
         yield made
 
 
+def _is_away(content: Content) -> bool:
+    return bool(content.disk_files.usage()[0][2])
+
+
 def test_a_disk_that_is_unmounted_is_away_and_comes_back(
     second: SecondDisk,
     open_content: Open,
@@ -441,7 +446,7 @@ def test_a_disk_that_is_unmounted_is_away_and_comes_back(
         assert read_all(content, there) == BYTES
         with HandleReader(content, there) as reader:
             second.take_away()
-            wait_until(lambda: content.disk_files.usage()[0][2])
+            wait_until(partial(_is_away, content))
             assert reader.read(0, 9) == BYTES[:9]  # an open file keeps its disk, which stays away
         assert content.disk_files.away_note()
         sentence = f"the disk {folder} is away: it is not mounted"
@@ -531,7 +536,7 @@ def test_a_disk_that_is_missing_at_first_is_used_when_it_is_there(
     server.files.clear()
     with pytest.raises(ServerError, match=f"the disk {late} is away: there is no such folder"):
         read_all(content, dataset)
-    wait_until(lambda: content.disk_files.usage()[0][2])
+    wait_until(partial(_is_away, content))
     put(on_disk(late, dataset), BYTES)
     assert read_all(content, dataset) == BYTES
     assert content.disk_files.usage()[0][1:] == (1, "")
