@@ -13,6 +13,7 @@ import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from onefs.alyx.auth import log_in, unsaved_token
@@ -45,6 +46,7 @@ from onefs.model import Dataset
 from onefs.search.queries import SessionQueries
 
 if TYPE_CHECKING:
+    from onefs.cache.folder import Place
     from onefs.catalogue.catalogue import Catalogue
     from onefs.catalogue.storage.overlay import OverlayDatabase
     from onefs.content.content import Content
@@ -325,6 +327,7 @@ class Access:
             max_fetch=options.max_fetch,
             trusted=options.trust_cache_dir,
             preferred=options.copies,
+            disks=[Path(each) for each in options.disks],
             on_invalidated=lambda dataset: self.tree.open_files.invalidate_content(dataset),
         )
 
@@ -368,15 +371,15 @@ class Access:
         loopback = self._login.embedded
         return HostAuth(data, data_server_urls(settings), settings.data_hosts, loopback=loopback)
 
-    def read_head(self, dataset: Dataset, length: int) -> bytes:
+    def read_head(self, dataset: Dataset, length: int, place: Place | None = None) -> bytes:
         """Return the first ``length`` bytes of a dataset. A shorter dataset is returned whole.
 
-        The bytes come from the cached file, or else from a file server. Raises what downloading
-        raises.
+        The bytes come from the cached file, else from a disk, or else from a file server. ``place``
+        is the path in ONE's cache folder, if it is known. Raises what downloading raises.
         """
         from onefs.download.head import fetch_head
 
-        cached = self.content.cached_path(dataset)
+        cached = self.content.cached_path(dataset, place)
         if cached is None:
             return fetch_head(dataset, length, self._source())
         with cached.open("rb") as file:

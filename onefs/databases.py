@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from onefs.cache.folder_check import check_usable_as_cache
+from onefs.config.cache_options import parse_disks
 from onefs.config.cache_owner import read_owner
 from onefs.config.credentials import DataCredentials
 from onefs.config.secret import Secret
@@ -161,7 +162,16 @@ def mounted_fallback(
     }
     if hosts := flags.get("data_hosts"):
         changes["data_hosts"] = parse_data_hosts(hosts, "data_hosts")
-    return replace(database, settings=replace(database.settings, **changes))
+    return with_disks(replace(database, settings=replace(database.settings, **changes)), flags)
+
+
+def with_disks(database: ResolvedDatabase, flags: Mapping[str, str | None]) -> ResolvedDatabase:
+    """Return a database with the disks that the flag ``source`` names, if it is given."""
+    named = flags.get("source")
+    if not named:
+        return database
+    options = replace(database.settings.cache_options, disks=parse_disks(named))
+    return replace(database, settings=replace(database.settings, cache_options=options))
 
 
 def list_database_mounts() -> list[MountInfo]:
@@ -231,7 +241,7 @@ def other_users_mount(flags: Mapping[str, str | None]) -> MountInfo | None:
 
 
 def database_of_mount(mount: MountInfo) -> ResolvedDatabase:
-    """Return the database of a mount, with the limit that the mount has for the cache size."""
+    """Return the database of a mount, with the mount's disks and its limit of the cache size."""
     cache_dir = Path(mount.cache_dir)
     settings = resolve_settings({"url": mount.url})
     settings = replace(
@@ -243,6 +253,7 @@ def database_of_mount(mount: MountInfo) -> ResolvedDatabase:
         cache_options=replace(
             settings.cache_options,
             cache_size=mount.cache_limit or settings.cache_options.cache_size,
+            disks=settings.cache_options.disks or tuple(each.folder for each in mount.status.disks),
         ),
     )
     return ResolvedDatabase(settings, cache_owner_of(cache_dir) or host_key(mount.url))

@@ -8,7 +8,8 @@ import shutil
 import subprocess
 from pathlib import Path
 
-from scripts.benchmarks import jobs_criteria, read_criteria
+from scripts.benchmarks import jobs_criteria, read_criteria, sources_criteria
+from scripts.benchmarks.disk_source import BASELINE
 from scripts.benchmarks.generate_tables import PER_LAB, write
 from scripts.benchmarks.processes import started
 from scripts.benchmarks.programs import MOVED, READ, read_bytes
@@ -103,6 +104,15 @@ def test_bytes_moved_are_judged_by_what_the_program_read() -> None:
         case.add(MOVED, moved)
     met = {each.wanted: each.met for each in jobs_criteria.judge(results)}
     assert met == {"at most 9.049": True, "at most 1.299": False, "at most 0.525": False}
+
+
+def test_files_of_a_disk_are_judged_by_bindfs() -> None:
+    results = Results()
+    for key, ours in (("disk-1", 1.0), ("disk-small", 3.0)):
+        case = results.case(key, key, "s", BASELINE)
+        case.add("onefs", ours)
+        case.add(BASELINE, 2.0)
+    assert [each.met for each in sources_criteria.judge(results)] == [True, False]
 
 
 def test_tables_of_labs_have_the_wanted_sessions(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ The folder has the layout of ONE-api's cache folder. A complete file is stored a
 ``aside/``         complete files whose path above is taken by a file of the user
 ``rejected/``      complete files that contradict the database, until the user accepts them
 ``doubts/``        responses that contradicted the database, and how often (see ``mismatches.py``)
+``disk/``          a record for each file of a disk that is a source (see ``disk_records.py``)
 ``accepted/``      an empty file for each dataset whose wrong bytes the user has accepted
 ``pins/``          an empty file for each pinned dataset, which is not evicted
 ``locks``          one byte-range lock per dataset
@@ -39,7 +40,9 @@ from onefs.model import Dataset
 log = logging.getLogger(__name__)
 
 #: subfolders in ``.onefs``; "" means ``.onefs`` itself
-_PRIVATE_FOLDERS = ("", "partial", "rejected", "pins", "aside", "files", "accepted", "doubts")
+_PRIVATE_FOLDERS = (
+    *("", "partial", "rejected", "pins", "aside", "files", "disk", "accepted", "doubts"),
+)
 
 #: the names of a dataset's folders, beginning with the lab, and the dataset's name:
 #: ("cortexlab", "KS023", ..., "spikes.npy")

@@ -8,8 +8,10 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 
+from onefs.cache.disk_records import DiskRecords
 from onefs.cache.files import disk_errors
 from onefs.cache.folder import CacheFolder, Place
 from onefs.cache.mismatches import Mismatches
@@ -53,6 +55,11 @@ class Store(CacheFolder):
                 self.private_folder / "usage", self.measure_usage, shared=self.shared
             )
             self.on_restored.append(self.usage.reopen)
+
+    @cached_property
+    def disk_records(self) -> DiskRecords:
+        """The records of files on disks that are sources."""
+        return DiskRecords(self.private_folder)
 
     def close(self) -> None:
         """End the space reservations of this process, and close the folder."""

@@ -142,8 +142,8 @@ def verify(paths: tuple[str, ...], as_json: bool, **flags: Any) -> None:
     """Read cached files again, compare them with the database, and remove wrong bytes.
 
     A wrong file is removed if onefs downloaded the file. In a partial file, only the wrong blocks
-    are removed. Removed bytes are fetched again at the next read. Exit code 1 when a file was
-    wrong.
+    are removed. Removed bytes are fetched again at the next read. Files of a disk (--source) are
+    only read. Exit code 1 when a file was wrong.
     """
     from onefs.cli.cached_datasets import cached_files_at
     from onefs.cli.drop_pages import drop_pages
@@ -152,7 +152,8 @@ def verify(paths: tuple[str, ...], as_json: bool, **flags: Any) -> None:
         results = []
         with ProgressDisplay() as progress:
             progress.show("listing the cache:", 0, 0, "files so far")
-            items = [item for item in cached_files_at(access, patterns) if item.state != "bad"]
+            found = cached_files_at(access, patterns, on_disks=True)
+            items = [item for item in found if item.state != "bad"]
             only = {item.dataset_id for item in items}
             progress.expect_files(
                 (item.path, item.size if item.state != "partial" else 0) for item in items
@@ -160,7 +161,7 @@ def verify(paths: tuple[str, ...], as_json: bool, **flags: Any) -> None:
             for checked in access.content.admin.verify(progress.update, only):
                 progress.finish(checked.path)
                 results.append(checked)
-                if checked.good is False and not as_json:
+                if checked.reason and not as_json:
                     with progress.erased():
                         say(f"{checked.path}: {checked.reason}")
         wrong = [checked.path for checked in results if checked.good is False]

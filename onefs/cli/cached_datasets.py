@@ -18,13 +18,18 @@ from onefs.tree.symlink_views import BY_EID
 from onefs.tree.variant import FULL_TREE, Variant
 
 
-def cached_files_at(access: Access, patterns: Iterable[str]) -> list[CacheItem]:
+def cached_files_at(
+    access: Access, patterns: Iterable[str], *, on_disks: bool = False
+) -> list[CacheItem]:
     """Return the cached items at and below the paths that match ``patterns``.
 
     ``patterns`` are paths in the tree, with or without wildcards. Without patterns, return all
-    cached items. Raises NotFound if nothing is cached for a pattern.
+    cached items. With ``on_disks``, also return files that are read in place on a disk. Raises
+    NotFound if nothing is cached for a pattern.
     """
     items = access.content.admin.list_items()
+    if on_disks:
+        items += access.content.admin.list_disk_items()
     all_ids = {item.dataset_id for item in items}
     chosen: set[str] = set()
     for pattern in (patterns := list(patterns)):

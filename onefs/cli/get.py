@@ -13,6 +13,7 @@ import click
 from onefs import alf
 from onefs.cli.cache import database_and_folder_options
 from onefs.cli.deferred_warnings import suppress_warnings_about
+from onefs.cli.options import source_option
 from onefs.cli.output import EXIT_FAILED, exit_code, say, say_path
 from onefs.errors import NotFound, OnefsError
 from onefs.lowlevel.progress_display import ProgressDisplay
@@ -50,6 +51,7 @@ _ANNOUNCED_SESSIONS = 40
     "--dry-run", is_flag=True, help="Print the files that would be fetched, and fetch none."
 )
 @click.option("--offline", is_flag=True, help="Ask no server: print only cached files.")
+@source_option
 @database_and_folder_options
 def get(
     paths: tuple[str, ...],
@@ -68,8 +70,10 @@ def get(
     """
     from onefs.cli.open_database import closing_access, open_database
     from onefs.cli.targets import resolve_arguments
+    from onefs.databases import with_disks
 
     database, patterns = resolve_arguments(paths, flags)
+    database = with_disks(database, flags)
     failed: dict[str, OnefsError] = {}
     with closing_access(open_database(database, offline=offline)) as access:
         try:
@@ -236,7 +240,7 @@ def _sessions_at(access: Access, folders: Sequence[str]) -> set[str]:
 def _print_dry_run(access: Access, datasets: Iterable[tuple[Dataset, Place]]) -> None:
     count, amount, cached = 0, 0, 0
     for dataset, place in datasets:
-        if access.content.cached_path(dataset) is not None:
+        if access.content.cached_path(dataset, place) is not None:
             cached += 1
             continue
         count += 1

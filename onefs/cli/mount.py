@@ -18,6 +18,7 @@ from onefs.cli.options import (
     file_attribute_options,
     folder_options,
     require_value,
+    source_option,
     storage_options,
 )
 from onefs.cli.output import say
@@ -114,6 +115,7 @@ _daemon_options = all_of(
 @database_options
 @folder_options
 @storage_options
+@source_option
 @file_attribute_options
 @click.option(
     "--max-fetch",

@@ -135,6 +135,31 @@ folder_options = all_of(
     trust_options,
 )
 
+
+def _join_folders(
+    _context: click.Context, _parameter: click.Parameter, folders: tuple[str, ...]
+) -> str | None:
+    """Return folders as one text, as in ONEFS_SOURCE. Raises UsageError for an invalid folder."""
+    for folder in folders:
+        refuse_empty(folder)
+        if ":" in folder:
+            raise UsageError(
+                f"--source {folder}: a colon separates folders in ONEFS_SOURCE, so that it cannot "
+                "be in a name: make a symbolic link to the folder, and name the link"
+            )
+    return ":".join(folders) or None
+
+
+#: ``--source``, which may be given several times
+source_option: Decorator = click.option(
+    "--source",
+    multiple=True,
+    metavar="DIR",
+    callback=_join_folders,
+    help="Serve files of this disk in place, instead of downloading them. May be given several "
+    "times. [ONEFS_SOURCE]",
+)
+
 #: ``--cache-size``, ``--min-free``, ``--small-file`` and ``--strict``. Their values are strings,
 #: which ``onefs.config.cache_options`` parses.
 storage_options = all_of(

@@ -30,6 +30,7 @@ from onefs.mount.mount_registry import (
     OFFLINE,
     READY,
     REFUSED,
+    DiskStatus,
     Download,
     MountStatus,
 )
@@ -217,6 +218,10 @@ def _status(access: Access) -> MountStatus:
     return MountStatus(
         folders=_check_folders(access),
         troubles=(refusal,) if refusal else (),
+        disks=tuple(
+            DiskStatus(str(folder), files, away)
+            for folder, files, away in access.content.disk_files.usage()
+        ),
         state=OFFLINE if access.catalogue.offline else state,
         cache_bytes=access.content.total_bytes(),
         fetched=access.content.quota.spent_bytes(),

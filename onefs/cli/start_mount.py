@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from dataclasses import asdict, dataclass, field
+from functools import partial
 
 from onefs.access import Deadlines
 from onefs.cache.folder_check import check_usable_as_cache
@@ -13,6 +14,8 @@ from onefs.cache.permissions import check_cache_and_state_folders, check_folder
 from onefs.cli.demo_process import DemoOptions
 from onefs.cli.serve_mount import MountSettings, build_service, settings_to_json
 from onefs.config.settings import Settings
+from onefs.errors import UsageError
+from onefs.lowlevel.bounded_calls import BoundedCalls, StandsStill
 from onefs.mount import (
     daemon,
     daemon_log,
@@ -76,6 +79,8 @@ def start(request: MountRequest, timeout: float) -> None:
     folders = (settings.cache_dir, settings.state_dir, settings.log_file, own)
     served = (request.demo.data,) if request.demo is not None and request.demo.data else ()
     mountpoints.check_outside_mountpoint(request.mountpoint, *folders, *served)
+    for disk in settings.cache_options.disks:
+        _check_disk(request.mountpoint, disk)
     place = mountpoints.resolve_mountpoint(request.mountpoint)
     with ExitStack() as claim:
         claim.enter_context(
@@ -91,6 +96,18 @@ def start(request: MountRequest, timeout: float) -> None:
             raise
     if request.foreground:
         _remove_created_folder(prepared)
+
+
+def _check_disk(mountpoint: str, disk: str) -> None:
+    """Check that a disk is no file, and not in the mount.
+
+    Raises UsageError. A disk that does not answer, or is not mounted, is checked no further.
+    """
+    calls = BoundedCalls("onefs-disk", Deadlines.from_environment().metadata)
+    with suppress(StandsStill):
+        calls.call(partial(mountpoints.check_outside_mountpoint, mountpoint, disk))
+        if calls.call(partial(os.path.isfile, disk)):
+            raise UsageError(f"{disk} is a file: --source names the folder that has the labs")
 
 
 def _serve(

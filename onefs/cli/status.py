@@ -13,7 +13,7 @@ from onefs import __version__
 from onefs.cli.options import json_option
 from onefs.cli.output import say, say_json
 from onefs.lowlevel.filesystems import network_filesystem_type
-from onefs.printable import format_size
+from onefs.printable import format_size, plural
 
 if TYPE_CHECKING:
     from onefs.mount.mount_registry import MountInfo
@@ -71,6 +71,9 @@ def _detail_lines(mount: MountInfo, *, is_other: bool) -> Iterator[str]:
             f"served by onefs {mount.version or '(older version)'}, but this command is onefs "
             f"{__version__}: unmount and mount again to use the same version"
         )
+    for source in status.disks:
+        files = f"{source.files} {plural(source.files, 'file')} read in place"
+        yield source.away or f"disk {source.folder}: {files}"
     yield from (*status.folders, *status.troubles)
     if disk := _network_disk_of_state(mount):
         yield (

@@ -12,13 +12,14 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from onefs.errors import UsageError
+from onefs.lowlevel.paths import absolute
 
 T = TypeVar("T")
 
 #: names of the settings in a profile. The variable for ``min_free`` is ``ONEFS_MIN_FREE``
 OPTION_NAMES = (
     *("cache_size", "min_free", "small_file", "strict", "max_fetch", "indexers", "copies"),
-    *("trust_cache_dir", "writable", "no_siblings"),
+    *("trust_cache_dir", "writable", "no_siblings", "source"),
 )
 
 #: bytes of the largest file that is fetched as a whole
@@ -95,6 +96,8 @@ class CacheOptions:
     writable: tuple[str, ...] = WRITABLE_FOLDERS
     #: whether a mount never fetches small files before a program reads them
     no_siblings: bool = False
+    #: absolute paths of disks that have the files of a file server, which are served in place
+    disks: tuple[str, ...] = ()
 
 
 def parse_size(text: str) -> int:
@@ -179,7 +182,7 @@ def resolve_cache_options(
     An option that is set nowhere has its default value. The text ``none`` means:
 
     - no limit, for a limit
-    - no names, for ``indexers`` and ``copies``
+    - no names, for ``indexers``, ``copies`` and ``source``
     - only the names in :data:`WRITABLE_FOLDERS`, for ``writable``
 
     Raises UsageError that names the source of an invalid value.
@@ -198,7 +201,25 @@ def resolve_cache_options(
         trust_cache_dir=parse_given(given, "trust_cache_dir", parse_boolean, False),
         writable=(*WRITABLE_FOLDERS, *own_folders),
         no_siblings=parse_given(given, "no_siblings", parse_boolean, False),
+        disks=parse_given(given, "source", parse_disks, no_names),
     )
+
+
+def parse_disks(text: str) -> tuple[str, ...]:
+    """Return the absolute paths of the folders in ``text``, which colons separate.
+
+    Raises UsageError for a path that is not a folder. A missing folder may be a disk that is not
+    mounted now.
+    """
+    if text.lower() == "none":
+        return ()
+    folders = tuple(dict.fromkeys(absolute(each) for each in text.split(":") if each.strip()))
+    for folder in folders:
+        if folder == "/":
+            raise UsageError(
+                "the whole file system cannot be a source: name the folder of the labs"
+            )
+    return folders
 
 
 def _parse_folder_names(text: str) -> tuple[str, ...]:

@@ -84,6 +84,7 @@ class Profile:
     trust_cache_dir: str = ""
     writable: str = ""
     no_siblings: str = ""
+    source: str = ""
     #: attributes of :mod:`onefs.config.file_attributes`, in the same format as for the flags
     umask: str = ""
     uid: str = ""

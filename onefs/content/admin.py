@@ -17,12 +17,13 @@ from onefs.blocks.block_map import (
     read_header,
 )
 from onefs.blocks.evict import Evictor
-from onefs.cache.files import disk_errors, sync_file
+from onefs.cache.files import disk_errors, identity_of, sync_file
 from onefs.cache.folder import Place
 from onefs.cache.records import CacheEntry
 from onefs.cache.sparse import allocated_size
 from onefs.cache.store import Store
-from onefs.cache.verify import ContentVerdict, hash_file
+from onefs.cache.verify import ContentVerdict, check_file, hash_file
+from onefs.content.disk_paths import one_path
 from onefs.errors import BadContent, DeadlineExceeded, NotFound, reason_of
 from onefs.lowlevel.files import fsync_folder, open_new_file
 from onefs.lowlevel.locks import try_lock, unlock
@@ -104,6 +105,23 @@ class CacheAdmin:
                 items.append(self._item_of_partial(header, used_at, header.dataset_id in pinned))
         return sorted(items, key=lambda item: item.path)
 
+    def list_disk_items(self) -> list[CacheItem]:
+        """Return the files on disks that were read in place, as far as they are recorded."""
+        return [
+            CacheItem(
+                entry.dataset_id,
+                one_path(entry.path, entry.dataset_id),
+                entry.state,
+                entry.size,
+                on_disk=0,
+                used_at=0.0,
+                ours=False,
+                pinned=False,
+                reason=entry.reason,
+            )
+            for entry in self._store.disk_records.entries()
+        ]
+
     def pin(self, dataset_id: str) -> None:
         """Pin a dataset, so that it is never evicted. The dataset need not be cached yet."""
         with (
@@ -149,6 +167,7 @@ class CacheAdmin:
         - a file that onefs downloaded is removed
         - a file of another program stays, but no longer counts as cached
         - a block of a partial file becomes absent
+        - a file on a disk stays, and is no longer used
 
         A file that another process changes at the same time is skipped.
         """
@@ -166,6 +185,9 @@ class CacheAdmin:
                 yield entry.dataset_id, self._verify_file
         for header, _ in list(iter_headers(self._store.partial_folder)):
             yield header.dataset_id, self._verify_blocks
+        for entry in self._store.disk_records.entries():
+            if entry.state != "bad":
+                yield entry.dataset_id, self._verify_on_disk
 
     def _verify_locked(
         self, dataset_id: str, check: VerifyFunction, watch: PathProgressCallback
@@ -288,6 +310,27 @@ class CacheAdmin:
             return VerifyResult(entry.path, True)
         reason = f"the hash of the file is {digest} instead of {entry.expected_digest}"
         return VerifyResult(entry.path, False, reason + self._remove_wrong_file(entry, path))
+
+    def _verify_on_disk(self, dataset_id: str, watch: PathProgressCallback) -> VerifyResult | None:
+        """Hash the file of a dataset on a disk, and record the result. The file is only read."""
+        records = self._store.disk_records
+        entry = records.get(dataset_id)
+        if entry is None or entry.state == "bad":
+            return None
+        path, name = Path(entry.path), one_path(entry.path, dataset_id)
+        claims = Dataset(dataset_id, "", path.name, size=entry.claimed_size, md5=entry.claimed_md5)
+        if not claims.md5:
+            return VerifyResult(name, None)
+        try:
+            status = path.stat()
+            verdict = check_file(claims, path, partial(watch, name))
+            if identity_of(path.stat()) != identity_of(status):
+                return VerifyResult(name, None, f"the file {path} is being changed")
+        except OSError as error:
+            why = reason_of(error, path)
+            return VerifyResult(name, None, f"the file {path} cannot be read: {why}")
+        records.put(claims, entry.path, status, verdict)
+        return VerifyResult(name, verdict.is_good, verdict.reason)
 
     def _remove_wrong_file(self, entry: CacheEntry, path: Path) -> str:
         """Remove a wrong file. Return why the file could not be removed, or '' if the file was

@@ -23,8 +23,11 @@ from onefs.config.cache_options import SMALL_FILE_BYTES
 from onefs.content.accepted import AcceptedEntries
 from onefs.content.admin import CacheAdmin
 from onefs.content.adopt_in_place import InPlaceAdopter
+from onefs.content.disk_files import DiskFiles
+from onefs.content.disk_handle import DiskHandle
 from onefs.content.handle import DatasetHandle
 from onefs.dates import dataset_identity
+from onefs.download.disk import Disk
 from onefs.download.hosts import Hosts
 from onefs.download.progress import Transfer
 from onefs.download.quota import FetchQuota
@@ -49,6 +52,7 @@ class Content:
     - ``strict``: no byte is served before its whole file is verified
     - ``preferred``: the repositories whose replicas are tried first
     - ``share_partials``: whether other processes use the same partial files
+    - ``disks``: the disks whose files are served in place, in this order
     - ``trusted``: whether symbolic links may lead out of the folder (see
       :class:`onefs.cache.folder.CacheFolder`)
     - ``on_invalidated``: called, on any thread, with a dataset when the kernel must drop its pages
@@ -73,6 +77,7 @@ class Content:
         share_partials: bool | None = None,
         on_invalidated: Callable[[Dataset], None] = lambda dataset: None,
         max_fetch: int | None = None,
+        disks: Sequence[Path] = (),
         trusted: bool = False,
     ) -> None:
         self.cache_dir, self.database = cache_dir, database
@@ -92,20 +97,59 @@ class Content:
         self.space = space = DiskSpace(cache_dir, store.usage, self.limits, evictor.evict)
         invalidate = self.invalidate_pages
         self.adopter = InPlaceAdopter(store, stall, invalidate)
+        self.disk_files = DiskFiles(
+            store,
+            [Disk(folder, min(stall, deadline)) for folder in disks],
+            self.is_small,
+            strict=strict,
+            stall=stall,
+            on_invalidated=invalidate,
+        )
         self.small_files = SmallFileDownloader(store, hosts, space, stall, invalidate)
         self.large_files = LargeFileDownloader(
             store, registry, hosts, space, self.quota, stall, invalidate
         )
 
-    def open(self, dataset: Dataset, place: Place, at: Place | None = None) -> DatasetHandle:
+    def open(
+        self, dataset: Dataset, place: Place, at: Place | None = None
+    ) -> DatasetHandle | DiskHandle:
         """Open a dataset whose size is known, without any request to a server.
 
         ``place`` is the path of the file in ONE's cache folder. ``at`` is the path in the tree, for
         which the kernel caches pages, or None if this path is ``place``. Raises BadContent if the
-        file is known to be bad. Raises CacheError if the cache folder cannot be used.
+        file is known to be bad. Raises CacheError if the cache folder cannot be used. Raises what
+        :meth:`DiskFiles.open` raises.
         """
         at = place if at is None else at
-        entry, must_hash = self.store.look_up(dataset)
+        found = self.store.look_up(dataset)
+        if self.disk_files and (found[0] is None or found[0].state == "bad"):
+            on_disk = self._open_on_disk(dataset, place, at)
+            if on_disk is not None:
+                return on_disk
+        return self._open_cached(dataset, place, at, found)
+
+    def _open_on_disk(self, dataset: Dataset, place: Place, at: Place) -> DiskHandle | None:
+        """Open a dataset's file on a disk. Return None if no disk has it."""
+        file = self.disk_files.open(dataset, place)
+        if file is None and not self.disk_files.away_note():
+            return None
+        keep_cache = file is not None and self.page_versions.note_opened(at, dataset, file.version)
+        size = dataset.size if file is None else file.status.st_size
+        if size is None:
+            raise ValueError(f"{dataset.id} is opened before its size is known")
+        return DiskHandle(
+            self.disk_files,
+            file,
+            lambda: self._open_cached(dataset, place, at, self.store.look_up(dataset)),
+            size,
+            keep_cache,
+        )
+
+    def _open_cached(
+        self, dataset: Dataset, place: Place, at: Place, found: tuple[CacheEntry | None, bool]
+    ) -> DatasetHandle:
+        """Open a dataset without the disks. ``found`` is what :meth:`Store.look_up` returned."""
+        entry, must_hash = found
         if entry is not None and entry.state == "bad":
             raise BadContent(entry.reason)
         size = dataset.size if entry is None else entry.size
@@ -137,9 +181,10 @@ class Content:
         Waits at most ``deadline`` seconds. Raises Unreachable, DeadlineExceeded, ServerError or
         DataServerCredentials.
         """
-        return self.small_files.size_of(dataset, self._deadline)
+        size = self.disk_files.size_of(dataset) if self.disk_files else None
+        return size if size is not None else self.small_files.size_of(dataset, self._deadline)
 
-    def state(self, dataset: Dataset) -> tuple[str, str]:
+    def state(self, dataset: Dataset, place: Place | None = None) -> tuple[str, str]:
         """Return the state of a dataset, and a sentence on its problem ('' if there is no problem).
 
         The extended attribute ``user.onefs.state`` has the state, which is one of these:
@@ -150,15 +195,23 @@ class Content:
         - ``unverified``: the whole file is cached, but the database has no hash of it
         - ``accepted``: the file contradicts the database, but the user has accepted the file
         - ``bad``: the file contradicts the database, and is not served
+
+        ``cached`` and ``unverified`` also hold for a file on a disk, which is served in place.
+        ``place`` is the path in ONE's cache folder, if it is known.
         """
         entry, _ = self.store.look_up(dataset)
+        if entry is not None and entry.state != "bad":
+            return entry.state, entry.reason
+        on_disk = self.disk_files.state(dataset, place) if self.disk_files else ("", "")
+        if on_disk[0]:
+            return on_disk
         if entry is not None:
             return entry.state, entry.reason
         failure = self.small_files.recent_failure(dataset) or self.store.mismatches.describe(
             dataset
         )
         state = "partial" if self._partial_generation(dataset) else "remote"
-        return state, str(failure or "")
+        return state, "; ".join(filter(None, (str(failure or ""), on_disk[1])))
 
     def check_folder(self) -> str:
         """Create the cache folder again if it was deleted.
@@ -198,6 +251,7 @@ class Content:
         """Wake the waiting readers, which raise Stopping, and end all downloads."""
         self._hosts.close()
         self.adopter.close()
+        self.disk_files.close()
         self.large_files.close()
         self.small_files.close()
 
@@ -209,13 +263,25 @@ class Content:
     def fetch_file(
         self, dataset: Dataset, place: Place, watch: Callable[[int], None] | None = None
     ) -> Path:
-        """Return the path of a dataset's verified file. Download the file if it is not cached.
+        """Return the path of a dataset's file. Download the file if it is neither cached nor on a
+        disk.
 
-        For a large file, ``watch`` is called from time to time with the number of present bytes.
+        The file is verified, except for a large one on a disk, which only has the right size. For a
+        large file, ``watch`` is called from time to time with the number of present bytes.
         Waits as long as bytes arrive. Raises BadContent, Unreachable, DataServerCredentials,
         DeadlineExceeded, ServerError, Throttled, CacheError, CacheFull, Stopping or
         RemoteFileChanged.
         """
+        if self.disk_files and self.store.cached_path(dataset) is None:
+            on_disk = self.disk_files.find(dataset, place)
+            if on_disk is not None:
+                return on_disk
+        with self.disk_files.noting_away():
+            return self._fetch_into_cache(dataset, place, watch)
+
+    def _fetch_into_cache(
+        self, dataset: Dataset, place: Place, watch: Callable[[int], None] | None = None
+    ) -> Path:
         path = self.store.cached_path(dataset) or self.adopter.adopt(dataset, place)
         if path is not None:
             self._note_use(dataset, self.store.valid_entry(dataset))
@@ -277,28 +343,42 @@ class Content:
         entry, rejected = self.admin.rejected_content(dataset)
         digest = entry.digest
         if rejected is None:
-            unverifiable = replace(dataset, size=self.probe_size(dataset), md5="")
-            rejected, digest = self.fetch_file(unverifiable, place), ""
+            # never from a disk, since the file is moved
+            size = self.small_files.size_of(dataset, self._deadline)
+            unverifiable = replace(dataset, size=size, md5="")
+            rejected, digest = self._fetch_into_cache(unverifiable, place), ""
         path = self.admin.accept(dataset, place, rejected, digest)
         self._accepted.expire()
         self.invalidate_pages(dataset)
         return path
 
-    def cached_path(self, dataset: Dataset) -> Path | None:
+    def cached_path(self, dataset: Dataset, place: Place | None = None) -> Path | None:
         """Return the path of a dataset's verified file, or None if the dataset is not cached.
 
-        Nothing is fetched or hashed. Raises CacheError if the cache folder cannot be used.
+        With ``place``, the path in ONE's cache folder, also look on the disks, whose files may not
+        be verified yet. Nothing is fetched or hashed. Raises CacheError if the cache folder cannot
+        be used.
         """
-        return self.store.cached_path(dataset)
+        path = self.store.cached_path(dataset)
+        return self.disk_path(dataset, place) if path is None and place else path
+
+    def disk_path(self, dataset: Dataset, place: Place) -> Path | None:
+        """Return the path of a dataset's file on a disk, or None. Nothing is hashed."""
+        return self.disk_files.find(dataset, place, verify=False) if self.disk_files else None
 
     def has_local_candidate(self, dataset: Dataset, place: Place) -> bool:
         """Whether a dataset can perhaps be read without a server.
 
-        Return True if the cache has a valid entry for the dataset, or if another program has put a
-        file at the dataset's path. Raises CacheError or OSError if the disk fails.
+        Return True if the cache has a valid entry for the dataset, if another program has put a
+        file at the dataset's path, or if a disk has the file. Raises CacheError or OSError if the
+        disk of the cache fails.
         """
         known = self.store.look_up(dataset)[0] is not None
-        return known or has_candidate(self.store, dataset, place)
+        return (
+            known
+            or has_candidate(self.store, dataset, place)
+            or self.disk_path(dataset, place) is not None
+        )
 
     def is_small(self, dataset: Dataset) -> bool:
         """Whether a dataset is fetched as a whole, because it is small or its size is unknown."""

@@ -78,6 +78,18 @@ class Download:
 
 
 @dataclass(frozen=True, slots=True)
+class DiskStatus:
+    """A disk whose files a mount serves in place."""
+
+    #: absolute path of the folder
+    folder: str
+    #: number of files that were read from the disk since the mount began
+    files: int
+    #: a sentence on why the disk is away; '' if it is there
+    away: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class MountStatus:
     """The values of a mount that change while the mount exists."""
 
@@ -97,6 +109,7 @@ class MountStatus:
     troubles: tuple[str, ...] = ()
     #: the servers, buckets or disks that bytes were fetched from, each with the number of bytes
     sources: tuple[tuple[str, int], ...] = ()
+    disks: tuple[DiskStatus, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,6 +172,7 @@ class MountInfo:
             **({"folders": list(self.status.folders)} if self.status.folders else {}),
             **({"troubles": list(self.status.troubles)} if self.status.troubles else {}),
             "sources": dict(self.status.sources),
+            **({"disks": list(map(asdict, self.status.disks))} if self.status.disks else {}),
             "downloads": [asdict(download) for download in self.status.downloads],
         }
 
@@ -315,7 +329,8 @@ def _raw_info(info: MountInfo) -> dict[str, Any]:
     """Return the values of a mount for JSON. :func:`_parse_info` reads them."""
     raw = asdict(info)
     # `onefs status` of an older version fails if the status has a field that it does not know
-    raw["sources"] = raw["status"].pop("sources")
+    for name in ("sources", "disks"):
+        raw[name] = raw["status"].pop(name)
     return raw
 
 
@@ -423,11 +438,13 @@ def _parse_info(raw: Mapping[str, Any]) -> MountInfo:
     folders = tuple(status.get("folders", ()))
     troubles = tuple(raw.get("troubles", status.get("troubles", ())))
     sources = tuple((str(name), int(size)) for name, size in raw.get("sources", ()))
+    disks = tuple(DiskStatus(**disk) for disk in raw.get("disks", ()))
     lists = {
         "downloads": downloads,
         "folders": folders,
         "troubles": troubles,
         "sources": sources,
+        "disks": disks,
     }
     fields["status"] = MountStatus(**{**status, **lists})
     return MountInfo(**fields)

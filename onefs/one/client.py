@@ -48,6 +48,8 @@ class ONE(LaboratoryClient):
         token: A token of Alyx. It replaces the user name and password.
         profile: The name of a profile that ``onefs setup`` has saved.
         cache_dir: ONE-api's cache folder, where downloaded files are stored.
+        source: A disk that has the file server's files, at the same paths. Its files are read in
+            place, and not downloaded. Several disks are separated by colons.
         data_username: The user name for the file server.
         data_password: The password for the file server.
         data_hosts: The servers that may receive the login for the file server, as

@@ -39,6 +39,8 @@ class ConnectionArguments:
     token: str | None = None
     profile: str | None = None
     cache_dir: str | os.PathLike[str] | None = None
+    #: disks whose files are served in place, separated by colons
+    source: str | os.PathLike[str] | None = None
     data_username: str | None = None
     data_password: str | None = None
     #: file servers that may receive ``data_username`` and ``data_password``, in the form of
@@ -55,12 +57,13 @@ class ConnectionArguments:
             _check_text(name, getattr(self, name))
         if self.data_hosts is not None:
             parse_data_hosts(self.data_hosts, "data_hosts")
-        if self.cache_dir is not None:
-            if not isinstance(self.cache_dir, (str, os.PathLike)):
-                raise UsageError(
-                    f"the argument cache_dir is {type(self.cache_dir).__name__}: give a path"
-                )
-            _check_text("cache_dir", os.fspath(self.cache_dir))
+        for name in ("cache_dir", "source"):
+            path = getattr(self, name)
+            if path is None:
+                continue
+            if not isinstance(path, (str, os.PathLike)):
+                raise UsageError(f"the argument {name} is {type(path).__name__}: give a path")
+            _check_text(name, os.fspath(path))
 
     def flags(self) -> dict[str, str | None]:
         """Return a dict of the arguments that identify the database.
@@ -72,6 +75,7 @@ class ConnectionArguments:
             "username": self.username,
             "profile": self.profile,
             "cache_dir": None if self.cache_dir is None else os.fspath(self.cache_dir),
+            "source": None if self.source is None else os.fspath(self.source),
             "data_username": self.data_username,
             "data_hosts": self.data_hosts,
         }

@@ -53,7 +53,7 @@ def _download(
     cached = content.cached_path(dataset)
     if cached is not None:
         return cached
-    if offline:
+    if offline and content.cached_path(dataset, place) is None:
         raise Unreachable(
             f"{'/'.join(place)} is not cached, and nothing is downloaded in offline mode"
         )

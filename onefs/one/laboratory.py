@@ -76,10 +76,11 @@ class SessionSearch(Protocol):
 class DatasetFiles(Protocol):
     """The files of datasets."""
 
-    def cached_path(self, dataset: Dataset) -> Path | None:
+    def cached_path(self, dataset: Dataset, place: Place | None = None) -> Path | None:
         """Return the path of a dataset's file if the whole file is in the cache.
 
-        Return None if bytes of the file are missing in the cache.
+        Return None if bytes of the file are missing in the cache. With ``place``, also return the
+        path of a file on a disk, which may not be verified yet.
         """
 
     def fetch_file(self, dataset: Dataset, place: Place) -> Path:
@@ -88,7 +89,7 @@ class DatasetFiles(Protocol):
     def probe_size(self, dataset: Dataset) -> int:
         """Return the size in bytes that a file server reports for a dataset."""
 
-    def state(self, dataset: Dataset) -> tuple[str, str]:
+    def state(self, dataset: Dataset, place: Place | None = None) -> tuple[str, str]:
         """Return the state of a dataset, and a sentence that says what is wrong, or ''.
 
         The state is the value of the attribute ``user.onefs.state``, for example ``cached``.
@@ -117,7 +118,7 @@ class Laboratory(Protocol):
     def content(self) -> DatasetFiles:
         """The files of the laboratory's datasets."""
 
-    def read_head(self, dataset: Dataset, length: int) -> bytes:
+    def read_head(self, dataset: Dataset, length: int, place: Place | None = None) -> bytes:
         """Return the first bytes of a dataset, at most ``length`` bytes."""
 
     def interrupt(self) -> None:

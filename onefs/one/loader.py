@@ -204,11 +204,11 @@ class Loader:
             raise UsageError(f"the path is {type(path).__name__}: give a text or a pathlib.Path")
         session, place, dataset = self.resolver.dataset(path)
         content = self._laboratory.content
-        local = content.cached_path(dataset)
+        local = content.cached_path(dataset, place)
         if dataset.size is None and local is None and not self._offline:
             dataset = replace(dataset, size=content.probe_size(dataset))
             self._laboratory.catalogue.remember_size(dataset, dataset.size or 0)
-        state, reason = content.state(dataset)
+        state, reason = content.state(dataset, place)
         description: dict[str, Any] = {
             "path": str(self.resolver.paths.file_path(place)),
             "dataset_type": dataset.dataset_type,
@@ -223,11 +223,13 @@ class Loader:
             "state": state,
             "url": shown_url(dataset.replicas),
         }
+        if local is not None and content.cached_path(dataset) is None:
+            description["source"] = str(local)
         if reason:
             description["error"] = reason
         if local is None and self._offline:
             return description
-        read_head = partial(self._laboratory.read_head, dataset)
+        read_head = partial(self._laboratory.read_head, dataset, place=place)
         return description | headers.describe_file(dataset.name, read_head, local)
 
     def _select_one(

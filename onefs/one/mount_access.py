@@ -174,7 +174,7 @@ class MountContent:
         self._files = files
         self.paths: dict[str, Path] = {}
 
-    def cached_path(self, dataset: Dataset) -> Path | None:
+    def cached_path(self, dataset: Dataset, place: Place | None = None) -> Path | None:
         return self.paths[dataset.id] if self.state(dataset)[0] in _CACHED_STATES else None
 
     def fetch_file(self, dataset: Dataset, place: Place) -> Path:
@@ -193,13 +193,13 @@ class MountContent:
         with self._files.translate_errors(path):
             return path.stat().st_size
 
-    def read_head(self, dataset: Dataset, length: int) -> bytes:
+    def read_head(self, dataset: Dataset, length: int, place: Place | None = None) -> bytes:
         """Return the first bytes of a dataset, at most ``length`` bytes."""
         path = self.paths[dataset.id]
         with self._files.translate_errors(path), path.open("rb", buffering=0) as file:
             return file.read(length)
 
-    def state(self, dataset: Dataset) -> tuple[str, str]:
+    def state(self, dataset: Dataset, place: Place | None = None) -> tuple[str, str]:
         path = self.paths[dataset.id]
         return self._files.attribute(path, "state"), self._files.attribute(path, "error")
 

@@ -70,7 +70,8 @@ class DatasetFile(File):
 
     def xattrs(self) -> dict[str, str]:
         shown = self.context.sizes.with_known_size(self.dataset)
-        state, error = self.context.content.state(shown)
+        content, place = self.context.content, self._canonical_path(shown)
+        state, error = content.state(shown, place)
         if self.context.open_files.is_replaced(self.path):
             state = "replaced-pending"
         dataset = self._with_alyx_record()
@@ -87,6 +88,9 @@ class DatasetFile(File):
             values["dataset_type"] = dataset.dataset_type
         if dataset.replicas:
             values["url"] = safe_url(shown_url(dataset.replicas))
+        on_disk = None if content.cached_path(shown) else content.disk_path(shown, place)
+        if on_disk is not None:
+            values["source"] = str(on_disk)
         if error:
             values["error"] = error
         return values

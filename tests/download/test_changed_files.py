@@ -12,6 +12,7 @@ import pytest
 
 from onefs.blocks.block_map import MIXED_VERSIONS_MARKER, BlockMapHeader, read_header
 from onefs.content.content import Content
+from onefs.content.handle import DatasetHandle
 from onefs.errors import (
     BadContent,
     OnefsError,
@@ -232,5 +233,6 @@ def test_a_thread_that_notices_a_change_late_reads_the_new_file(open_content: Op
         first.close()
         with HandleReader(open_content(small_file=0), dataset) as reader:
             assert reader.read(0, 100) == new[:100]
+            assert isinstance(reader.handle, DatasetHandle)
             reader.handle._restart(last=False)  # what the late thread does
             assert reader.read(BLOCK, 100) == new[BLOCK : BLOCK + 100]

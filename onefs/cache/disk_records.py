@@ -1,0 +1,84 @@
+"""Records of files on disks that are sources: which file was verified, and what was found.
+
+The files stay where they are. A record is a :class:`CacheEntry` whose ``path`` is the absolute path
+on the disk, in ``.onefs/disk/<dataset id>.json``. So a file is hashed again only if its inode,
+size, mtime or ctime has changed. Nothing that evicts, lists or removes cached files reads these
+records.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+from onefs.cache.records import CacheEntry, Records
+from onefs.cache.verify import ContentVerdict
+from onefs.model import Dataset
+
+#: a file that was changed less than these seconds ago may change again without another time
+_SETTLED_SECONDS = 2.0
+
+
+class DiskRecords:
+    """The records of one cache folder. Thread-safe."""
+
+    def __init__(self, private_folder: Path) -> None:
+        folder = private_folder / "disk"
+        self._records = Records(folder, folder / "accepted")  # nothing on a disk is ever accepted
+        #: records that cannot be written, for example because the cache folder is read-only
+        self._unwritten: dict[str, CacheEntry] = {}
+
+    def get(self, dataset_id: str) -> CacheEntry | None:
+        """Return the record of a dataset, or None."""
+        with suppress(OSError):
+            entry = self._records.get(dataset_id)
+            if entry is not None:
+                return entry
+        return self._unwritten.get(dataset_id)
+
+    def find(self, dataset: Dataset, status: os.stat_result) -> CacheEntry | None:
+        """Return the record of a file with this ``status``, if the database still says the same."""
+        entry = self.get(dataset.id)
+        if entry is None or (entry.claimed_size, entry.claimed_md5) != (dataset.size, dataset.md5):
+            return None
+        return entry if entry.describes(status, same_ctime=True) else None
+
+    def put(
+        self, dataset: Dataset, path: str, status: os.stat_result, verdict: ContentVerdict
+    ) -> None:
+        """Record what is known about a file, unless the file was changed just now."""
+        if not is_settled(status):
+            return
+        entry = CacheEntry(
+            dataset_id=dataset.id,
+            path=path,
+            size=status.st_size,
+            mtime_ns=status.st_mtime_ns,
+            inode=status.st_ino,
+            claimed_size=dataset.size,
+            claimed_md5=dataset.md5,
+            state=verdict.state,
+            reason=verdict.reason,
+            ours=0,
+            used_at=time.time(),
+            generation=f"@{status.st_ctime_ns}",
+        )
+        try:
+            self._records.put(entry)
+        except OSError:
+            self._unwritten[dataset.id] = entry
+        else:
+            self._unwritten.pop(dataset.id, None)
+
+    def entries(self) -> Iterator[CacheEntry]:
+        """Yield every record in the cache folder."""
+        with suppress(OSError):
+            yield from self._records.all_entries()
+
+
+def is_settled(status: os.stat_result) -> bool:
+    """Whether a further change of a file would change its mtime or ctime."""
+    return time.time() - max(status.st_ctime, status.st_mtime) > _SETTLED_SECONDS

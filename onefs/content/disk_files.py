@@ -1,0 +1,374 @@
+"""Files on disks that are sources: find and verify the file of a dataset, and serve it in place.
+
+A small file is hashed before its first byte is served. A larger one is served by its size, and its
+state is ``unverified`` until ``onefs cache verify`` has hashed it. All readers of a dataset share
+one open file, so that a file that is replaced on the disk is shown as it was until the last reader
+has closed it.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+
+from onefs.cache.disk_records import is_settled
+from onefs.cache.files import identity_of, stamp_of
+from onefs.cache.folder import Place
+from onefs.cache.store import Store
+from onefs.cache.verify import CHUNK_BYTES, ContentVerdict, check_content, check_size, new_hash
+from onefs.content.disk_paths import paths_on_disk
+from onefs.download.disk import Disk, DiskAway, OpenedFile
+from onefs.errors import BadContent, DeadlineExceeded, OnefsError, Stopping, copy_error
+from onefs.lowlevel.single_flight import SingleFlight, result_of, wait_until_done
+from onefs.model import Dataset
+
+log = logging.getLogger(__name__)
+
+#: files that are hashed at the same time
+HASH_THREADS = 4
+#: seconds between two checks whether a waiting reader has reached its deadline
+_STALL_CHECK_SECONDS = 0.5
+
+#: identifies content: a dataset's id, size and md5
+_Key = tuple[str, int | None, str]
+
+
+@dataclass(slots=True)
+class DiskFile:
+    """One open file of a disk, which all readers of its dataset share."""
+
+    disk: Disk
+    dataset: Dataset
+    opened: OpenedFile
+    #: whether the file is hashed before its first byte is served
+    must_verify: bool
+    #: whether the bytes agree with the hash in the database
+    is_verified: bool
+    #: whether a record of this version of the file exists
+    is_recorded: bool
+    #: the status that the served bytes have
+    status: os.stat_result
+    readers: int = 1
+    #: differs for two versions of the bytes
+    version: str = field(init=False)
+
+    def __post_init__(self) -> None:
+        unique = "" if is_settled(self.status) else uuid.uuid4().hex
+        self.version = f"{self.status.st_dev} {identity_of(self.status)} {unique}"
+
+    @property
+    def has_known_bytes(self) -> bool:
+        """Whether no byte is served that the hash in the database does not prove."""
+        return self.must_verify or self.is_verified
+
+    def is_same(self, status: os.stat_result) -> bool:
+        """Whether ``fstat`` shows that the file was not changed."""
+        if identity_of(status) == identity_of(self.status):
+            return True
+        # the file was replaced by another one, or removed: the bytes of this one are the same
+        return not status.st_nlink and stamp_of(status) == stamp_of(self.status)
+
+    def changed_error(self) -> BadContent:
+        """Return the error for a file that was changed while programs have it open."""
+        return BadContent(
+            f"the file {self.opened.path} was changed while it is open: close it in all programs, "
+            "and open it again"
+        )
+
+
+class DiskFiles:
+    """The files of datasets on the disks of one database, in the order of ``disks``.
+
+    - ``is_small`` tells whether a dataset is verified before its first byte is served
+    - ``strict``: so is every dataset that has a hash
+    - ``stall``: seconds without progress after which a reader stops waiting
+    - ``on_invalidated``: called with a dataset whose bytes in the kernel's pages are not valid
+
+    Thread-safe.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        disks: Sequence[Disk],
+        is_small: Callable[[Dataset], bool],
+        *,
+        strict: bool,
+        stall: float,
+        on_invalidated: Callable[[Dataset], None],
+    ) -> None:
+        self._records = store.disk_records
+        self._disks = disks
+        self._is_small, self._strict, self._stall = is_small, strict, stall
+        self.on_invalidated = on_invalidated
+        self._lock = threading.Lock()
+        self._shared: dict[_Key, DiskFile] = {}
+        self._served: dict[Path, set[str]] = {each.folder: set() for each in disks}
+        self._reported: set[tuple[str, str]] = set()
+        self._flight: SingleFlight[os.stat_result | None] = SingleFlight("onefs-hash", HASH_THREADS)
+        self._last_progress_at = time.monotonic()
+        self._stopped = False
+
+    def __bool__(self) -> bool:
+        return bool(self._disks)
+
+    def close(self) -> None:
+        """Wake the waiting readers, which raise Stopping, and end the hashing."""
+        self._stopped = True
+        self._flight.close()
+        for disk in self._disks:
+            disk.close()
+
+    def usage(self) -> list[tuple[Path, int, str]]:
+        """Return each disk's folder, how many datasets were read from it, and why it is away.
+
+        The reason is '' if the disk is there. Does not wait for a disk.
+        """
+        return [
+            (each.folder, len(self._served[each.folder]), each.away_reason())
+            for each in self._disks
+        ]
+
+    def away_note(self) -> str:
+        """Return which disks are away, as far as is known, or ''."""
+        return "; ".join(filter(None, (each.away for each in self._disks)))
+
+    @contextmanager
+    def noting_away(self) -> Iterator[None]:
+        """Add to an error of the ``with`` block which disks are away."""
+        try:
+            yield
+        except OnefsError as error:
+            note = self.away_note()
+            if not note or note in str(error):
+                raise
+            fresh = copy_error(error)
+            fresh.args = (f"{error}; {note}",)
+            raise fresh from error
+
+    def open(self, dataset: Dataset, place: Place) -> DiskFile | None:
+        """Open a dataset's file. Return None if no disk has it. :meth:`release` closes it.
+
+        Raises BadContent or DiskAway if a program still has another version open, of which no hash
+        is known: the kernel would mix its pages with those of this version.
+        """
+        key = dataset.id, dataset.size, dataset.md5
+        shared = self._join(key)
+        if shared is not None:
+            return shared
+        found = self._find(dataset, place)
+        if found is None:
+            return None
+        with self._lock:
+            other = self._shared.get(key)
+            if other is None or (other.has_known_bytes and not other.is_same(found.status)):
+                self._shared[key] = other = found
+            elif other.is_same(found.status):
+                other.readers += 1
+        if other is not found:
+            os.close(found.opened.fd)
+            if not other.is_same(found.status):
+                raise other.changed_error()
+        return other
+
+    def _join(self, key: _Key) -> DiskFile | None:
+        """Return the open file of a dataset if it is unchanged, and count one more reader of it.
+
+        Raises what :meth:`open` raises.
+        """
+        with self._lock:
+            shared = self._shared.get(key)
+            if shared is None:
+                return None
+            shared.readers += 1
+        problem: OnefsError = shared.changed_error()
+        try:
+            if shared.is_same(shared.disk.read_ahead(shared.opened.fd, 0, 0)):
+                return shared
+        except DiskAway as error:
+            problem = error
+        self.release(shared)
+        with self._lock:
+            if self._shared.get(key) is shared:
+                if not shared.has_known_bytes:
+                    raise problem
+                del self._shared[key]
+        return None
+
+    def release(self, file: DiskFile) -> None:
+        """Count one reader less of an open file. Close it after the last one."""
+        key = file.dataset.id, file.dataset.size, file.dataset.md5
+        with self._lock:
+            file.readers -= 1
+            if file.readers:
+                return
+            if self._shared.get(key) is file:
+                del self._shared[key]
+        os.close(file.opened.fd)
+
+    def find(self, dataset: Dataset, place: Place | None, *, verify: bool = True) -> Path | None:
+        """Return the path of a dataset's file on a disk, or None if no disk has the right file.
+
+        With ``verify``, a file that must be hashed before it is served is hashed. A disk that is
+        away counts as one without the file.
+        """
+        found = self._find(dataset, place, is_read=verify)
+        if found is None:
+            return None
+        try:
+            if verify and found.must_verify and not found.is_verified:
+                self.verify(found)
+            return Path(found.opened.path)
+        except (BadContent, DiskAway):
+            return None
+        finally:
+            self.release(found)
+
+    def size_of(self, dataset: Dataset) -> int | None:
+        """Return the size of a dataset's file on a disk, or None if no disk has it."""
+        found = self._find(dataset, None, is_read=False)
+        if found is None:
+            return None
+        self.release(found)
+        return found.status.st_size
+
+    def state(self, dataset: Dataset, place: Place | None) -> tuple[str, str]:
+        """Return the state of a dataset's file on the disks, and what is wrong with it.
+
+        The state is ``cached`` for verified bytes, ``unverified``, or '' if no disk has the right
+        file.
+        """
+        found = self._find(dataset, place, is_read=False)
+        if found is not None:
+            self.release(found)
+            return "cached" if found.is_verified else "unverified", ""
+        entry = self._records.get(dataset.id)
+        is_wrong = entry is not None and entry.state == "bad"
+        wrong = f"the file {entry.path} is not used: {entry.reason}" if entry and is_wrong else ""
+        return "", wrong or self.away_note()
+
+    def is_rejected(self, file: DiskFile) -> bool:
+        """Whether the bytes of an open file were found to contradict the database."""
+        entry = self._records.find(file.dataset, file.status)
+        return entry is not None and entry.state == "bad"
+
+    def verify(self, file: DiskFile) -> None:
+        """Hash an open file, and wait while that makes progress.
+
+        Raises BadContent if the bytes contradict the database, DiskAway, DeadlineExceeded and
+        Stopping.
+        """
+        started_at = time.monotonic()
+        key = (file.dataset.id, file.dataset.md5, file.version)
+        future = self._flight.start(key, lambda: self._hash(file))
+        while not wait_until_done(future, min(_STALL_CHECK_SECONDS, self._stall)):
+            if time.monotonic() - max(self._last_progress_at, started_at) > self._stall:
+                raise DeadlineExceeded(
+                    f"{file.opened.path}: the disk has returned no data for {self._stall:g} s: try "
+                    "again later"
+                )
+        status = result_of(future)
+        if status is None:
+            raise BadContent(f"the file {file.opened.path} contradicts the database")
+        file.status, file.is_verified = status, True
+
+    def _hash(self, file: DiskFile) -> os.stat_result | None:
+        """Hash an open file. Return its status if the bytes are right, else None."""
+        with self._lock:
+            if not file.readers:  # closed before its turn
+                raise Stopping("the file was closed")
+            file.readers += 1
+        try:
+            fd, disk = file.opened.fd, file.disk
+            before = disk.read_ahead(fd, 0, 0)
+            if file.is_verified and file.is_same(before):  # another reader has just verified it
+                return file.status
+            digest, at = new_hash(file.dataset), 0
+            while chunk := disk.run(partial(os.pread, fd, CHUNK_BYTES, at)):
+                digest.update(chunk)
+                at += len(chunk)
+                self._last_progress_at = time.monotonic()
+                if self._stopped:
+                    raise Stopping("onefs is being stopped")
+            if identity_of(disk.read_ahead(fd, 0, 0)) != identity_of(before):
+                log.info("the file %s was changed while it was verified", file.opened.path)
+                return None
+        finally:
+            self.release(file)
+        verdict = check_content(file.dataset, at, digest.hexdigest())
+        if not verdict.is_good:
+            self._reject(file.dataset, file.opened.path, before, verdict)
+            return None
+        self._records.put(file.dataset, file.opened.path, before, verdict)
+        file.status, file.is_verified = before, True
+        return before
+
+    def _find(
+        self, dataset: Dataset, place: Place | None, *, is_read: bool = True
+    ) -> DiskFile | None:
+        for disk in self._disks:
+            try:
+                found = self._find_on(disk, dataset, place, is_read)
+            except DiskAway:
+                continue
+            if found is not None:
+                return found
+        return None
+
+    def _find_on(
+        self, disk: Disk, dataset: Dataset, place: Place | None, is_read: bool
+    ) -> DiskFile | None:
+        for relative, has_uuid in paths_on_disk(dataset, place):
+            # without a UUID only the hash tells that this is the dataset
+            if not (has_uuid or dataset.md5):
+                continue
+            opened = disk.open(relative)
+            if opened is None:
+                continue
+            hashed_first = self._is_small(dataset) or self._strict or not has_uuid
+            file = self._checked(disk, dataset, opened, hashed_first and bool(dataset.md5))
+            if file is not None:
+                if is_read:
+                    self._note_read(file)
+                return file
+        return None
+
+    def _checked(
+        self, disk: Disk, dataset: Dataset, opened: OpenedFile, must_verify: bool
+    ) -> DiskFile | None:
+        """Return an opened file if nothing is wrong with it. Otherwise close it."""
+        entry = self._records.find(dataset, opened.status)
+        if entry is None or entry.state != "bad":
+            verdict = check_size(dataset, opened.status.st_size)
+            if verdict.is_good:
+                is_verified = entry is not None and entry.state == "cached"
+                known = entry is not None
+                status = opened.status
+                return DiskFile(disk, dataset, opened, must_verify, is_verified, known, status)
+            self._reject(dataset, opened.path, opened.status, verdict)
+        os.close(opened.fd)
+        return None
+
+    def _note_read(self, file: DiskFile) -> None:
+        self._served[file.disk.folder].add(file.dataset.id)
+        # so that `onefs cache verify` knows the file
+        if not (file.has_known_bytes or file.is_recorded):
+            verdict = ContentVerdict("unverified")
+            self._records.put(file.dataset, file.opened.path, file.status, verdict)
+
+    def _reject(
+        self, dataset: Dataset, path: str, status: os.stat_result, verdict: ContentVerdict
+    ) -> None:
+        """Record that a file contradicts the database. Log it once for each file."""
+        if (path, dataset.md5) not in self._reported:
+            self._reported.add((path, dataset.md5))
+            log.warning("the file %s is not used: %s", path, verdict.reason)
+        self._records.put(dataset, path, status, verdict)

@@ -1,0 +1,649 @@
+"""Files of a disk are served in place: right bytes or an error, no copy, and never written."""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+import stat
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from onefs.cache import verify
+from onefs.cache.verify import ContentVerdict
+from onefs.content import disk_files
+from onefs.content.content import Content
+from onefs.content.disk_paths import one_path, paths_on_disk
+from onefs.download.disk import Disk, DiskAway
+from onefs.errors import BadContent, OnefsError, ServerError, Unreachable
+from onefs.model import Dataset, Replica
+from tests.content.conftest import FileServer, Open, in_threads, make_rejected, place_of
+from tests.content.ranged_file import HandleReader, read_all
+from tests.disks import SecondDisk, put, second_disk
+from tests.running import wait_until
+
+BYTES = bytes(range(256)) * 500
+OTHER = bytes(reversed(range(256))) * 500
+#: a size above which files are large in these tests
+SMALL = 1000
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    path = tmp_path / "mnt" / "data"
+    path.mkdir(parents=True)
+    return path
+
+
+def on_disk(folder: Path, dataset: Dataset, *, uuid: bool = True) -> Path:
+    """Return where the disk has a dataset's file."""
+    lab, *more, name = place_of(dataset)
+    stem, _, extension = name.rpartition(".")
+    name = f"{stem}.{dataset.id}.{extension}" if uuid else name
+    return folder.joinpath(lab, "Subjects", *more, name)
+
+
+def files_in(cache: Path) -> set[str]:
+    """Return the files in a cache folder that have a dataset's bytes."""
+    kept = {"partial", "rejected", "aside"}
+    return {
+        str(path.relative_to(cache))
+        for path in cache.rglob("*")
+        if path.is_file() and (".onefs" not in path.parts or kept & {*path.parts})
+    }
+
+
+@pytest.fixture
+def no_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let files that were written just now count as settled, as if the test had waited."""
+    monkeypatch.setattr("onefs.cache.disk_records._SETTLED_SECONDS", -1.0)
+
+
+def hashed(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Return a list that gets the digest of each file that is hashed from now on."""
+    done: list[str] = []
+    check = verify.check_content
+
+    def note(dataset: Dataset, size: int, digest: str) -> ContentVerdict:
+        done.append(digest)
+        return check(dataset, size, digest)
+
+    monkeypatch.setattr(disk_files, "check_content", note)
+    return done
+
+
+@pytest.mark.parametrize("small_file", [SMALL, 1 << 20], ids=["large", "small"])
+def test_a_file_is_read_in_place_without_a_copy_and_without_a_server(
+    open_content: Open, server: FileServer, folder: Path, tmp_path: Path, small_file: int
+) -> None:
+    dataset = server.dataset("a.b.npy", BYTES)
+    path = put(on_disk(folder, dataset), BYTES)
+    content = open_content(disks=[folder], small_file=small_file)
+    assert content.state(dataset, place_of(dataset)) == ("unverified", "")
+    assert read_all(content, dataset) == BYTES
+    assert content.fetch_file(dataset, place_of(dataset)) == path
+    assert content.disk_path(dataset, place_of(dataset)) == path
+    assert server.asked == []
+    assert files_in(tmp_path / "cache") == set()
+    assert content.total_bytes() == 0
+    [(shown, files, away)] = content.disk_files.usage()
+    assert (shown, files, away) == (folder, 1, "")
+
+
+def test_the_path_comes_from_the_url_of_the_record(
+    open_content: Open, server: FileServer, folder: Path
+) -> None:
+    """Names in the tree may be rewritten; the disk has those of the file server."""
+    dataset = server.dataset("a.b.npy", BYTES)
+    inside = f"lab/Subjects/sub ject/2020-01-01/001/alf/#2021-01-01#/ö.%.{dataset.id}.npy"
+    url = "https://host.org/public/" + inside.replace("%", "%25").replace("#", "%23").replace(
+        "ö", "%C3%B6"
+    ).replace(" ", "%20")
+    dataset = replace(dataset, replicas=(Replica("flatiron_lab", url),))
+    assert paths_on_disk(dataset, place_of(dataset)) == [
+        (inside, True),
+        (inside.replace(f".{dataset.id}", ""), False),
+    ]
+    path = put(folder / inside, BYTES)
+    content = open_content(disks=[folder])
+    assert content.fetch_file(dataset, place_of(dataset)) == path
+    assert one_path(str(path), dataset.id) == inside.replace(f".{dataset.id}", "")
+
+
+@pytest.mark.parametrize("url", ["https://h/x/Subjects/../../../etc/passwd", "https://h/x", ""])
+def test_a_path_never_leads_out_of_the_folder(folder: Path, url: str) -> None:
+    (folder.parent / "secret").write_bytes(BYTES)
+    source = Disk(folder, 10)
+    dataset = Dataset("0" * 8, "", "a", replicas=(Replica("r", url),))
+    for relative, _ in [*paths_on_disk(dataset, None), ("../secret", True), ("/etc/passwd", True)]:
+        assert source.open(relative) is None
+
+
+def test_a_file_without_uuid_is_used_if_its_hash_is_right(
+    open_content: Open, server: FileServer, folder: Path
+) -> None:
+    for number, size in enumerate((SMALL, 1 << 20)):
+        dataset = server.dataset(f"a.b{number}.npy", BYTES)
+        wrong = server.dataset(f"a.c{number}.npy", BYTES)
+        unknown = server.dataset(f"a.d{number}.npy", BYTES, md5="")
+        put(on_disk(folder, dataset, uuid=False), BYTES)
+        put(on_disk(folder, wrong, uuid=False), OTHER)
+        put(on_disk(folder, unknown, uuid=False), OTHER)
+        content = open_content(disks=[folder], small_file=size, cache=f"cache{number}")
+        for each in (dataset, wrong, unknown):
+            assert read_all(content, each) == BYTES
+        assert {f"/{each.name}" for each in (wrong, unknown)} == {*server.asked}
+        server.asked.clear()
+
+
+def test_a_small_file_is_hashed_once_and_again_when_it_was_changed(
+    open_content: Open,
+    server: FileServer,
+    folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    no_wait: None,
+) -> None:
+    done = hashed(monkeypatch)
+    dataset = server.dataset("a.b.npy", BYTES)
+    path = put(on_disk(folder, dataset), BYTES)
+    results = in_threads(8, lambda: read_all(open_content(disks=[folder]), dataset))
+    assert results == [BYTES] * 8
+    assert len(done) <= 8  # contents of several processes, which share no thread
+    done.clear()
+    content = open_content(disks=[folder])
+    assert content.state(dataset, place_of(dataset)) == ("cached", "")
+    assert read_all(content, dataset) == read_all(open_content(disks=[folder]), dataset) == BYTES
+    assert done == []
+    os.utime(path)
+    assert read_all(content, dataset) == BYTES
+    assert done == [dataset.md5]
+    assert server.asked == []
+
+
+def test_many_readers_hash_a_file_once(
+    open_content: Open, server: FileServer, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done = hashed(monkeypatch)
+    dataset = server.dataset("a.b.npy", BYTES)
+    put(on_disk(folder, dataset), BYTES)
+    content = open_content(disks=[folder])
+    with HandleReader(content, dataset) as reader:
+        assert in_threads(8, lambda: reader.read(0, 5)) == [BYTES[:5]] * 8
+    assert done == [dataset.md5]
+
+
+@pytest.mark.parametrize("small_file", [SMALL, 1 << 20], ids=["large", "small"])
+@pytest.mark.parametrize("data", [BYTES[:-1], BYTES + b"1", b"", OTHER], ids=len)
+def test_a_wrong_file_is_fetched_from_the_server_instead(
+    open_content: Open,
+    server: FileServer,
+    folder: Path,
+    caplog: pytest.LogCaptureFixture,
+    small_file: int,
+    data: bytes,
+) -> None:
+    dataset = server.dataset("a.b.npy", BYTES)
+    path = put(on_disk(folder, dataset), data)
+    content = open_content(disks=[folder], small_file=small_file, strict=True)
+    for _ in range(3):
+        assert read_all(content, dataset) == BYTES
+    assert len(server.asked) == 1
+    assert content.state(dataset, place_of(dataset)) == ("cached", "")
+    lines = [line for line in caplog.messages if str(path) in line]
+    assert len(lines) == 1, lines
+    assert "is not used: the database says" in lines[0]
+    assert path.read_bytes() == data
+
+
+def test_the_state_says_why_a_file_of_the_disk_is_not_used(
+    open_content: Open, server: FileServer, folder: Path, no_wait: None
+) -> None:
+    dataset = server.dataset("a.b.npy", BYTES)
+    path = put(on_disk(folder, dataset), OTHER)
+    content = open_content(disks=[folder])
+    server.files.clear()
+    with pytest.raises(ServerError):
+        read_all(content, dataset)
+    state, why = content.state(dataset, place_of(dataset))
+    assert state == "remote"
+    assert f"the file {path} is not used: the database says md5" in why
+
+
+def test_with_strict_a_large_file_is_verified_first(
+    open_content: Open, server: FileServer, folder: Path, no_wait: None
+) -> None:
+    dataset = server.dataset("a.b.npy", BYTES)
+    put(on_disk(folder, dataset), BYTES)
+    content = open_content(disks=[folder], small_file=SMALL, strict=True)
+    with HandleReader(content, dataset) as reader:
+        assert reader.handle.try_fd(0, 1) is None
+        assert reader.read(0, 1) == BYTES[:1]
+    assert content.state(dataset, place_of(dataset)) == ("cached", "")
+
+
+def test_verify_hashes_large_files_and_rejects_wrong_ones(
+    open_content: Open, server: FileServer, folder: Path, no_wait: None
+) -> None:
+    good, bad = server.dataset("a.b.npy", BYTES), server.dataset("a.c.npy", BYTES)
+    put(on_disk(folder, good), BYTES)
+    path = put(on_disk(folder, bad), OTHER)
+    content = open_content(disks=[folder], small_file=SMALL)
+    assert read_all(content, good) == BYTES
+    assert read_all(content, bad) == OTHER  # of the right size
+    with HandleReader(content, bad) as reader:
+        assert reader.read(0, 9) == OTHER[:9]
+        results = {each.path: each for each in open_content().admin.verify()}
+        clean = "lab/Subjects/subject/2020-01-01/001/alf/"
+        assert results[clean + good.name].good is True
+        assert results[clean + bad.name].good is False
+        assert "the database says md5" in results[clean + bad.name].reason
+        assert path.read_bytes() == OTHER
+        with pytest.raises(BadContent, match="contradicts the database: open the file again"):
+            reader.read(9, 9)
+    assert content.state(good, place_of(good)) == ("cached", "")
+    assert read_all(content, bad) == BYTES
+    assert server.asked == ["/a.c.npy"]
+
+
+@pytest.mark.parametrize("small_file", [SMALL, 1 << 20], ids=["large", "small"])
+def test_a_file_that_is_replaced_is_read_to_its_end_as_it_was(
+    open_content: Open, server: FileServer, folder: Path, small_file: int
+) -> None:
+    dataset = server.dataset("a.b.npy", BYTES)
+    path = put(on_disk(folder, dataset), BYTES)
+    content = open_content(disks=[folder], small_file=small_file)
+    with HandleReader(content, dataset) as reader:
+        assert reader.read(0, 5000) == BYTES[:5000]
+        put(path, OTHER)
+        # every reader gets the old version while one of them has it open
+        assert read_all(content, dataset) == BYTES
+        assert reader.read(5000, len(BYTES)) == BYTES[5000:]
+    assert read_all(content, dataset) == (OTHER if small_file == SMALL else BYTES)
+    assert len(server.asked) == (small_file != SMALL)
+
+
+def test_a_large_file_that_is_changed_in_place_is_never_mixed(
+    open_content: Open, server: FileServer, folder: Path
+) -> None:
+    dataset = server.dataset("a.b.npy", BYTES)
+    path = put(on_disk(folder, dataset), BYTES)
+    content = open_content(disks=[folder], small_file=SMALL)
+    with HandleReader(content, dataset) as reader:
+        assert reader.read(0, 5000) == BYTES[:5000]
+        old_times = path.stat()
+        path.write_bytes(OTHER)
+        os.utime(path, ns=(old_times.st_atime_ns, old_times.st_mtime_ns))
+        assert reader.handle.try_fd(5000, 10) is None
+        with pytest.raises(BadContent, match="was changed while it is open"):
+            reader.read(5000, 10)
+        with pytest.raises(BadContent, match="close it in all programs"):
+            read_all(content, dataset)
+    with HandleReader(content, dataset) as reader:
+        assert not reader.handle.keep_cache
+        assert reader.read_to_end() == OTHER
+
+
+def test_a_small_file_that_is_changed_in_place_is_fetched_from_the_server(
+    open_content: Open, server: FileServer, folder: Path
+) -> None:
+    dataset = server.dataset("a.b.npy", BYTES)
+    path = put(on_disk(folder, dataset), BYTES)
+    content = open_content(disks=[folder])
+    with HandleReader(content, dataset) as reader:
+        assert reader.read(0, 5000) == BYTES[:5000]
+        path.chmod(0o600)  # another ctime, the same bytes
+        assert reader.read(0, 5000) == BYTES[:5000]
+        assert server.asked == []
+        path.write_bytes(OTHER)
+        assert reader.read(5000, len(BYTES)) == BYTES[5000:]
+    assert server.asked == ["/a.b.npy"]
+
+
+def test_the_kernel_keeps_its_pages_only_of_the_same_bytes(
+    open_content: Open, server: FileServer, folder: Path, no_wait: None
+) -> None:
+    dataset = server.dataset("a.b.npy", BYTES)
+    path = put(on_disk(folder, dataset), BYTES)
+    content = open_content(disks=[folder], small_file=SMALL)
+    kept = []
+    for change in (None, None, lambda: put(path, OTHER), None, lambda: path.write_bytes(BYTES)):
+        if change is not None:
+            change()
+        with HandleReader(content, dataset) as reader:
+            kept.append(reader.handle.keep_cache)
+            reader.read_to_end()
+    assert kept == [False, True, False, True, False]
+
+
+def test_a_file_that_was_written_just_now_is_not_remembered(
+    open_content: Open, server: FileServer, folder: Path
+) -> None:
+    """It may be written to again without another time."""
+    dataset = server.dataset("a.b.npy", BYTES)
+    put(on_disk(folder, dataset), BYTES)  # its ctime is now
+    content = open_content(disks=[folder])
+    for _ in range(2):
+        with HandleReader(content, dataset) as reader:
+            assert not reader.handle.keep_cache
+            assert reader.read_to_end() == BYTES
+    assert content.store.disk_records.get(dataset.id) is None
+
+
+def test_symbolic_links_inside_the_folder_are_followed_and_others_are_not(
+    open_content: Open,
+    server: FileServer,
+    folder: Path,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    outside = put(tmp_path / "outside" / "file", BYTES)
+    inside = put(folder / "pool" / "file", BYTES)
+    datasets = [server.dataset(f"a.b{number}.npy", BYTES) for number in range(4)]
+    targets = [outside, inside, Path(os.path.relpath(outside, on_disk(folder, datasets[2]).parent))]
+    for dataset, target in zip(datasets, targets, strict=False):
+        on_disk(folder, dataset).parent.mkdir(parents=True, exist_ok=True)
+        on_disk(folder, dataset).symlink_to(target)
+    os.mkfifo(on_disk(folder, datasets[3]))
+    link = tmp_path / "link"
+    link.symlink_to(folder)
+    content = open_content(disks=[link])
+    for dataset in datasets:
+        assert read_all(content, dataset) == BYTES
+    assert sorted(server.asked) == ["/a.b0.npy", "/a.b2.npy", "/a.b3.npy"]
+    assert len([m for m in caplog.messages if "a symbolic link leads out of the folder" in m]) == 2
+    assert len([m for m in caplog.messages if "it is not a regular file" in m]) == 1
+
+
+def test_several_folders_are_tried_in_their_order(
+    open_content: Open, server: FileServer, folder: Path, tmp_path: Path
+) -> None:
+    first, second = server.dataset("a.b.npy", BYTES), server.dataset("a.c.npy", BYTES)
+    other = tmp_path / "other"
+    put(on_disk(other, second), BYTES)
+    for each in (folder, other):
+        put(on_disk(each, first), BYTES)
+    content = open_content(disks=[tmp_path / "missing", folder, other])
+    assert content.fetch_file(first, place_of(first)) == on_disk(folder, first)
+    assert content.fetch_file(second, place_of(second)) == on_disk(other, second)
+    assert server.asked == []
+
+
+def test_nothing_of_the_user_is_changed(
+    open_content: Open, server: FileServer, folder: Path, no_wait: None
+) -> None:
+    datasets = [server.dataset(f"a.b{number}.npy", BYTES) for number in range(4)]
+    paths = [put(on_disk(folder, dataset), BYTES) for dataset in datasets[:3]]
+    put(paths[1], OTHER)
+    rejected = replace(datasets[2], size=len(BYTES) - 1)
+    content = open_content(disks=[folder], small_file=SMALL)
+    before = [(each, _look(each)) for each in sorted(folder.rglob("*"))]
+    for dataset in (*datasets, rejected):
+        try:
+            read_all(content, dataset)
+        except OnefsError:
+            continue
+    list(content.admin.verify())
+    content.admin.clear()
+    for dataset in datasets:
+        content.admin.evict(dataset.id)
+        content.admin.clear_rejection(dataset)
+    assert [(each, _look(each)) for each in sorted(folder.rglob("*"))] == before
+    # reading a wrong one has it fetched, and evicting removes that copy only
+    assert read_all(content, datasets[1]) == BYTES
+    content.admin.evict(datasets[1].id)
+    assert [(each, _look(each)) for each in sorted(folder.rglob("*"))] == before
+
+
+def test_what_is_accepted_is_the_servers_and_not_moved_from_the_disk(
+    open_content: Open, server: FileServer, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dataset = server.dataset("a.b.npy", BYTES, md5="0" * 32)
+    content = open_content(disks=[folder])
+    make_rejected(content, dataset)
+    path = put(on_disk(folder, dataset), BYTES)
+    content.store.rejected_path(dataset).unlink()
+    accepted = content.accept(dataset, place_of(dataset))
+    assert accepted.read_bytes() == path.read_bytes() == BYTES
+    assert folder not in accepted.parents
+    assert read_all(content, dataset) == BYTES
+
+
+def _look(path: Path) -> tuple[int, ...]:
+    found = path.lstat()
+    links = found.st_nlink if stat.S_ISREG(found.st_mode) else 0
+    return found.st_ino, found.st_mode, links, found.st_size, found.st_mtime_ns, found.st_ctime_ns
+
+
+@pytest.fixture
+def second(tmp_path: Path) -> Iterator[SecondDisk]:
+    with second_disk(tmp_path) as made:
+        yield made
+
+
+def _is_away(content: Content) -> bool:
+    return bool(content.disk_files.usage()[0][2])
+
+
+def test_a_disk_that_is_unmounted_is_away_and_comes_back(
+    second: SecondDisk,
+    open_content: Open,
+    server: FileServer,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    for folder in (second.at, second.at / "data"):
+        name = f"a.{folder.name}"
+        there = server.dataset(f"{name}.one.npy", BYTES)
+        also, third = server.dataset(f"{name}.b.npy", OTHER), server.dataset(f"{name}.c.npy", OTHER)
+        for dataset, data in ((there, BYTES), (also, OTHER), (third, OTHER)):
+            put(on_disk(folder, dataset), data)
+        content = open_content(disks=[folder], cache=name)
+        assert read_all(content, there) == BYTES
+        with HandleReader(content, there) as reader:
+            second.take_away()
+            wait_until(partial(_is_away, content))
+            assert reader.read(0, 9) == BYTES[:9]  # an open file keeps its disk, which stays away
+        assert content.disk_files.away_note()
+        sentence = f"the disk {folder} is away: it is not mounted"
+        served = server.files.pop(f"/{also.name}")
+        with pytest.raises(ServerError, match=f"; {sentence}"):
+            read_all(content, also)
+        state, why = content.state(also, place_of(also))
+        assert state == "remote"
+        assert why.endswith(f"; {sentence}")
+        server.files[f"/{also.name}"] = served
+        server.asked.clear()
+        assert read_all(content, third) == OTHER
+        assert server.asked == [f"/{third.name}"]
+        assert content.disk_files.usage() == [(folder, 1, sentence)]
+        second.put_back()
+        assert read_all(content, also) == OTHER
+        assert content.disk_files.usage() == [(folder, 2, "")]
+        assert len(server.asked) == 1
+        assert caplog.messages.count(sentence) == 1
+        assert caplog.messages.count(f"the disk {folder} is there again") == 1
+        server.asked.clear()
+
+
+@pytest.mark.parametrize("number", [errno.EIO, errno.ESTALE, errno.ENOTCONN])
+def test_a_small_file_is_read_on_from_the_server_when_its_disk_fails(
+    open_content: Open,
+    server: FileServer,
+    folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    number: int,
+) -> None:
+    dataset = server.dataset("a.b.npy", BYTES)
+    put(on_disk(folder, dataset), BYTES)
+    content = open_content(disks=[folder])
+    with HandleReader(content, dataset) as reader:
+        assert reader.read(0, 5000) == BYTES[:5000]
+        real, failing = os.fstat, reader.handle.wait_fd(0, 1)
+
+        def fail(descriptor: int) -> os.stat_result:
+            if descriptor == failing:
+                raise OSError(number, os.strerror(number))
+            return real(descriptor)
+
+        monkeypatch.setattr(os, "fstat", fail)
+        assert reader.read(5000, len(BYTES)) == BYTES[5000:]
+    assert server.asked == ["/a.b.npy"]
+    assert f"is away: {os.strerror(number)}" in content.disk_files.away_note()
+
+
+@pytest.mark.parametrize("number", [errno.EIO, errno.ESTALE, errno.ENOTCONN, errno.ETIMEDOUT])
+def test_a_disk_that_fails_is_no_disk_without_the_file(
+    open_content: Open,
+    server: FileServer,
+    folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    number: int,
+) -> None:
+    there, other = server.dataset("a.b.npy", BYTES), server.dataset("a.c.npy", OTHER)
+    path = put(on_disk(folder, there), BYTES)
+    content = open_content(disks=[folder])
+    real = os.open
+
+    def fail(name: str | Path, *more: int) -> int:
+        if str(name) == str(path):
+            raise OSError(number, os.strerror(number), str(name))
+        return real(name, *more)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "open", fail)
+        served = server.files.pop(f"/{there.name}")
+        with pytest.raises(ServerError, match=f"the disk {folder} is away: {os.strerror(number)}"):
+            read_all(content, there)
+        server.files[f"/{there.name}"] = served
+    server.asked.clear()
+    assert read_all(content, there) == BYTES
+    assert server.asked == []
+    assert content.disk_files.away_note() == ""
+    assert read_all(content, other) == OTHER
+
+
+def test_a_disk_that_is_missing_at_first_is_used_when_it_is_there(
+    open_content: Open, server: FileServer, folder: Path
+) -> None:
+    dataset = server.dataset("a.b.npy", BYTES)
+    late = folder / "late"
+    content = open_content(disks=[late])
+    server.files.clear()
+    with pytest.raises(ServerError, match=f"the disk {late} is away: there is no such folder"):
+        read_all(content, dataset)
+    wait_until(partial(_is_away, content))
+    put(on_disk(late, dataset), BYTES)
+    assert read_all(content, dataset) == BYTES
+    assert content.disk_files.usage()[0][1:] == (1, "")
+
+
+def test_the_size_of_a_dataset_comes_from_the_disk(
+    open_content: Open, server: FileServer, folder: Path
+) -> None:
+    dataset = server.dataset("a.b.npy", BYTES, size=None)
+    inside = f"lab/Subjects/s/2020-01-01/001/alf/a.b.{dataset.id}.npy"
+    url = f"{server.listener.url}/{inside}"
+    dataset = replace(dataset, replicas=(Replica("flatiron_lab", url),))
+    put(folder / inside, BYTES)
+    assert open_content(disks=[folder]).probe_size(dataset) == len(BYTES)
+    assert server.asked == []
+
+
+def test_files_of_a_folder_that_may_not_be_read_are_fetched(
+    open_content: Open, server: FileServer, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Root may read everything, so that the error is made here."""
+    dataset = server.dataset("a.b.npy", BYTES)
+    path = put(on_disk(folder, dataset), BYTES)
+    real = os.open
+
+    def refuse(name: str | Path, *more: int) -> int:
+        if str(name) == str(path):
+            raise PermissionError(errno.EACCES, "Permission denied", str(name))
+        return real(name, *more)
+
+    monkeypatch.setattr(os, "open", refuse)
+    assert read_all(open_content(disks=[folder]), dataset) == BYTES
+    assert server.asked == ["/a.b.npy"]
+
+
+def test_sparse_files_and_empty_files(open_content: Open, server: FileServer, folder: Path) -> None:
+    empty, sparse = server.dataset("a.b.npy", b""), server.dataset("a.c.npy", bytes(1 << 22))
+    put(on_disk(folder, empty), b"")
+    path = put(on_disk(folder, sparse), b"")
+    os.truncate(path, 1 << 22)
+    content = open_content(disks=[folder], small_file=SMALL)
+    assert read_all(content, empty) == b""
+    assert read_all(content, sparse) == bytes(1 << 22)
+    assert path.stat().st_blocks == 0
+    assert server.asked == []
+
+
+def test_an_open_reads_few_things_of_the_disk(
+    open_content: Open, server: FileServer, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    there, missing = server.dataset("a.b.npy", BYTES), server.dataset("a.c.npy", BYTES)
+    put(on_disk(folder, there), BYTES)
+    content = open_content(disks=[folder], small_file=SMALL)
+    read_all(content, there)
+    asked = _paths_asked(monkeypatch, folder)
+    read_all(content, there)
+    assert asked == [str(on_disk(folder, there))]
+    asked.clear()
+    with HandleReader(content, missing):
+        assert len(asked) <= 4  # each of two names, and whether the disk is there
+
+
+def _paths_asked(monkeypatch: pytest.MonkeyPatch, folder: Path) -> list[str]:
+    """Return a list that gets each path below ``folder`` that is looked at from now on."""
+    asked: list[str] = []
+
+    def noting(real: Callable[..., Any]) -> Callable[..., Any]:
+        def note(path: object, *more: object, **options: object) -> Any:
+            if str(path).startswith(str(folder)):
+                asked.append(str(path))
+            return real(path, *more, **options)
+
+        return note
+
+    for name in ("open", "stat", "lstat", "listdir", "scandir"):
+        monkeypatch.setattr(os, name, noting(getattr(os, name)))
+    return asked
+
+
+def test_the_records_of_a_disk_name_no_cached_file(
+    open_content: Open, server: FileServer, folder: Path, no_wait: None
+) -> None:
+    dataset = server.dataset("a.b.npy", BYTES)
+    put(on_disk(folder, dataset), BYTES)
+    content = open_content(disks=[folder])
+    read_all(content, dataset)
+    assert content.admin.list_items() == []
+    assert content.cached_path(dataset) is None
+    assert [item.path for item in content.admin.list_disk_items()] == [
+        f"lab/Subjects/subject/2020-01-01/001/alf/{dataset.name}"
+    ]
+    # a cache folder that another process uses without the disk
+    assert read_all(open_content(), dataset) == BYTES
+    assert server.asked == ["/a.b.npy"]
+
+
+def test_two_versions_that_are_open_at_once_raise_an_error(
+    open_content: Open, server: FileServer, folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    dataset = server.dataset("a.b.npy", BYTES, md5="")
+    path = put(on_disk(folder, dataset), BYTES)
+    content: Content = open_content(disks=[folder])
+    with HandleReader(content, dataset) as reader:
+        assert reader.read(0, 10) == BYTES[:10]
+        path.write_bytes(OTHER)
+        with pytest.raises(BadContent):
+            content.open(dataset, place_of(dataset))
+    assert read_all(content, dataset) == OTHER
+    assert issubclass(DiskAway, Unreachable)
