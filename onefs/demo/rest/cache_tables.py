@@ -75,10 +75,10 @@ class CacheTables:
                 self._built[tag] = self._build(db, tag)
             return self._built[tag]
 
-    def zip(self, db: DemoDatabase) -> bytes:
-        """Return the bytes of ``cache.zip``, with the tables of all sessions."""
+    def zip(self, db: DemoDatabase, tag: str | None = None) -> bytes:
+        """Return the bytes of ``cache.zip``, with the tables that :meth:`get` returns."""
         buffer = io.BytesIO()
-        tables = self.get(db)
+        tables = self.get(db, tag)
         with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
             for name, data in tables.files.items():
                 archive.writestr(name, data)
