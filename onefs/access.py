@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
@@ -28,11 +28,15 @@ from onefs.config.credentials import (
     data_server_urls,
     find_token,
 )
+from onefs.config.public_bucket import ALYX_URL, BUCKET_VARIABLE, bucket_url, lab_repositories
+from onefs.config.releases import release_dir, release_of
 from onefs.config.secret import Secret
 from onefs.config.settings import Settings
 from onefs.config.urls import is_loopback
 from onefs.errors import (
     DeadlineExceeded,
+    NoAlyx,
+    TablesLoading,
     Throttled,
     Unreachable,
     UsageError,
@@ -45,6 +49,7 @@ from onefs.model import Dataset
 from onefs.search.queries import SessionQueries
 
 if TYPE_CHECKING:
+    from onefs.cache_tables.bucket import PublicBucket
     from onefs.catalogue.catalogue import Catalogue
     from onefs.catalogue.storage.overlay import OverlayDatabase
     from onefs.content.content import Content
@@ -120,6 +125,8 @@ def ensure_token(
     of requests.
     """
     store = CredentialStore()
+    if settings.public:
+        return Secret("")
     if not check_saved and find_token(settings, store) is not None:
         return Secret("")
     deadline = Deadlines.from_environment().metadata
@@ -179,12 +186,17 @@ class Access:
         self._database_name, self._environ = database, environ
         self._login = login or GivenLogin()
         self._deadlines = deadlines or Deadlines()
+        #: the release that is shown; '' for the whole database
+        self.tag = release_of(settings.state_dir)
+        #: a sentence while the tables of a public database are loaded; '' at all other times
+        self.loading = ""
         self._offline, self._as_of, self._flat = offline, as_of, flat
         # a given login for this machine is the embedded laboratory's, which does not limit requests
         embedded = login is not None and is_loopback(settings.url)
         self._is_rate_limited = not (offline or embedded)
         self._create_parts()
-        if not offline and self._login.password and not self._login.token:
+        asks_alyx = not offline and self.has_alyx
+        if asks_alyx and self._login.password and not self._login.token:
             self._check_password()
 
     def _create_parts(self) -> None:
@@ -278,17 +290,64 @@ class Access:
         self._closing_thread = threading.Thread(target=close_parts, name="onefs-interrupt")
         self._closing_thread.start()
 
+    @property
+    def has_alyx(self) -> bool:
+        """Whether there is an Alyx to ask: a public database and a release have none."""
+        return not (self.settings.public or self.tag)
+
+    def no_alyx_error(self) -> Unreachable:
+        """Return the error of a request that only Alyx could answer, if there is no Alyx."""
+        if self.loading:
+            return TablesLoading(
+                f"the list of the public database is not here yet ({self.loading}): try again in a "
+                "moment"
+            )
+        if self.tag:
+            return NoAlyx(f"the release {self.tag} is shown as published, and Alyx is not asked")
+        return NoAlyx(
+            "only Alyx knows this, and the public database has no Alyx: use an account of "
+            f"{ALYX_URL}"
+        )
+
+    @property
+    def transport(self) -> Transport:
+        """Return the transport of requests to all servers."""
+        return self._transport()
+
+    def tables_server(self, tag: str = "") -> PublicBucket:
+        """Return the bucket with the tables of this public database, or of a release of it."""
+        from onefs.cache_tables.bucket import PublicBucket
+
+        tag = tag or self.tag
+        return PublicBucket(self._transport(), self.url, tag, self._deadlines.metadata)
+
+    def of_release(self, tag: str) -> Access:
+        """Return an access to a release of this database, with the same login and folders.
+
+        Raises UsageError for an invalid tag.
+        """
+        return Access(
+            replace(self.settings, state_dir=release_dir(self.settings.state_dir, tag)),
+            self._database_name,
+            login=self._login,
+            environ=self._environ,
+            deadlines=self._deadlines,
+            offline=self._offline,
+        )
+
     def _open_alyx(self) -> AlyxClient:
         limiter = self._rate_limiter() if self._is_rate_limited else None
-        return AlyxClient(
-            self._transport(), self.url, self._token(), self._deadlines.metadata, limiter
-        )
+        transport = self._transport() if self.has_alyx else OfflineTransport(self.no_alyx_error)
+        return AlyxClient(transport, self.url, self._token(), self._deadlines.metadata, limiter)
 
     def _open_database(self) -> OverlayDatabase:
         from onefs.catalogue.storage.overlay import OverlayDatabase
 
-        database = OverlayDatabase(self.settings.state_dir / "catalogue.sqlite")
-        if not self._offline:
+        database = OverlayDatabase(
+            self.settings.state_dir / "catalogue.sqlite",
+            partial(lab_repositories, self.url) if self.settings.public else None,
+        )
+        if not self._offline and self.has_alyx:
             database.note_server_url(self.url)  # before anything is stored in it
         return database
 
@@ -296,9 +355,27 @@ class Access:
         from onefs.catalogue.catalogue import Catalogue
 
         deadline = self._deadlines.metadata
-        catalogue = Catalogue(self.database, self.alyx, deadline=deadline, offline=self._offline)
+        catalogue = Catalogue(
+            self.database,
+            self.alyx,
+            deadline=deadline,
+            offline=self._offline,
+            no_alyx=None if self.has_alyx else self.no_alyx_error,
+            open_bucket=self._open_bucket if self._has_bucket() else None,
+        )
         catalogue.availability.on_change = self._transport().set_fail_fast
         return catalogue
+
+    def _has_bucket(self) -> bool:
+        """Whether aggregates of this database are in the public bucket, too."""
+        is_open = self.settings.public or self.url == ALYX_URL or BUCKET_VARIABLE in os.environ
+        return is_open and not self.tag
+
+    def _open_bucket(self) -> PublicBucket:
+        from onefs.cache_tables.bucket import PublicBucket
+
+        url = self.url if self.settings.public else bucket_url()
+        return PublicBucket(self._transport(), url, deadline=self._deadlines.metadata)
 
     def _open_content(self) -> Content:
         from onefs.cache.reservations import CacheLimits
@@ -320,11 +397,12 @@ class Access:
             limits=CacheLimits(options.cache_size, options.min_free),
             max_fetch=options.max_fetch,
             trusted=options.trust_cache_dir,
-            preferred=options.copies,
+            preferred=options.copies or (("aws_*",) if settings.public else ()),
             on_invalidated=lambda dataset: self.tree.open_files.invalidate_content(dataset),
         )
 
     def _open_tree(self) -> LaboratoryTree:
+        from onefs.releases import LoadedReleases
         from onefs.tree.laboratory_tree import LaboratoryTree
         from onefs.tree.user_folders import UserFolders
         from onefs.tree.variant import Variant
@@ -340,10 +418,13 @@ class Access:
             UserFolders(
                 self._database_name, self.settings.cache_options.writable, self.catalogue.created
             ),
+            None if self.tag else LoadedReleases(self),
         )
 
     def _open_host_auth(self) -> HostAuth:
         settings, data = self.settings, self._login.data
+        if settings.public:
+            return HostAuth(None)
         if data is None:
             return StoredHostAuth(settings, CredentialStore(), self._environ)
         loopback = self._login.embedded
@@ -367,6 +448,8 @@ class Access:
         settings, login = self.settings, self._login
         if self._offline:
             return OfflineToken(settings.url)
+        if not self.has_alyx:
+            return FixedToken(Secret(""))
         if login.token:
             return FixedToken(login.token)
         if not login.password:

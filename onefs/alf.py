@@ -41,6 +41,8 @@ NAME_MAX = 255
 #: the folder in each lab that leads to the lab itself, as in ONE's paths; the lab's listing does
 #: not show this folder
 SUBJECTS = "Subjects"
+#: the folder of datasets that belong to no session
+AGGREGATES = "aggregates"
 #: files that onefs adds to the root: ONE's tables
 ROOT_FILES = frozenset({"sessions.pqt", "datasets.pqt"})
 #: files that onefs adds to a session's folder

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 from onefs.demo.bucket import PublicBucket
 from onefs.demo.public_servers import PublicServers, bucket_files
-from onefs.demo.records import SessionRecord
+from onefs.demo.records import SessionRecord, Source
 from onefs.demo.synthetic import SyntheticLaboratory
 from onefs.demo.synthetic.plan import TUTORIAL_EID, SessionKind
 
@@ -16,13 +16,13 @@ TUTORIAL = "mainenlab/clns0730/2018-08-24/001"
 
 
 class FewSessions(SyntheticLaboratory):
-    """The tutorial's session, and two sessions of each of two releases."""
+    """The tutorial's session, and a session of each of two releases."""
 
     def __init__(self) -> None:
         super().__init__()
         eids = {TUTORIAL_EID}
         for kind in (SessionKind.EPHYS, SessionKind.BIASED):
-            eids |= set([eid for eid, plan in self._plans.items() if plan.kind is kind][:2])
+            eids |= set([eid for eid, plan in self._plans.items() if plan.kind is kind][:1])
         self._few = tuple(each for each in super().sessions() if each.eid in eids)
 
     def sessions(self) -> Sequence[SessionRecord]:
@@ -32,12 +32,16 @@ class FewSessions(SyntheticLaboratory):
 
 @contextmanager
 def serve_public(
-    *, denied: Collection[str] = (), extra: Mapping[str, bytes] | None = None
+    source: Source | None = None,
+    *,
+    rate: int | None = None,
+    denied: Collection[str] = (),
+    extra: Mapping[str, bytes] | None = None,
 ) -> Iterator[PublicServers]:
-    """Serve a few sessions as a public database."""
-    source = FewSessions()
+    """Serve a few sessions, or another laboratory, as a public database."""
+    source = source or FewSessions()
     objects = PublicBucket(source, denied=denied, extra={**bucket_files(source), **(extra or {})})
-    with PublicServers(objects, source) as servers:
+    with PublicServers(objects, source, rate=rate) as servers:
         yield servers
 
 

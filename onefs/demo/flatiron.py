@@ -11,12 +11,14 @@ from __future__ import annotations
 
 import hmac
 import os
+from pathlib import Path
 from urllib.parse import quote, unquote_to_bytes, urlsplit
 
 from flask import Flask, Response, request
 from werkzeug.routing import PathConverter
 
 from onefs.demo import directory_listings
+from onefs.demo.bucket import TABLES_PREFIX, PublicBucket
 from onefs.demo.file_responses import open_file, respond
 from onefs.demo.records import Login, Source
 
@@ -35,12 +37,18 @@ class AnyPath(PathConverter):
 
 
 def create_app(
-    source: Source, login: Login | None, *, realm: str = "FlatIron", rate: int | None = None
+    source: Source,
+    login: Login | None,
+    *,
+    realm: str = "FlatIron",
+    rate: int | None = None,
+    bucket: PublicBucket | None = None,
 ) -> Flask:
     """Return the file server of ``source`` as a WSGI application.
 
     Without ``login``, no password is needed, as for IBL's public data. ``rate`` is the limit for
-    each connection in bytes per second. None means no limit.
+    each connection in bytes per second. None means no limit. The tables of ``bucket`` are served
+    below ``/aws/``.
     """
     app = Flask("onefs.demo.flatiron", static_folder=None)
     app.url_map.merge_slashes = False
@@ -58,7 +66,10 @@ def create_app(
     @app.route("/", defaults={"_path": ""}, methods=["GET"], provide_automatic_options=False)
     @app.route("/<any:_path>", methods=["GET"], provide_automatic_options=False)
     def serve(_path: str) -> Response:
-        return _serve(source, decoded_path(), rate)
+        path = decoded_path()
+        if bucket is not None and path.startswith(f"/aws/{TABLES_PREFIX}"):
+            return _respond_with(bucket.content(path.removeprefix("/aws/")), path, rate)
+        return _serve(source, path, rate)
 
     for status in (404, 405, 500):
         app.register_error_handler(status, lambda _error, status=status: _page(status))
@@ -96,11 +107,17 @@ def _serve(source: Source, path: str, rate: int | None) -> Response:
     if path.endswith("/") or "\0" in path:
         return _folder(source, path)
     try:
-        file = open_file(source.file(path), path)
+        content = source.file(path)
+        return _folder(source, path) if content is None else _respond_with(content, path, rate)
     except PermissionError:
         return _page(403)
+
+
+def _respond_with(content: Path | bytes | None, path: str, rate: int | None) -> Response:
+    """Return the response with a file's bytes, or 404 if there is no file any more."""
+    file = open_file(content, path)
     if file is None:
-        return _folder(source, path)
+        return _page(404)
     try:
         response = respond(file, rate, _page)
     except BaseException:

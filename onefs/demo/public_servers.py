@@ -14,6 +14,8 @@ from onefs.demo import flatiron, s3_server
 from onefs.demo.bucket import PublicBucket
 from onefs.demo.http_server import AccessRecord, Listener, RequestLog, observed, open_log
 from onefs.demo.records import Source
+from onefs.demo.synthetic import SyntheticLaboratory
+from onefs.demo.synthetic.aggregates import bucket_aggregates
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
@@ -104,7 +106,9 @@ class PublicServers:
 
 def bucket_files(source: Source) -> Mapping[str, bytes]:
     """Return the objects that only the bucket of a laboratory has, by key."""
-    return {}
+    if not isinstance(source, SyntheticLaboratory):
+        return {}
+    return bucket_aggregates()
 
 
 def _by_path(inside: WSGIApplication, outside: WSGIApplication) -> WSGIApplication:

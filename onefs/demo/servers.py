@@ -60,8 +60,15 @@ class Servers:
             self.alyx.stop()
             raise
         self._request_log = RequestLog(keep, self._log)
-        alyx_app = rest.create_app(source, self.login, data_url=self.data.url, throttle=throttle)
-        data_app = flatiron.create_app(source, self.login, rate=rate)
+        alyx_app = rest.create_app(
+            source,
+            self.login,
+            data_url=self.data.url,
+            bucket_url=f"{self.data.url}/aws",
+            throttle=throttle,
+        )
+        bucket = PublicBucket(source)
+        data_app = flatiron.create_app(source, self.login, rate=rate, bucket=bucket)
         report, latency = self._request_log.add, latency_ms / 1000
         self._alyx_app = observed(alyx_app, "alyx", report, latency)
         self._data_app = observed(data_app, "data", report, latency)

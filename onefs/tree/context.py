@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import TYPE_CHECKING
 
 from onefs.cache.folder import Place
 from onefs.catalogue.catalogue import Catalogue
@@ -19,6 +20,9 @@ from onefs.tree.search_cache import SearchCache
 from onefs.tree.size_lookup import SizeLookup
 from onefs.tree.user_folders import UserFolders
 from onefs.tree.variant import FULL_TREE, Variant
+
+if TYPE_CHECKING:
+    from onefs.tree.releases import Releases
 
 _MAX_CACHED_NODES = 4096
 
@@ -42,6 +46,8 @@ class TreeContext:
     one_api_folder: OneApiFolder
     #: the folders that users' code writes to; None if the tree has no such folders
     user_folders: UserFolders | None = None
+    #: the releases of the database, in the tree of the whole database; None in other trees
+    releases: Releases | None = None
     #: decides the datasets that are shown, and their paths
     variant: Variant = FULL_TREE
     #: the path from the root of the tree to the folder that contains the labs

@@ -22,7 +22,7 @@ from onefs.tree.sidecars import SIDECARS
 
 
 @dataclass(frozen=True, slots=True)
-class _LastLayout:
+class LastLayout:
     """A session's layout, and for how long it is used without asking the catalogue again."""
 
     layout: SessionLayout
@@ -43,7 +43,7 @@ class SessionFolder(Folder):
     #: the path of this folder below the session; () for the session's own folder
     folders: Folders = ()
     #: the last layout of the session; the folders of its collections have the same list
-    _last: list[_LastLayout] = field(default_factory=list, repr=False, compare=False)
+    _last: list[LastLayout] = field(default_factory=list, repr=False, compare=False)
 
     def node(self) -> Node:
         return session_folder_node(self.session, self.folders)
@@ -133,7 +133,7 @@ class SessionFolder(Folder):
     def _layout(self) -> SessionLayout:
         return self._current_layout().layout
 
-    def _current_layout(self) -> _LastLayout:
+    def _current_layout(self) -> LastLayout:
         catalogue = self.context.catalogue
         changes = catalogue.changes  # before the listing, which may change meanwhile
         if self._last:
@@ -148,7 +148,7 @@ class SessionFolder(Folder):
             self.context.variant.build_layout,
             lambda before, after: open_files.listing_changed(path, before, after),
         )
-        last = _LastLayout(layout, changes, catalogue.unchanged_until(listing))
+        last = LastLayout(layout, changes, catalogue.unchanged_until(listing))
         self._last[:] = [last]
         return last
 
@@ -176,7 +176,7 @@ class SessionFolder(Folder):
             path = (*self._path_from_root(), *self.folders, name)
             dataset = open_files.effective_dataset(dataset, path)
         dataset = self.context.sizes.with_known_size(dataset)
-        return dataset_node(self.context, dataset, self.place[2])
+        return dataset_node(self.context, dataset, "".join(self.place[2:3]))
 
     def _children_in(self, layout: SessionLayout) -> Mapping[str, Dataset | None]:
         try:
