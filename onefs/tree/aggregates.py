@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from time import monotonic
 
 from onefs import alf
-from onefs.errors import NotFound
 from onefs.model import Session
 from onefs.tree.context import undated_folder_node
 from onefs.tree.entries import TreeEntry
@@ -47,7 +46,7 @@ class AggregatesFolder(SessionFolder):
         return {}
 
     def _child_from_alyx(self, name: str) -> TreeEntry:
-        raise NotFound(f"there is no other list of {name}")
+        return self._listed_child(name)
 
     def _current_layout(self) -> LastLayout:
         catalogue = self.context.catalogue
