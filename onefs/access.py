@@ -28,15 +28,12 @@ from onefs.config.credentials import (
     data_server_urls,
     find_token,
 )
-from onefs.config.public_bucket import ALYX_URL, BUCKET_VARIABLE, bucket_url, lab_repositories
-from onefs.config.releases import release_dir, release_of
+from onefs.config.releases import release_dir
 from onefs.config.secret import Secret
 from onefs.config.settings import Settings
 from onefs.config.urls import is_loopback
 from onefs.errors import (
     DeadlineExceeded,
-    NoAlyx,
-    TablesLoading,
     Throttled,
     Unreachable,
     UsageError,
@@ -47,9 +44,9 @@ from onefs.http.stored_auth import StoredHostAuth
 from onefs.lowlevel.lazy import Lazy
 from onefs.model import Dataset
 from onefs.search.queries import SessionQueries
+from onefs.without_alyx import WithoutAlyx
 
 if TYPE_CHECKING:
-    from onefs.cache_tables.bucket import PublicBucket
     from onefs.catalogue.catalogue import Catalogue
     from onefs.catalogue.storage.overlay import OverlayDatabase
     from onefs.content.content import Content
@@ -186,16 +183,12 @@ class Access:
         self._database_name, self._environ = database, environ
         self._login = login or GivenLogin()
         self._deadlines = deadlines or Deadlines()
-        #: the release that is shown; '' for the whole database
-        self.tag = release_of(settings.state_dir)
-        #: a sentence while the tables of a public database are loaded; '' at all other times
-        self.loading = ""
         self._offline, self._as_of, self._flat = offline, as_of, flat
         # a given login for this machine is the embedded laboratory's, which does not limit requests
         embedded = login is not None and is_loopback(settings.url)
         self._is_rate_limited = not (offline or embedded)
         self._create_parts()
-        asks_alyx = not offline and self.has_alyx
+        asks_alyx = not offline and self.without_alyx.has_alyx
         if asks_alyx and self._login.password and not self._login.token:
             self._check_password()
 
@@ -204,6 +197,8 @@ class Access:
         # lazy: a forked child creates parts of its own, and interrupt() can replace the parts
         settings = self.settings
         self._transport: Lazy[Transport] = Lazy(OfflineTransport if self._offline else Transport)
+        #: what is used instead of an Alyx, if there is none
+        self.without_alyx = WithoutAlyx(settings, self._transport, self._deadlines.metadata)
         self._rate_limiter = Lazy(partial(RateLimiter.of_server, settings.url))
         self._password_token = PasswordToken(
             self._transport, settings.url, settings.username, self._login.password
@@ -291,35 +286,9 @@ class Access:
         self._closing_thread.start()
 
     @property
-    def has_alyx(self) -> bool:
-        """Whether there is an Alyx to ask: a public database and a release have none."""
-        return not (self.settings.public or self.tag)
-
-    def no_alyx_error(self) -> Unreachable:
-        """Return the error of a request that only Alyx could answer, if there is no Alyx."""
-        if self.loading:
-            return TablesLoading(
-                f"the list of the public database is not here yet ({self.loading}): try again in a "
-                "moment"
-            )
-        if self.tag:
-            return NoAlyx(f"the release {self.tag} is shown as published, and Alyx is not asked")
-        return NoAlyx(
-            "only Alyx knows this, and the public database has no Alyx: use an account of "
-            f"{ALYX_URL}"
-        )
-
-    @property
     def transport(self) -> Transport:
         """Return the transport of requests to all servers."""
         return self._transport()
-
-    def tables_server(self, tag: str = "") -> PublicBucket:
-        """Return the bucket with the tables of this public database, or of a release of it."""
-        from onefs.cache_tables.bucket import PublicBucket
-
-        tag = tag or self.tag
-        return PublicBucket(self._transport(), self.url, tag, self._deadlines.metadata)
 
     def of_release(self, tag: str) -> Access:
         """Return an access to a release of this database, with the same login and folders.
@@ -337,7 +306,8 @@ class Access:
 
     def _open_alyx(self) -> AlyxClient:
         limiter = self._rate_limiter() if self._is_rate_limited else None
-        transport = self._transport() if self.has_alyx else OfflineTransport(self.no_alyx_error)
+        instead = self.without_alyx
+        transport = self._transport() if instead.has_alyx else OfflineTransport(instead.error)
         return AlyxClient(transport, self.url, self._token(), self._deadlines.metadata, limiter)
 
     def _open_database(self) -> OverlayDatabase:
@@ -345,9 +315,9 @@ class Access:
 
         database = OverlayDatabase(
             self.settings.state_dir / "catalogue.sqlite",
-            partial(lab_repositories, self.url) if self.settings.public else None,
+            self.without_alyx.repositories_of_labs(),
         )
-        if not self._offline and self.has_alyx:
+        if not self._offline and self.without_alyx.has_alyx:
             database.note_server_url(self.url)  # before anything is stored in it
         return database
 
@@ -360,22 +330,11 @@ class Access:
             self.alyx,
             deadline=deadline,
             offline=self._offline,
-            no_alyx=None if self.has_alyx else self.no_alyx_error,
-            open_bucket=self._open_bucket if self._has_bucket() else None,
+            no_alyx=None if self.without_alyx.has_alyx else self.without_alyx.error,
+            open_bucket=self.without_alyx.bucket_of_aggregates(),
         )
         catalogue.availability.on_change = self._transport().set_fail_fast
         return catalogue
-
-    def _has_bucket(self) -> bool:
-        """Whether aggregates of this database are in the public bucket, too."""
-        is_open = self.settings.public or self.url == ALYX_URL or BUCKET_VARIABLE in os.environ
-        return is_open and not self.tag
-
-    def _open_bucket(self) -> PublicBucket:
-        from onefs.cache_tables.bucket import PublicBucket
-
-        url = self.url if self.settings.public else bucket_url()
-        return PublicBucket(self._transport(), url, deadline=self._deadlines.metadata)
 
     def _open_content(self) -> Content:
         from onefs.cache.reservations import CacheLimits
@@ -418,7 +377,7 @@ class Access:
             UserFolders(
                 self._database_name, self.settings.cache_options.writable, self.catalogue.created
             ),
-            None if self.tag else LoadedReleases(self),
+            None if self.without_alyx.tag else LoadedReleases(self),
         )
 
     def _open_host_auth(self) -> HostAuth:
@@ -448,7 +407,7 @@ class Access:
         settings, login = self.settings, self._login
         if self._offline:
             return OfflineToken(settings.url)
-        if not self.has_alyx:
+        if not self.without_alyx.has_alyx:
             return FixedToken(Secret(""))
         if login.token:
             return FixedToken(login.token)

@@ -37,7 +37,7 @@ def load_tables(access: Access, progress: SyncProgress | None = None) -> BuildRe
 
     Raises what :func:`onefs.catalogue.sync.sync_from_server` raises.
     """
-    server, state_dir = access.tables_server(), access.settings.state_dir
+    server, state_dir = access.without_alyx.tables_server(), access.settings.state_dir
     built = sync_from_server(server, state_dir, progress, build_in_child, sessions_first=True)
     access.database.tables.check_file_at_next_use()
     return built
@@ -95,7 +95,7 @@ class TablesInBackground(SyncProgress):
         check_pyarrow()
         is_needed = not has_tables(self._access)
         if is_needed:
-            self._access.loading = "it is being loaded"
+            self._access.without_alyx.loading = "it is being loaded"
         self._thread.start()
         if is_needed and self._first_ended.wait(wait) and self._error is not None:
             self.close()
@@ -109,8 +109,10 @@ class TablesInBackground(SyncProgress):
         self._thread.join(_CLOSE_WAIT_SECONDS)
 
     def report_rows(self, done: int, total: int) -> None:
-        if self._access.loading:
-            self._access.loading = f"it is being loaded: {done:,} of {total:,} datasets"
+        if self._access.without_alyx.loading:
+            self._access.without_alyx.loading = (
+                f"it is being loaded: {done:,} of {total:,} datasets"
+            )
 
     def _run(self) -> None:
         pause = 0.0
@@ -118,7 +120,7 @@ class TablesInBackground(SyncProgress):
             pause = CHECK_INTERVAL_SECONDS
             try:
                 built = load_tables(self._access, self)
-                self._access.loading = ""
+                self._access.without_alyx.loading = ""
                 self._error = None
             except Stopping:
                 return
@@ -133,13 +135,13 @@ class TablesInBackground(SyncProgress):
     def _note_failure(self, error: OnefsError) -> float:
         """Return the seconds until the next attempt."""
         if has_tables(self._access):
-            self._access.loading = ""
+            self._access.without_alyx.loading = ""
             if not isinstance(error, Busy):
                 log.warning("the mount shows the list that it has, because of an error: %s", error)
             return RETRY_WITH_TABLES_SECONDS
         if isinstance(error, Busy):  # another process loads the same tables
             return _POLL_SECONDS
         self._error = error
-        self._access.loading = f"it cannot be loaded now: {error}"
+        self._access.without_alyx.loading = f"it cannot be loaded now: {error}"
         log.warning("the list of the public database cannot be loaded: %s", error)
         return RETRY_SECONDS

@@ -28,7 +28,7 @@ def tags_on_server(access: Access) -> list[str]:
     Raises the errors of requests.
     """
     if access.settings.public:
-        return access.tables_server().tags()
+        return access.without_alyx.tables_server().tags()
     rows = access.alyx.table_rows("tags", "name")
     return sorted({name for row in rows if isinstance(name := row.get("name"), str)})
 
@@ -45,7 +45,7 @@ def load(access: Access, tag: str, progress: SyncProgress | None = None) -> Buil
 
     state_dir = access.settings.state_dir
     if access.settings.public:
-        server = access.tables_server(tag)
+        server = access.without_alyx.tables_server(tag)
         return load_release(server, state_dir, tag, progress, build_in_child)
     alyx = access.alyx.low_priority(deadline=SYNC_DEADLINE_SECONDS)
     release = AlyxRelease(alyx, access.transport, tag)

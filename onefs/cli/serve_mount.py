@@ -111,13 +111,13 @@ def build_service(config: DaemonConfig) -> Service:
         if demo is not None and demo.data:
             # the folder with the data may have changed while it was not mounted
             access.catalogue.invalidate(())
-        if mount.offline or access.has_alyx:
+        if mount.offline or access.without_alyx.has_alyx:
             _check_server(access, mount.offline)
         elif settings.public:
             tables = TablesInBackground(access, lambda: _publish(access, mount.database))
             undo.callback(tables.close)
             tables.start(mount.deadlines["metadata"])
-        if mount.sync and access.has_alyx:
+        if mount.sync and access.without_alyx.has_alyx:
             _load_tables(access, mount.database)
         tree: Tree = access.tree
         if settings.file_attributes.inode32:
@@ -223,11 +223,11 @@ def _publish(access: Access, database: str) -> None:
 def _status(access: Access) -> MountStatus:
     refusal = access.catalogue.availability.refusal
     state = REFUSED if refusal else READY
+    instead = access.without_alyx
+    loading = str(instead.error()) if instead.loading else ""
     return MountStatus(
         folders=_check_folders(access),
-        troubles=tuple(
-            filter(None, (refusal, str(access.no_alyx_error()) if access.loading else ""))
-        ),
+        troubles=tuple(filter(None, (refusal, loading))),
         state=OFFLINE if access.catalogue.offline else state,
         cache_bytes=access.content.total_bytes(),
         fetched=access.content.quota.spent_bytes(),

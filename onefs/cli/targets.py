@@ -265,6 +265,4 @@ def _locate(path: str, known: list[DatabaseLocation]) -> tuple[ResolvedDatabase,
 
 def _remove_subjects_folder(parts: Sequence[str]) -> str:
     """Convert a path in a cache folder into a path in the tree, without ``Subjects``."""
-    if parts[:1] == (alf.AGGREGATES,):  # the folder ``Subjects`` is a part of ONE's path there
-        return "/".join(parts)
-    return "/".join(part for index, part in enumerate(parts) if (index, part) != (1, alf.SUBJECTS))
+    return "/".join(alf.parts_in_tree(parts))

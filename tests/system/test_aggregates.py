@@ -73,7 +73,7 @@ def test_alyx_and_the_bucket_list_aggregates(
 def test_a_script_reads_an_aggregate_of_the_public_database(
     tmp_path: Path, public: PublicServers
 ) -> None:
-    import pyarrow.parquet  # type: ignore[import-untyped]
+    import pyarrow.parquet
 
     with Home(tmp_path, **variables_of(public)) as user:
         mount = user.mount("--public")
