@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
@@ -29,6 +29,7 @@ from onefs.config.credentials import (
     data_server_urls,
     find_token,
 )
+from onefs.config.releases import release_dir
 from onefs.config.secret import Secret
 from onefs.config.settings import Settings
 from onefs.config.urls import is_loopback
@@ -44,6 +45,7 @@ from onefs.http.stored_auth import StoredHostAuth
 from onefs.lowlevel.lazy import Lazy
 from onefs.model import Dataset
 from onefs.search.queries import SessionQueries
+from onefs.without_alyx import WithoutAlyx
 
 if TYPE_CHECKING:
     from onefs.cache.folder import Place
@@ -123,6 +125,8 @@ def ensure_token(
     of requests.
     """
     store = CredentialStore()
+    if settings.public:
+        return Secret("")
     if not check_saved and find_token(settings, store) is not None:
         return Secret("")
     deadline = Deadlines.from_environment().metadata
@@ -187,7 +191,8 @@ class Access:
         embedded = login is not None and is_loopback(settings.url)
         self._is_rate_limited = not (offline or embedded)
         self._create_parts()
-        if not offline and self._login.password and not self._login.token:
+        asks_alyx = not offline and self.without_alyx.has_alyx
+        if asks_alyx and self._login.password and not self._login.token:
             self._check_password()
 
     def _create_parts(self) -> None:
@@ -195,6 +200,8 @@ class Access:
         # lazy: a forked child creates parts of its own, and interrupt() can replace the parts
         settings = self.settings
         self._transport: Lazy[Transport] = Lazy(OfflineTransport if self._offline else Transport)
+        #: what is used instead of an Alyx, if there is none
+        self.without_alyx = WithoutAlyx(settings, self._transport, self._deadlines.metadata)
         self._rate_limiter = Lazy(partial(RateLimiter.of_server, settings.url))
         self._password_token = PasswordToken(
             self._transport, settings.url, settings.username, self._login.password
@@ -285,17 +292,39 @@ class Access:
         self._closing_thread = threading.Thread(target=close_parts, name="onefs-interrupt")
         self._closing_thread.start()
 
+    @property
+    def transport(self) -> Transport:
+        """Return the transport of requests to all servers."""
+        return self._transport()
+
+    def of_release(self, tag: str) -> Access:
+        """Return an access to a release of this database, with the same login and folders.
+
+        Raises UsageError for an invalid tag.
+        """
+        return Access(
+            replace(self.settings, state_dir=release_dir(self.settings.state_dir, tag)),
+            self._database_name,
+            login=self._login,
+            environ=self._environ,
+            deadlines=self._deadlines,
+            offline=self._offline,
+        )
+
     def _open_alyx(self) -> AlyxClient:
         limiter = self._rate_limiter() if self._is_rate_limited else None
-        return AlyxClient(
-            self._transport(), self.url, self._token(), self._deadlines.metadata, limiter
-        )
+        instead = self.without_alyx
+        transport = self._transport() if instead.has_alyx else OfflineTransport(instead.error)
+        return AlyxClient(transport, self.url, self._token(), self._deadlines.metadata, limiter)
 
     def _open_database(self) -> OverlayDatabase:
         from onefs.catalogue.storage.overlay import OverlayDatabase
 
-        database = OverlayDatabase(self.settings.state_dir / "catalogue.sqlite")
-        if not self._offline:
+        database = OverlayDatabase(
+            self.settings.state_dir / "catalogue.sqlite",
+            self.without_alyx.repositories_of_labs(),
+        )
+        if not self._offline and self.without_alyx.has_alyx:
             database.note_server_url(self.url)  # before anything is stored in it
         return database
 
@@ -303,7 +332,14 @@ class Access:
         from onefs.catalogue.catalogue import Catalogue
 
         deadline = self._deadlines.metadata
-        catalogue = Catalogue(self.database, self.alyx, deadline=deadline, offline=self._offline)
+        catalogue = Catalogue(
+            self.database,
+            self.alyx,
+            deadline=deadline,
+            offline=self._offline,
+            no_alyx=None if self.without_alyx.has_alyx else self.without_alyx.error,
+            open_bucket=self.without_alyx.bucket_of_aggregates(),
+        )
         catalogue.availability.on_change = self._transport().set_fail_fast
         return catalogue
 
@@ -332,6 +368,7 @@ class Access:
         )
 
     def _open_tree(self) -> LaboratoryTree:
+        from onefs.releases import LoadedReleases
         from onefs.tree.laboratory_tree import LaboratoryTree
         from onefs.tree.user_folders import UserFolders
         from onefs.tree.variant import Variant
@@ -347,6 +384,7 @@ class Access:
             UserFolders(
                 self._database_name, self.settings.cache_options.writable, self.catalogue.created
             ),
+            None if self.without_alyx.tag else LoadedReleases(self),
         )
 
     def _open_source(self) -> Source:
@@ -366,6 +404,8 @@ class Access:
 
     def _open_host_auth(self) -> HostAuth:
         settings, data = self.settings, self._login.data
+        if settings.public:
+            return HostAuth(None)
         if data is None:
             return StoredHostAuth(settings, CredentialStore(), self._environ)
         loopback = self._login.embedded
@@ -389,6 +429,8 @@ class Access:
         settings, login = self.settings, self._login
         if self._offline:
             return OfflineToken(settings.url)
+        if not self.without_alyx.has_alyx:
+            return FixedToken(Secret(""))
         if login.token:
             return FixedToken(login.token)
         if not login.password:

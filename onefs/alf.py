@@ -26,7 +26,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import date
 from functools import lru_cache
 from itertools import count
@@ -41,6 +41,8 @@ NAME_MAX = 255
 #: the folder in each lab that leads to the lab itself, as in ONE's paths; the lab's listing does
 #: not show this folder
 SUBJECTS = "Subjects"
+#: the folder of datasets that belong to no session
+AGGREGATES = "aggregates"
 #: files that onefs adds to the root: ONE's tables
 ROOT_FILES = frozenset({"sessions.pqt", "datasets.pqt"})
 #: files that onefs adds to a session's folder
@@ -77,6 +79,16 @@ class Ref(NamedTuple):
 def is_uuid(text: str) -> bool:
     """Whether ``text`` is a UUID as Alyx writes it: lower-case, with dashes."""
     return _UUID.fullmatch(text) is not None
+
+
+def parts_in_tree(parts: Sequence[str]) -> tuple[str, ...]:
+    """Return the names in the tree's path for those in a path in the cache folder.
+
+    The cache folder has ``Subjects`` below each lab. Below ``aggregates`` both paths are the same.
+    """
+    if tuple(parts[:1]) == (AGGREGATES,):
+        return tuple(parts)
+    return tuple(part for index, part in enumerate(parts) if (index, part) != (1, SUBJECTS))
 
 
 def names_with_uuid(name: str) -> list[tuple[str, str]]:

@@ -18,6 +18,8 @@ from onefs.cache.folder_check import check_usable_as_cache
 from onefs.config.cache_options import parse_disks
 from onefs.config.cache_owner import read_owner
 from onefs.config.credentials import DataCredentials
+from onefs.config.public_bucket import PUBLIC_PREFIX
+from onefs.config.releases import release_of
 from onefs.config.secret import Secret
 from onefs.config.settings import (
     Settings,
@@ -92,10 +94,21 @@ class ResolvedDatabase:
         settings, secret = self.settings, login is not None and (login.token or login.password)
         if not offline and (embedded := self.embedded_login()) is not None:
             settings, login = embedded
-        elif not (offline or secret or token is None) and (unsaved := token(settings)):
+        elif not (offline or secret or token is None or settings.public) and (
+            unsaved := token(settings)
+        ):
             login = replace(login or GivenLogin(), token=unsaved)
         deadlines = Deadlines.from_environment()
-        return Access(settings, self.database, login=login, deadlines=deadlines, offline=offline)
+        access = Access(settings, self.database, login=login, deadlines=deadlines, offline=offline)
+        if settings.public and not offline:
+            from onefs.public_tables import ensure_tables
+
+            try:
+                ensure_tables(access)
+            except BaseException:
+                access.close()
+                raise
+        return access
 
 
 def resolve_database(
@@ -117,7 +130,7 @@ def resolve_database(
         if fallback is None:
             raise
         return fallback
-    return find_embedded(settings) or ResolvedDatabase(settings, host_key(settings.url))
+    return find_embedded(settings) or ResolvedDatabase(settings, settings.database_name)
 
 
 def find_embedded(settings: Settings) -> ResolvedDatabase | None:
@@ -149,8 +162,11 @@ def mounted_fallback(
     """
     if load_settings_file().profiles:
         return None
-    # a database that is mounted several times counts once
-    by_cache_dir = {each.settings.cache_dir: each for each in mounted}
+    # a database that is mounted several times counts once, and as a whole rather than a release
+    by_cache_dir = {
+        each.settings.cache_dir: each
+        for each in sorted(mounted, key=lambda each: not release_of(each.settings.state_dir))
+    }
     if len(by_cache_dir) != 1:
         return None
     ((cache_dir, database),) = by_cache_dir.items()
@@ -243,10 +259,12 @@ def other_users_mount(flags: Mapping[str, str | None]) -> MountInfo | None:
 def database_of_mount(mount: MountInfo) -> ResolvedDatabase:
     """Return the database of a mount, with the mount's disks and its limit of the cache size."""
     cache_dir = Path(mount.cache_dir)
+    owner = cache_owner_of(cache_dir)
     settings = resolve_settings({"url": mount.url})
     settings = replace(
         settings,
         url=mount.url,
+        public=owner.startswith(PUBLIC_PREFIX),
         username=mount.username or settings.username,
         cache_dir=cache_dir,
         state_dir=Path(mount.state_dir),
@@ -256,7 +274,7 @@ def database_of_mount(mount: MountInfo) -> ResolvedDatabase:
             disks=settings.cache_options.disks or tuple(each.folder for each in mount.status.disks),
         ),
     )
-    return ResolvedDatabase(settings, cache_owner_of(cache_dir) or host_key(mount.url))
+    return ResolvedDatabase(settings, owner or host_key(mount.url))
 
 
 def cache_owner_of(folder: Path) -> str:

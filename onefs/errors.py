@@ -14,6 +14,8 @@
      |   +- DataServerCredentials
      +- Unreachable               EHOSTUNREACH  the server cannot be reached
      |   +- Offline               EHOSTUNREACH  no request is sent to an unreachable server
+     |   |   +- NoAlyx                          the database has no Alyx: it is public, or a release
+     |   +- TablesLoading         EAGAIN        the tables that list it are being loaded
      |   +- WrongScheme           EHOSTUNREACH  https:// for a server without TLS
      +- DeadlineExceeded          ETIMEDOUT     an answer takes too long
      +- Throttled                 EBUSY         the server asks to wait longer than the deadline
@@ -153,6 +155,16 @@ class Unreachable(OnefsError, ConnectionError):
 
 class Offline(Unreachable):
     """The server is known to be unreachable, or must not be asked. An immediate retry fails."""
+
+
+class NoAlyx(Offline):
+    """Only Alyx knows the answer, and this database has none: it is public, or a release."""
+
+
+class TablesLoading(Unreachable):
+    """The cache tables that list the requested thing are being loaded. Try again later."""
+
+    errno = errno.EAGAIN
 
 
 class WrongScheme(Unreachable):

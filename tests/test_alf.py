@@ -288,3 +288,10 @@ def test_unique_names_drops_no_entry(names: list[str]) -> None:
     assert [thing for _, thing in found] == list(range(len(names)))
     assert len({name for name, _ in found}) == len(names)
     assert all(len(name.encode()) <= 255 for name, _ in found)
+
+
+def test_a_path_of_the_cache_folder_has_one_folder_more_than_the_tree() -> None:
+    assert alf.parts_in_tree(["lab", "Subjects", "s", "x.npy"]) == ("lab", "s", "x.npy")
+    assert alf.parts_in_tree(["lab", "s", "Subjects"]) == ("lab", "s", "Subjects")
+    aggregate = ("aggregates", "Subjects", "lab", "s", "x.pqt")
+    assert alf.parts_in_tree(aggregate) == aggregate

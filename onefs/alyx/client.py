@@ -190,6 +190,12 @@ class AlyxClient:
             raise
         return self._parse_datasets(eid, rows.values())
 
+    def aggregates(self) -> list[DatasetRow]:
+        """Return all datasets that belong to no session, including datasets without replicas."""
+        query = {"django": "session__isnull,True"}
+        rows = self._paginator.all_rows("datasets", query, parsing.uuid_of)
+        return self._parse_datasets("", rows.values())
+
     def datasets_of_sessions(self, eids: Sequence[str]) -> dict[str, list[DatasetRow]] | None:
         """Return a dictionary from each eid to the datasets of this session, with one request.
 
@@ -225,12 +231,13 @@ class AlyxClient:
 
     # -- cache tables, and rows that are missing in the cache tables
 
-    def cache_info(self) -> dict[str, Any] | None:
+    def cache_info(self, tag: str = "") -> dict[str, Any] | None:
         """Return the server's description of its cache tables (files that list all datasets).
 
-        Return None if the server has no cache tables.
+        ``tag`` selects the tables of a release. Return None if the server has no such tables.
         """
-        return self._sender.get_object("cache/info/", "cache/info/")
+        path = f"cache/info/{tag}/" if tag else "cache/info/"
+        return self._sender.get_object(path, path)
 
     def cache_zip(self) -> Stream:
         """Return a stream of the archive of Alyx's cache tables (files that list all datasets).

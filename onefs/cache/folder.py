@@ -27,7 +27,7 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 
-from onefs.alf import SUBJECTS
+from onefs.alf import AGGREGATES, SUBJECTS
 from onefs.cache.files import make_process_folder
 from onefs.cache.locks import DatasetLocks, can_lock
 from onefs.cache.permissions import check_cache_folder, is_inside_without_symlinks
@@ -179,6 +179,8 @@ class CacheFolder:
     def final_name(self, place: Place) -> str:
         """Return :meth:`final_path` as text, which is several times as fast."""
         lab, *rest = place
+        if lab == AGGREGATES:  # ONE has no folder ``Subjects`` there
+            return "/".join((os.fspath(self.root), *place))
         return "/".join((os.fspath(self.root), lab, SUBJECTS, *rest))
 
     def relative_name(self, path: Path) -> str:

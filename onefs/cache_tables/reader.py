@@ -26,6 +26,8 @@ log = logging.getLogger(__name__)
 
 #: the version of schema.sql that this code reads
 SCHEMA_VERSION = 1
+#: the value of the fact ``stage`` while only the sessions are loaded
+SESSIONS_STAGE = "sessions"
 #: name of the SQLite file in the state folder
 TABLES_FILE_NAME = "tables.sqlite"
 #: shortest time in seconds between two checks whether a sync has replaced the file
@@ -119,6 +121,11 @@ class TablesReader(ForkAware):
         The keys are described in schema.sql.
         """
         return self.facts().get(key, "")
+
+    @property
+    def lacks_datasets(self) -> bool:
+        """Whether these are only the sessions of tables whose datasets are being loaded."""
+        return self.fact("stage") == SESSIONS_STAGE
 
     def stated_columns(self) -> frozenset[str]:
         """Return the names of the columns that have a value for each dataset.

@@ -9,10 +9,10 @@ import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple, Protocol
 
-from onefs.alyx.client import AlyxClient
 from onefs.errors import OnefsError, ServerError, UsageError
+from onefs.http import Stream
 
 SESSIONS_FILE_NAME = "sessions.pqt"
 DATASETS_FILE_NAME = "datasets.pqt"
@@ -71,7 +71,23 @@ def find_tables(path: Path, work: Path) -> TablePair:
     return _tables_in_folder(path.parent)
 
 
-def download_archive(alyx: AlyxClient, target: Path, progress: Callable[[int, int], None]) -> None:
+class TablesServer(Protocol):
+    """A server of cache tables: Alyx, or a public bucket."""
+
+    @property
+    def url(self) -> str:
+        """The address of the folder with the archive ``cache.zip``."""
+
+    def cache_info(self) -> dict[str, Any] | None:
+        """Return the description of the tables, or None if there are no tables."""
+
+    def cache_zip(self) -> Stream:
+        """Return a stream of the archive. The caller must check its HTTP status."""
+
+
+def download_archive(
+    server: TablesServer, target: Path, progress: Callable[[int, int], None]
+) -> None:
     """Download the server's archive of cache tables to ``target``.
 
     ``progress`` is called with the bytes received and the bytes expected (0 if unknown). Raises
@@ -81,10 +97,10 @@ def download_archive(alyx: AlyxClient, target: Path, progress: Callable[[int, in
     - The archive is larger than MAX_ARCHIVE_BYTES.
     - The download is slower than MIN_BYTES_PER_SECOND.
 
-    Also raises the errors of requests to Alyx.
+    Also raises the errors of requests.
     """
-    url = f"{alyx.url}/{ARCHIVE_FILE_NAME}"
-    with alyx.cache_zip() as stream, target.open("wb") as file:
+    url = f"{server.url}/{ARCHIVE_FILE_NAME}"
+    with server.cache_zip() as stream, target.open("wb") as file:
         if stream.status != 200:
             raise ServerError(f"{url} cannot be downloaded (HTTP {stream.status})", stream.status)
         done, began = 0, time.monotonic()

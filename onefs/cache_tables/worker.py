@@ -45,6 +45,7 @@ def build_in_child(
     facts: dict[str, str],
     *,
     origin: str = "",
+    sessions_only: bool = False,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> BuildResult:
     """Run :func:`onefs.cache_tables.build.build` in a child process.
@@ -53,7 +54,7 @@ def build_in_child(
     child fails, and UsageError if the tables need too much memory.
     """
     paths = {"sessions": sessions, "datasets": datasets, "target": target}
-    options = {"facts": facts, "origin": origin}
+    options = {"facts": facts, "origin": origin, "sessions_only": sessions_only}
     return BuildResult(**_run_child("build", datasets, paths, options, progress))
 
 

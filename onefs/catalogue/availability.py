@@ -30,7 +30,8 @@ class ServerAvailability:
     """The state of one server: reachable or unreachable. Thread-safe.
 
     ``probe`` sends a request, and raises an OnefsError if no answer arrives. An HTTP error is also
-    an answer. With ``always_offline``, no request is sent.
+    an answer. With ``always_offline``, no request is sent. With ``no_server``, there is no server
+    at all, and this function makes the error that says so.
     """
 
     def __init__(
@@ -40,13 +41,15 @@ class ServerAvailability:
         clock: Callable[[], float],
         *,
         always_offline: bool = False,
+        no_server: Callable[[], Unreachable] | None = None,
     ) -> None:
         self._url = url
         self._probe = probe
         self._clock = clock
         #: whether the server is never asked
-        self.always_offline = always_offline
-        self._circuit = CircuitBreaker(is_open=always_offline)
+        self.always_offline = always_offline or no_server is not None
+        self._no_server = no_server
+        self._circuit = CircuitBreaker(is_open=self.always_offline)
         self._lock = threading.Lock()
         #: the error message if the server refuses our credentials; otherwise ''
         self.refusal = ""
@@ -62,6 +65,11 @@ class ServerAvailability:
         With ``always_offline``, the value is always True.
         """
         return self._circuit.is_open
+
+    @property
+    def has_server(self) -> bool:
+        """Whether there is an Alyx: the public database and a release have none."""
+        return self._no_server is None
 
     def close(self) -> None:
         """Send no more probes."""
@@ -98,6 +106,9 @@ class ServerAvailability:
 
         ``what`` names the listing that is not in the catalogue.
         """
+        if self._no_server is not None:
+            error = self._no_server()
+            return type(error)(f"{what} is not in the catalogue: {error}")
         if self.always_offline:
             return Unreachable(f"{what} is not in the catalogue, and onefs is in offline mode")
         return Unreachable(f"{what} is not in the catalogue, and {self._url} is unreachable")

@@ -12,11 +12,13 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from onefs import alf
 from onefs.alyx.client import AlyxClient
 from onefs.alyx.parsing import usable_replicas
 from onefs.catalogue import listing_requests
+from onefs.catalogue.aggregates import Aggregates
 from onefs.catalogue.availability import ServerAvailability
 from onefs.catalogue.invalidation import TreePath
 from onefs.catalogue.listing import Listing, ListingRequest, ListingVersion
@@ -38,6 +40,9 @@ from onefs.errors import (
 )
 from onefs.model import Dataset, Repository, Session
 
+if TYPE_CHECKING:
+    from onefs.cache_tables.bucket import PublicBucket
+
 log = logging.getLogger(__name__)
 
 
@@ -45,7 +50,9 @@ class Catalogue:
     """The contents of one Alyx database, read from SQLite first and from Alyx when needed.
 
     Thread-safe. ``deadline`` is the longest wait for Alyx in seconds. With ``offline``, Alyx is
-    never asked. NotFound means that the object does not exist. Methods may also raise Unreachable,
+    never asked. ``open_bucket`` returns the bucket with more aggregates. With ``no_alyx``, there is
+    no Alyx, and this function makes the error that says so: the cache tables are the whole
+    database. NotFound means that the object does not exist. Methods may also raise Unreachable,
     DeadlineExceeded, AlyxCredentials, Throttled, ServerError, CacheError or Stopping.
     """
 
@@ -57,29 +64,36 @@ class Catalogue:
         deadline: float = 10.0,
         clock: Callable[[], float] = time.time,
         offline: bool = False,
+        no_alyx: Callable[[], Unreachable] | None = None,
+        open_bucket: Callable[[], PublicBucket] | None = None,
     ) -> None:
         self._database = database
         self._alyx = alyx
         self._clock = clock
         #: knows whether Alyx answers, and has a callback for each change
-        self.availability = ServerAvailability(alyx.url, alyx.probe, clock, always_offline=offline)
+        self.availability = ServerAvailability(
+            alyx.url, alyx.probe, clock, always_offline=offline, no_server=no_alyx
+        )
         self._listing_cache = ListingCache(database, alyx, self.availability, deadline, clock)
         self._new_sessions = NewSessions(database, self._listing_cache, self.availability, clock)
+        self._aggregates = Aggregates(
+            database, self._listing_cache, self.availability, open_bucket, clock
+        )
         self._prefetcher = BatchPrefetcher(database, alyx, self._listing_cache, deadline, clock)
         self._types_warning_logged = self._failure_warning_logged = False
         #: when this catalogue was created, in seconds since the epoch; this is also the date of
         #: entries of the tree that have no date
         self.created = database.creation_time(clock())
-        if not offline:
+        if not self.availability.always_offline:
             database.note_server_url(alyx.url)
 
     @property
     def offline(self) -> bool:
         """Whether Alyx was unreachable at the last request or probe.
 
-        In offline mode, the value is always True.
+        In offline mode, the value is always True. Without an Alyx, it is False.
         """
-        return self.availability.offline
+        return self.availability.offline and self.availability.has_server
 
     @property
     def changes(self) -> int:
@@ -225,6 +239,15 @@ class Catalogue:
                 raise
             return listing.version
 
+    def has_aggregates(self) -> bool:
+        """Whether anything lists datasets that belong to no session."""
+        return self._aggregates.exist()
+
+    def aggregates(self) -> Listing[list[Dataset]]:
+        """Return the datasets that belong to no session, from Alyx and from the public bucket."""
+        repositories = self.repositories().value if self.availability.has_server else {}
+        return self._aggregates.get(repositories)
+
     def unserved_datasets(self, session: Session) -> list[tuple[Dataset, tuple[str, ...]]]:
         """Return a session's datasets that no file server has. Sends no request.
 
@@ -308,8 +331,10 @@ class Catalogue:
         """Run :meth:`fetch_full_listing` for many sessions, with few requests of low priority.
 
         Return, by eid, an error for each session whose datasets could not be fetched. The listing
-        of such a session stays unchanged. Raises Stopping.
+        of such a session stays unchanged. Without an Alyx, nothing is requested. Raises Stopping.
         """
+        if not self.availability.has_server:
+            return {}
         from_tables = [
             each for each in sessions if self._database.is_from_tables(datasets_key(each.eid))
         ]
@@ -349,8 +374,9 @@ class Catalogue:
             return list(datasets)
         if not self._types_warning_logged:
             self._types_warning_logged = True
-            log.warning(
-                "the cache tables have no dataset types: the types were guessed from file names"
+            log.log(
+                logging.WARNING if self.availability.has_server else logging.INFO,
+                "the cache tables have no dataset types: the types were guessed from file names",
             )
         types = self._database.guess_types(names)
         return [

@@ -22,6 +22,7 @@ from onefs.cache.files import disk_errors
 from onefs.cache_tables import source
 from onefs.cache_tables.build import BuildResult, build
 from onefs.cache_tables.reader import TABLES_FILE_NAME, TablesReader
+from onefs.cache_tables.source import TablesServer
 from onefs.catalogue.storage.catalogue_file import DATASET_TYPES_KEY
 from onefs.catalogue.storage.overlay import OverlayDatabase
 from onefs.errors import (
@@ -60,6 +61,7 @@ class TablesBuilder(Protocol):
         facts: dict[str, str],
         *,
         origin: str = "",
+        sessions_only: bool = False,
         progress: Callable[[int, int], None],
     ) -> BuildResult: ...
 
@@ -111,14 +113,17 @@ def sync_from_files(
 
 
 def sync_from_server(
-    alyx: AlyxClient,
+    server: TablesServer,
     state_dir: Path,
     progress: SyncProgress | None = None,
     builder: TablesBuilder = build,
+    *,
+    sessions_first: bool = False,
 ) -> BuildResult | None:
     """Load the server's cache tables. Return None if the same tables are already loaded.
 
-    Raises the errors of the requests. Also raises:
+    ``sessions_first``: if there are no tables yet, the sessions can be read before the datasets are
+    loaded. Raises the errors of the requests. Also raises:
 
     - NotFound if the server has no tables.
     - ServerError, with the archive's name, if the archive is damaged or contains no tables.
@@ -126,22 +131,27 @@ def sync_from_server(
     - CacheError if the disk fails.
     """
     progress = progress or SyncProgress()
-    info = alyx.cache_info()
+    info = server.cache_info()
     if info is None:
-        raise NotFound(f"{alyx.url} has no cache tables")
+        raise NotFound(f"{server.url} has no cache tables")
     # ``info`` is the server's description of its tables, and identifies these tables
-    facts = {"source": alyx.url, "info": json.dumps(info, sort_keys=True)}
+    facts = {"source": server.url, "info": json.dumps(info, sort_keys=True)}
     with _open_work_folder(state_dir) as work:
-        if facts.items() <= _current_facts(state_dir).items():
+        present = _current_facts(state_dir)
+        if facts.items() <= present.items() and "stage" not in present:
             return None
         archive = work / source.ARCHIVE_FILE_NAME
-        source.download_archive(alyx, archive, progress.report_bytes)
+        source.download_archive(server, archive, progress.report_bytes)
         try:
             pair = source.unpack_archive(archive, work)
             archive.unlink()
-            built = builder(*pair, work / TABLES_FILE_NAME, facts, progress=progress.report_rows)
+            target = work / TABLES_FILE_NAME
+            if sessions_first and (not present or "stage" in present):
+                builder(*pair, target, facts, sessions_only=True, progress=progress.report_rows)
+                _publish_tables(work, state_dir)
+            built = builder(*pair, target, facts, progress=progress.report_rows)
         except UsageError as error:
-            raise ServerError(_with_archive_url(str(error), work, alyx.url)) from error
+            raise ServerError(_with_archive_url(str(error), work, server.url)) from error
         _publish_tables(work, state_dir)
     return built
 

@@ -30,6 +30,7 @@ COMMANDS = {
     ),
     "status": ("onefs.cli.status:status", "Show the mounts and what they are doing."),
     "sync": ("onefs.cli.sync:sync", "Fill the catalogue from ONE cache tables."),
+    "tags": ("onefs.cli.tags:tags", "List the releases of a database."),
     "get": ("onefs.cli.get:get", "Download files, many at once."),
     "cache": ("onefs.cli.cache:cache", "List, verify, pin and evict what the cache folder holds."),
     "search": ("onefs.cli.search:search", "Find sessions."),

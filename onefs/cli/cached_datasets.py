@@ -96,7 +96,7 @@ def clear_rejections(access: Access, path: Place, variant: Variant = FULL_TREE) 
 
 
 def _is_at_or_below(path: str, pattern: str) -> bool:
-    names = [part for part in PurePosixPath(path).parts if part != alf.SUBJECTS]
+    names = alf.parts_in_tree(PurePosixPath(path).parts)
     parts = PurePosixPath(pattern).parts
     return len(names) >= len(parts) and all(
         name == part or fnmatchcase(name, part) for name, part in zip(names, parts, strict=False)

@@ -26,7 +26,7 @@ def demo() -> None:
     type=click.IntRange(0, 65534),
     default=0,
     metavar="N",
-    help="Port of Alyx; the file server uses the next port. Default 0: any free ports.",
+    help="Port of Alyx or the bucket; the file server uses the next. Default 0: any free ports.",
 )
 @click.option(
     "--sessions", type=click.IntRange(min=1), metavar="N", help="Grow the database to N sessions."
@@ -64,12 +64,17 @@ def demo() -> None:
     metavar="DIR",
     help="Where the md5 sums and passwords of --data are saved.",
 )
+@click.option(
+    "--as-public",
+    is_flag=True,
+    help="Serve a public S3 bucket and a file server without passwords, and no Alyx.",
+)
 @click.option("--until-stdin-closes", is_flag=True, hidden=True)
 def serve(**options: object) -> None:
     """Run the servers of the embedded laboratory until Ctrl-C.
 
     Prints one JSON line when both servers are ready: alyx_url, data_url, username, password,
-    data_username and data_password.
+    data_username and data_password. With --as-public: bucket_url and data_url.
     """
     from onefs.demo import missing_library
 

@@ -16,7 +16,7 @@ def drop_pages(cache_dir: Path, path: str) -> None:
     ``path`` is the file's path in the cache folder: ``lab/Subjects/subject/...``. Pages that are in
     use stay.
     """
-    parts = [part for part in PurePosixPath(path).parts if part != alf.SUBJECTS]
+    parts = alf.parts_in_tree(PurePosixPath(path).parts)
     for mount in list_mounts():
         if mount.pid is None or mount.cache_dir != str(cache_dir):
             continue

@@ -16,8 +16,8 @@ from onefs.cli.options import database_options
 from onefs.cli.output import say
 from onefs.cli.token_login import environment_token, prompt_token, prompt_username
 from onefs.config.credentials import CredentialStore, Removal
-from onefs.config.settings import resolve_settings
-from onefs.errors import OnefsError
+from onefs.config.settings import Settings, resolve_settings
+from onefs.errors import OnefsError, UsageError
 from onefs.http import Transport
 
 _SECRET_VARIABLES = ("ONEFS_TOKEN", "ONEFS_PASSWORD", "ONEFS_PASSWORD_FILE", "ONEFS_DATA_PASSWORD")
@@ -31,7 +31,7 @@ def login(**flags: str | None) -> None:
     The password comes from ONEFS_PASSWORD or ONEFS_PASSWORD_FILE. If neither is set, the command
     asks for the password. A token may be given in place of the password, or in ONEFS_TOKEN.
     """
-    settings = resolve_settings(flags)
+    settings = _settings_with_login(flags)
     if not settings.username:
         settings = replace(settings, username=prompt_username(settings.url, ""))
     store = CredentialStore()
@@ -49,7 +49,7 @@ def login(**flags: str | None) -> None:
 @database_options
 def logout(**flags: str | None) -> None:
     """Delete the saved Alyx token of a database, and the saved password for its file server."""
-    settings = resolve_settings(flags)
+    settings = _settings_with_login(flags)
     url, user = settings.url, settings.username
     store = CredentialStore()
     removals = {
@@ -75,3 +75,11 @@ def logout(**flags: str | None) -> None:
     for name in _SECRET_VARIABLES:
         if os.environ.get(name):
             say(f"the environment variable {name} is still set, and onefs still uses it")
+
+
+def _settings_with_login(flags: dict[str, str | None]) -> Settings:
+    """Return the settings of a database. Raises UsageError for one that has no logins."""
+    settings = resolve_settings(flags)
+    if settings.public:
+        raise UsageError("the public database has no logins: nobody needs an account for it")
+    return settings

@@ -25,7 +25,6 @@ from onefs.cli.output import say
 from onefs.config.cache_options import resolve_cache_options
 from onefs.config.file_attributes import resolve_file_attributes
 from onefs.config.settings import Settings, resolve_settings
-from onefs.config.urls import host_key
 from onefs.demo import check_not_inside_lab, demo_identity
 from onefs.errors import UsageError
 from onefs.lowlevel.paths import absolute, resolved
@@ -79,6 +78,12 @@ _demo_options = all_of(
 )
 
 _view_options = all_of(
+    click.option(
+        "--tag",
+        metavar="TAG",
+        callback=require_value,
+        help="Show this release as it was published, instead of the whole database.",
+    ),
     click.option(
         "--as-of",
         metavar="DATE",
@@ -145,6 +150,7 @@ def mount(
     mountpoint: str,
     offline: bool,
     sync: bool,
+    tag: str | None,
     as_of: str,
     flat: bool,
     foreground: bool,
@@ -164,6 +170,9 @@ def mount(
         _check_can_sync(offline=offline)
     demo = _pop_demo_options(options)
     settings, database = _resolve_settings(options, demo)
+    if tag is not None:
+        settings = _prepare_release(settings, database, tag, is_demo=demo is not None, sync=sync)
+        sync = False
     request = MountRequest(
         mountpoint,
         settings,
@@ -176,11 +185,33 @@ def mount(
         sync=sync,
         as_of=as_of,
         flat=flat,
-        token=log_in(settings) if demo is None and not offline else "",
+        token=log_in(settings) if demo is None and tag is None and not offline else "",
     )
     start(request, _ready_timeout(sync=sync, demo=demo is not None))
     if not (offline or foreground):
         _report_offline(mountpoint, settings)
+
+
+def _prepare_release(
+    settings: Settings, database: str, tag: str, *, is_demo: bool, sync: bool
+) -> Settings:
+    """Return the settings for a mount of a release, whose tables are loaded if they are not yet.
+
+    With ``sync``, look for newer tables too. Raises NotFound if there is no such release, and
+    UsageError for the embedded laboratory.
+    """
+    from onefs.cli.sync import load_release
+    from onefs.databases import ResolvedDatabase
+    from onefs.releases import loaded_releases, settings_of_release
+
+    if is_demo:
+        raise UsageError(
+            "--tag needs a server that is running: mount --demo without it, and run `onefs sync "
+            "--tag TAG`, which makes .tags/TAG in the mount"
+        )
+    if sync or tag not in loaded_releases(settings):
+        load_release(ResolvedDatabase(settings, database), tag)
+    return settings_of_release(settings, tag)
 
 
 def _check_can_sync(*, offline: bool) -> None:
@@ -257,7 +288,7 @@ def _pop_demo_options(options: dict[str, Any]) -> DemoOptions | None:
             if value is not None:
                 raise UsageError(f"{flag} needs --demo")
         return None
-    for name in ("url", "username", "profile"):
+    for name in ("public", "url", "username", "profile"):
         if options[name]:
             raise UsageError(f"--demo has its own server: leave out --{name}")
     if data is not None:
@@ -274,7 +305,7 @@ def _resolve_settings(
     """Return the settings for a mount, and the name of the database that the settings describe."""
     if demo is None:
         settings = resolve_settings(flags)
-        return settings, host_key(settings.url)
+        return settings, settings.database_name
     database = demo_identity(Path(demo.data) if demo.data else None)
     cache_dir = flags["cache_dir"] or os.environ.get("ONEFS_CACHE_DIR")
     state_dir = flags["state_dir"] or os.environ.get("ONEFS_STATE_DIR")

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
 from functools import wraps
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
@@ -22,11 +22,16 @@ from onefs.cli.options import (
     trust_options,
 )
 from onefs.cli.output import say
+from onefs.config.releases import release_of
+from onefs.config.settings import resolve_settings
 from onefs.errors import UsageError
 from onefs.lowlevel.paths import resolved
 from onefs.lowlevel.progress_display import terminal_size
 from onefs.one import ONE, OnefsWarning
 from onefs.printable import printable
+
+if TYPE_CHECKING:
+    from onefs.mount.mount_registry import MountInfo
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -37,6 +42,7 @@ _one_options = all_of(database_options, offline_option, cache_dir_option, trust_
 class DatabaseOptions:
     """The options in one call of a command that select its database, user and cache folder."""
 
+    public: str | None
     url: str | None
     username: str | None
     profile: str | None
@@ -65,6 +71,10 @@ class DatabaseOptions:
                 return ONE.over(access, database.settings, offline=self.offline)
             if (mounted := others_mount(names)) is not None:
                 return ONE.in_mount(mounted, offline=self.offline)
+        if flags["public"]:
+            resolve_settings(flags)  # refuse flags of other databases
+            return ONE.public(cache_dir=flags["cache_dir"], offline=self.offline)
+        del flags["public"]
         return ONE(base_url=flags.pop("url"), offline=self.offline, **flags)
 
 
@@ -117,7 +127,7 @@ def format_table(rows: Sequence[Sequence[object]], header: Sequence[str]) -> lis
 def mountpoint_of(one: ONE) -> str | None:
     """Return a mount point of the database, or None if the database is not mounted.
 
-    A mount without ``--flat`` and ``--as-of`` is preferred.
+    A mount without ``--flat``, ``--as-of`` and ``--tag`` is preferred.
     """
     from onefs.mount.mount_registry import list_mounts
 
@@ -125,7 +135,11 @@ def mountpoint_of(one: ONE) -> str | None:
         return str(one.mountpoint)
     # mounts whose server is unreachable are included, because they still show the catalogue
     mounts = [each for each in list_mounts() if each.url == one.url and each.pid is not None]
-    return min(mounts, key=lambda each: (each.flat, each.as_of)).mountpoint if mounts else None
+    return min(mounts, key=_view_of).mountpoint if mounts else None
+
+
+def _view_of(mount: MountInfo) -> tuple[str, bool, str]:
+    return release_of(Path(mount.state_dir)), mount.flat, mount.as_of
 
 
 def path_in_whole_tree(name: str) -> str:

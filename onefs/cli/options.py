@@ -102,8 +102,14 @@ offline_option: Decorator = click.option(
     "--offline", is_flag=True, help="Ask no server: use only the catalogue and the cache."
 )
 
-#: ``--url``, ``--username`` and ``--profile``
+#: ``--public``, ``--url``, ``--username`` and ``--profile``
 database_options = all_of(
+    click.option(
+        "--public",
+        flag_value="yes",
+        default=None,
+        help="IBL's public database: no account, and no Alyx.",
+    ),
     _value_option("--url", "The Alyx server. [ONEFS_URL]", metavar="URL"),
     _value_option("--username", "The Alyx user. [ONEFS_USERNAME]", metavar="NAME"),
     _value_option(

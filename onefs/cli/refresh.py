@@ -162,7 +162,7 @@ def _selected_state_dirs(flags: dict[str, str | None], mounts: Iterable[MountInf
         if not folders:
             raise
         return folders
-    return folders | {settings.state_dir} | _state_dirs_of([host_key(settings.url)], mounts)
+    return folders | {settings.state_dir} | _state_dirs_of([settings.database_name], mounts)
 
 
 def _invalidate(

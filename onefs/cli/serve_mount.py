@@ -35,6 +35,7 @@ from onefs.mount.mount_registry import (
     MountStatus,
 )
 from onefs.mount.serve import Service
+from onefs.public_tables import TablesInBackground
 from onefs.tree.inode32 import INODES_FILENAME, Inode32Tree, InodeNumbers
 from onefs.tree.nodes import Tree
 
@@ -111,8 +112,13 @@ def build_service(config: DaemonConfig) -> Service:
         if demo is not None and demo.data:
             # the folder with the data may have changed while it was not mounted
             access.catalogue.invalidate(())
-        _check_server(access, mount.offline)
-        if mount.sync:
+        if mount.offline or access.without_alyx.has_alyx:
+            _check_server(access, mount.offline)
+        elif settings.public:
+            tables = TablesInBackground(access, lambda: _publish(access, mount.database))
+            undo.callback(tables.close)
+            tables.start(mount.deadlines["metadata"])
+        if mount.sync and access.without_alyx.has_alyx:
             _load_tables(access, mount.database)
         tree: Tree = access.tree
         if settings.file_attributes.inode32:
@@ -205,6 +211,11 @@ def _load_tables(access: Access, database: str) -> None:
         return
     if built is not None:
         log.info("%d sessions and %d datasets loaded", built.sessions, built.datasets)
+    _publish(access, database)
+
+
+def _publish(access: Access, database: str) -> None:
+    """Export tables in ONE's format. Errors are logged."""
     settings = access.settings
     try:
         load_tables.publish(settings.state_dir, settings.cache_dir, database, export_in_child)
@@ -215,9 +226,11 @@ def _load_tables(access: Access, database: str) -> None:
 def _status(access: Access) -> MountStatus:
     refusal = access.catalogue.availability.refusal
     state = REFUSED if refusal else READY
+    instead = access.without_alyx
+    loading = str(instead.error()) if instead.loading else ""
     return MountStatus(
         folders=_check_folders(access),
-        troubles=(refusal,) if refusal else (),
+        troubles=tuple(filter(None, (refusal, loading))),
         disks=tuple(
             DiskStatus(str(folder), files, away)
             for folder, files, away in access.content.disk_files.usage()

@@ -22,18 +22,20 @@ from onefs.cli.token_login import find_valid_token, prompt_username
 from onefs.config import one_params
 from onefs.config.credentials import CredentialStore
 from onefs.config.one_params import OneSettings
+from onefs.config.public_bucket import bucket_url
 from onefs.config.secret import Secret
 from onefs.config.settings import (
     Profile,
     Settings,
     SettingsFile,
     default_cache_dir,
+    default_state_dir,
     load_settings_file,
     resolve_settings,
     save_profile,
 )
 from onefs.config.urls import host_key, normalise
-from onefs.errors import DeadlineExceeded, OnefsError, Unreachable
+from onefs.errors import DeadlineExceeded, NotFound, OnefsError, Unreachable, UsageError
 from onefs.http import Transport
 from onefs.integers import parse_whole_number
 from onefs.lowlevel.paths import absolute
@@ -71,11 +73,16 @@ def setup(default: bool | None, **options: str | None) -> None:
     """Save a database's URL, user and credentials, after testing them.
 
     Asks for what is not given. Without a terminal everything comes from the options and from
-    ONEFS_PASSWORD (or ONEFS_PASSWORD_FILE, ONEFS_TOKEN) and ONEFS_DATA_PASSWORD.
+    ONEFS_PASSWORD (or ONEFS_PASSWORD_FILE, ONEFS_TOKEN) and ONEFS_DATA_PASSWORD. With --public,
+    nothing is asked.
     """
+    public = options.pop("public")
     arguments = _SetupArguments(**options)
-    store = CredentialStore()
     saved = load_settings_file()
+    if public:
+        _save_public(arguments, saved, default=bool(default))
+        return
+    store = CredentialStore()
     url = _choose_url(arguments, saved)
     one = one_params.find_by_url(url)
     settings = _choose_user(arguments, url, one)
@@ -92,6 +99,39 @@ def setup(default: bool | None, **options: str | None) -> None:
     if data is not None and (servers := [*filter(None, [data.url]), *data.hosts]):
         say(f"the file server's login goes to {', '.join(servers)}, and to no other host")
     say(f"secrets are kept in {store.describe_location()}")
+
+
+def _save_public(arguments: _SetupArguments, saved: SettingsFile, *, default: bool) -> None:
+    """Save the public database as a profile, after a request that finds its tables.
+
+    Raises UsageError for an option that has no meaning for it, and NotFound without tables.
+    """
+    from onefs.cache_tables.bucket import PublicBucket
+
+    for name in ("url", "username", "data_username"):
+        if getattr(arguments, name):
+            flag = f"--{name.replace('_', '-')}"
+            raise UsageError(f"--public has its own database: leave out {flag}")
+    url = bucket_url()
+    with Transport() as transport:
+        if PublicBucket(transport, url).cache_info() is None:
+            raise NotFound(f"{url} has no cache tables: it is not IBL's public bucket")
+    folder = arguments.cache_dir or os.environ.get("ONEFS_CACHE_DIR") or ""
+    if folder:
+        folder = absolute(folder)
+        check_usable_as_cache(Path(folder), default_state_dir(url, public=True))
+        if is_adopt_requested():
+            mark_as_cache_folder(Path(folder))
+    before = saved.profile_of_url(url) or Profile("public", url)
+    profile = replace(
+        before,
+        name=arguments.profile or before.name,
+        public="yes",
+        cache_dir=folder or before.cache_dir,
+        trust_cache_dir=os.environ.get(TRUST_VARIABLE) or before.trust_cache_dir,
+    )
+    save_profile(profile, default=default)
+    say(f"saved profile {profile.name}: the public database at {url}, which needs no account")
 
 
 def _make_profile(

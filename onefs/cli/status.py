@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,6 +13,8 @@ import click
 from onefs import __version__
 from onefs.cli.options import json_option
 from onefs.cli.output import say, say_json
+from onefs.config.releases import release_of
+from onefs.errors import OnefsError
 from onefs.lowlevel.filesystems import network_filesystem_type
 from onefs.printable import format_size, plural
 
@@ -36,6 +39,8 @@ def status(as_json: bool) -> None:
     for each in mounts:
         shown = f"  as of {each.as_of}" if each.as_of else ""
         shown += "  flat" if each.flat else ""
+        tag = release_of(Path(each.state_dir))
+        shown += f"  release {tag}" if tag else ""
         say(f"{each.mountpoint}  {each.status.state}  {each.url}".rstrip() + shown)
         for line in _detail_lines(each, is_other=each in others):
             say(f"  {line}")
@@ -43,7 +48,12 @@ def status(as_json: bool) -> None:
 
 def _json_object(mount: MountInfo) -> dict[str, Any]:
     disk = _network_disk_of_state(mount)
-    return mount.to_json() | ({"state_disk": disk} if disk else {})
+    optional = {
+        "public": is_public_mount(mount),
+        "tag": release_of(Path(mount.state_dir)),
+        "state_disk": disk,
+    }
+    return mount.to_json() | {name: value for name, value in optional.items() if value}
 
 
 def _detail_lines(mount: MountInfo, *, is_other: bool) -> Iterator[str]:
@@ -61,6 +71,8 @@ def _detail_lines(mount: MountInfo, *, is_other: bool) -> Iterator[str]:
         yield f"mounted by {other_owner_of(mount.mountpoint)}"
     if not mount.since:  # nothing else is known about the mount
         return
+    if is_public_mount(mount):
+        yield "public database, no account"
     since = datetime.fromtimestamp(mount.since).strftime("%Y-%m-%d %H:%M")
     cached = _format_part(status.cache_bytes, mount.cache_limit)
     yield f"since {since}, cache {mount.cache_dir}: {cached}"
@@ -91,6 +103,16 @@ def _detail_lines(mount: MountInfo, *, is_other: bool) -> Iterator[str]:
     for each in status.downloads:
         done = _format_part(each.done, each.size or None)
         yield f"{each.path}: {done}, {format_size(int(each.rate))}/s"
+
+
+def is_public_mount(mount: MountInfo) -> bool:
+    """Whether a mount shows a public database, for which nobody needs an account."""
+    from onefs.config.cache_owner import read_owner
+    from onefs.config.public_bucket import PUBLIC_PREFIX
+
+    with suppress(OnefsError):
+        return (read_owner(Path(mount.cache_dir)) or "").startswith(PUBLIC_PREFIX)
+    return False
 
 
 def _format_part(done: int, whole: int | None) -> str:

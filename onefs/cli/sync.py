@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
 import click
 
-from onefs.access import Access
+from onefs import public_tables
+from onefs.access import Access, Deadlines
 from onefs.cache.folder_check import check_usable_as_cache
 from onefs.cache.permissions import check_cache_and_state_folders
 from onefs.cache_tables.build import BuildResult
@@ -20,6 +22,7 @@ from onefs.cli import load_tables
 from onefs.cli.open_database import closing_access, log_in
 from onefs.cli.options import database_options, folder_options, require_value
 from onefs.cli.output import say
+from onefs.config.secret import Secret
 from onefs.config.settings import Settings
 from onefs.databases import ResolvedDatabase, resolve_database
 from onefs.errors import NotFound, OnefsError, UsageError
@@ -46,11 +49,18 @@ _ALL_PATHS = "*"
     help="Also ask the file servers for the sizes that the database lacks, below PATH "
     "(lab/subject/..., or a path in a mount) or everywhere.",
 )
+@click.option(
+    "--tag",
+    metavar="TAG",
+    callback=require_value,
+    help="Load the tables of this release, beside the database: mounts show it as .tags/TAG.",
+)
 @database_options
 @folder_options
 def sync(
     tables: Path | None,
     sizes: str | None,
+    tag: str | None,
     **flags: str | None,
 ) -> None:
     """Fill the catalogue from ONE cache tables, with two requests for a whole database.
@@ -66,16 +76,47 @@ def sync(
     check_usable_as_cache(settings.cache_dir, settings.state_dir)
     if tables is not None or sizes is None:
         check_pyarrow()  # before a server is asked; an embedded server needs pyarrow, too
+    if tag is not None:
+        if tables is not None or sizes is not None:
+            raise UsageError(
+                "--tag loads the tables of a release alone: leave out the other option"
+            )
+        load_release(database, tag)
+        return
     built = tables is not None and _load_from_files(tables, settings)
     if tables is None or sizes is not None:
         token = partial(log_in, needs_server=True) if tables is None else None
-        with closing_access(database.open(token=token)) as access:
+        with closing_access(_open(database, token)) as access:
             if tables is None:
                 built = _load_from_server(access, needed=sizes is None)
             if sizes is not None:
                 _fetch_sizes(access, database, sizes, built=built)
                 return
     _publish_tables(database, overwrite=built)
+
+
+def _open(database: ResolvedDatabase, token: Callable[[Settings], Secret] | None) -> Access:
+    """Open the database, without loading the tables of a public one: the caller does that."""
+    if database.settings.public:
+        return Access(database.settings, database.database, deadlines=Deadlines.from_environment())
+    return database.open(token=token)
+
+
+def load_release(database: ResolvedDatabase, tag: str) -> None:
+    """Load the tables of a release, and print what was loaded.
+
+    Raises NotFound if there is no such release.
+    """
+    from onefs import releases
+
+    began = time.monotonic()
+    token = partial(log_in, needs_server=True)
+    with closing_access(_open(database, token)) as access, ProgressDisplay() as progress:
+        built = releases.load(access, tag, _TerminalReports(progress))
+    if built is None:
+        say(f"The release {tag} is loaded already.")
+    else:
+        _report_loaded(built, began)
 
 
 def _load_from_files(tables: Path, settings: Settings) -> bool:
@@ -102,9 +143,11 @@ def _load_from_server(access: Access, *, needed: bool) -> bool:
     began = time.monotonic()
     try:
         with ProgressDisplay() as progress:
-            built = load_tables.load_from_server(
-                access, partial(_warn, progress), _TerminalReports(progress)
-            )
+            reports = _TerminalReports(progress)
+            if access.settings.public:
+                built = public_tables.load_tables(access, reports)
+            else:
+                built = load_tables.load_from_server(access, partial(_warn, progress), reports)
     except NotFound as error:
         if needed:
             raise

@@ -20,7 +20,7 @@ from onefs import alf
 from onefs.cli.options import refuse_empty
 from onefs.config.cache_options import resolve_cache_options
 from onefs.config.settings import Settings, load_settings_file, resolve_settings
-from onefs.config.urls import host_key, safe_url, split_url
+from onefs.config.urls import safe_url, split_url
 from onefs.databases import (
     ResolvedDatabase,
     cache_owner_of,
@@ -129,7 +129,7 @@ def _known_locations(flags: Flags) -> list[DatabaseLocation]:
 
     If flags name a database, return only this database and its mounts.
     """
-    if any(flags.get(name) for name in ("url", "profile", "cache_dir")):
+    if any(flags.get(name) for name in ("public", "url", "profile", "cache_dir")):
         database = _configured_database(flags)
         folder = str(database.settings.cache_dir)
         mounts = [mount for mount in list_mounts() if mount.cache_dir == folder]
@@ -172,7 +172,7 @@ def _configured_database(flags: Flags) -> ResolvedDatabase:
             cache_options=resolve_cache_options(flags, os.environ, {}),
         )
         return ResolvedDatabase(settings, owner)
-    return find_embedded(settings) or ResolvedDatabase(settings, host_key(settings.url))
+    return find_embedded(settings) or ResolvedDatabase(settings, settings.database_name)
 
 
 def _default_database(flags: Flags, known: list[DatabaseLocation]) -> ResolvedDatabase:
@@ -265,4 +265,4 @@ def _locate(path: str, known: list[DatabaseLocation]) -> tuple[ResolvedDatabase,
 
 def _remove_subjects_folder(parts: Sequence[str]) -> str:
     """Convert a path in a cache folder into a path in the tree, without ``Subjects``."""
-    return "/".join(part for index, part in enumerate(parts) if (index, part) != (1, alf.SUBJECTS))
+    return "/".join(alf.parts_in_tree(parts))

@@ -31,6 +31,7 @@ from onefs.config.file_attributes import (
     resolve_file_attributes,
 )
 from onefs.config.private_files import file_lock, read_json, write_json
+from onefs.config.public_bucket import BUCKET_VARIABLE, DATA_VARIABLE, bucket_url, public_name
 from onefs.config.urls import host_key, is_loopback, normalise, origin
 from onefs.errors import NotConfigured, UsageError
 from onefs.lowlevel.paths import absolute
@@ -48,13 +49,16 @@ ENVIRONMENT_VARIABLES = (
     "ONEFS_PROFILE",
     "ONEFS_CACHE_DIR",
     "ONEFS_STATE_DIR",
+    BUCKET_VARIABLE,
+    DATA_VARIABLE,
     *(f"ONEFS_{name.upper()}" for name in (*OPTION_NAMES, *ATTRIBUTE_NAMES)),
 )
 
 _NOT_CONFIGURED_MESSAGE = (
     "no database is set up: run `onefs setup`, or set ONEFS_URL, ONEFS_USERNAME and "
-    "ONEFS_PASSWORD, or try the built-in laboratory with `onefs mount --demo MOUNTPOINT` "
-    "or `onefs demo serve`"
+    "ONEFS_PASSWORD, or read IBL's public data without an account by `onefs mount --public "
+    "MOUNTPOINT`, or try the built-in laboratory with `onefs mount --demo MOUNTPOINT` or `onefs "
+    "demo serve`"
 )
 
 
@@ -73,6 +77,8 @@ class Profile:
     #: other file servers, separated by commas, that get the data user and password when they ask
     #: for a login (see :func:`parse_data_hosts`)
     data_hosts: str = ""
+    #: ``yes`` if ``url`` is a public bucket, which needs no account and has no Alyx
+    public: str = ""
     #: options of :mod:`onefs.config.cache_options`, in the same format as for the flags
     cache_size: str = ""
     min_free: str = ""
@@ -145,6 +151,8 @@ class Settings:
     data_username: str = ""
     #: origins of other file servers that get the data user and password when they ask for a login
     data_hosts: tuple[str, ...] = ()
+    #: whether ``url`` is a public bucket, which needs no account and has no Alyx
+    public: bool = False
     cache_options: CacheOptions = field(default_factory=CacheOptions)
     file_attributes: FileAttributes = field(default_factory=FileAttributes)
     #: for each setting, where its value comes from: a flag, a variable, a profile or ``default``
@@ -154,6 +162,11 @@ class Settings:
     def log_file(self) -> Path:
         """Return the path of the log file of a mount in the background."""
         return self.state_dir / "onefs.log"
+
+    @property
+    def database_name(self) -> str:
+        """Return the name of the database, for names of folders and for the cache's owner."""
+        return public_name(self.url) if self.public else host_key(self.url)
 
 
 def config_dir() -> Path:
@@ -166,20 +179,23 @@ def settings_path() -> Path:
     return config_dir() / "settings.json"
 
 
-def default_cache_dir(url: str) -> Path:
+def default_cache_dir(url: str, *, public: bool = False) -> Path:
     """Return the default cache folder for the database at ``url``.
 
-    A setting can name another folder.
+    A setting can name another folder. ``public``: ``url`` is a public bucket.
     """
-    return Path(platformdirs.user_cache_dir("onefs")) / host_key(url)
+    name = public_name(url) if public else host_key(url)
+    return Path(platformdirs.user_cache_dir("onefs")) / name
 
 
-def default_state_dir(url: str) -> Path:
+def default_state_dir(url: str, *, public: bool = False) -> Path:
     """Return the default state folder for the database at ``url``.
 
     The state folder holds the catalogue and the log. A setting can name another folder.
+    ``public``: ``url`` is a public bucket.
     """
-    return Path(platformdirs.user_state_dir("onefs")) / host_key(url)
+    name = public_name(url) if public else host_key(url)
+    return Path(platformdirs.user_state_dir("onefs")) / name
 
 
 def load_settings_file(path: Path | None = None) -> SettingsFile:
@@ -267,11 +283,13 @@ def resolve_settings(
 ) -> Settings:
     """Return the settings of one command.
 
-    ``flags`` may hold url, username, profile, data_username, data_url, data_hosts, cache_dir,
-    state_dir, and the names in ``onefs.config.cache_options`` and ``onefs.config.file_attributes``.
+    ``flags`` may hold public, url, username, profile, data_username, data_url, data_hosts,
+    cache_dir, state_dir, and the names in ``onefs.config.cache_options`` and
+    ``onefs.config.file_attributes``.
 
     The URL comes from the first of these sources that is set:
 
+    - the public flag: the URL of the public bucket
     - the URL flag
     - the profile flag
     - ONEFS_URL
@@ -289,15 +307,16 @@ def resolve_settings(
     url, url_source, chosen = _choose_url(flags, environ, load_settings_file(path))
     profile = chosen or Profile("", url)
     row = asdict(profile)
-    own = environ if is_environment_for(environ, url) else {}
+    public = bool(flags.get("public") or profile.public)
+    own = environ if is_environment_for(environ, url) and not public else {}
     values, sources = {}, {"url": url_source}
     for name, variables, default in (
         ("username", own, ""),
         ("data_username", own, ""),
         ("data_url", {}, ""),
         ("data_hosts", own, ""),
-        ("cache_dir", environ, str(default_cache_dir(url))),
-        ("state_dir", environ, str(default_state_dir(url))),
+        ("cache_dir", environ, str(default_cache_dir(url, public=public))),
+        ("state_dir", environ, str(default_state_dir(url, public=public))),
     ):
         values[name], sources[name] = _pick_value(name, flags, variables, profile, default)
     return Settings(
@@ -307,6 +326,7 @@ def resolve_settings(
         data_username=values["data_username"],
         data_url=values["data_url"],
         data_hosts=parse_data_hosts(values["data_hosts"], sources["data_hosts"]),
+        public=public,
         cache_dir=Path(absolute(values["cache_dir"])),
         state_dir=Path(absolute(values["state_dir"])),
         cache_options=resolve_cache_options(flags, environ, row),
@@ -379,6 +399,12 @@ def _choose_url(
 
     Raises UsageError and NotConfigured as :func:`resolve_settings`.
     """
+    if flags.get("public"):
+        for other in ("url", "username", "profile"):
+            if flags.get(other):
+                raise UsageError(f"--public has its own database: leave out --{other}")
+        bucket = bucket_url(environ)
+        return bucket, "flag --public", settings_file.profile_of_url(bucket)
     ranks = (
         (flags.get("url"), flags.get("profile"), "flag --url"),
         (environ.get("ONEFS_URL"), environ.get("ONEFS_PROFILE"), "ONEFS_URL"),

@@ -24,6 +24,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--latency", type=float, default=0, dest="latency_ms")
     parser.add_argument("--access-log", type=Path)
     parser.add_argument("--state-dir", type=Path)
+    parser.add_argument("--as-public", action="store_true")
     parser.add_argument("--until-stdin-closes", action="store_true")
     options = vars(parser.parse_args(arguments))
     try:

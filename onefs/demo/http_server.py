@@ -17,6 +17,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, cast
 from wsgiref.handlers import SimpleHandler
 from wsgiref.headers import Headers
@@ -37,7 +38,7 @@ HOST = "127.0.0.1"
 class AccessRecord:
     """One request, with the status of the response and the number of bytes that were sent."""
 
-    #: ``alyx`` or ``data``
+    #: ``alyx``, ``data`` or ``bucket``
     server: str
     method: str
     #: path and query, as they were received
@@ -76,6 +77,18 @@ class RequestLog:
         """Remove all requests from memory."""
         with self._lock:
             self._kept.clear()
+
+
+def open_log(path: Path | None) -> IO[str] | None:
+    """Open an access log for appending. Raises OnefsError if it cannot be written."""
+    if path is None:
+        return None
+    try:
+        return path.open("a", encoding="utf-8")
+    except OSError as error:
+        raise OnefsError(
+            f"the access log {path} cannot be written: {reason_of(error, path)}"
+        ) from error
 
 
 def _access_record(server: str, environ: WSGIEnvironment, status: int, sent: int) -> AccessRecord:

@@ -11,13 +11,14 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
 
 from onefs.demo import flatiron, rest
-from onefs.demo.http_server import AccessRecord, Listener, RequestLog, observed
+from onefs.demo.bucket import PublicBucket
+from onefs.demo.http_server import AccessRecord, Listener, RequestLog, observed, open_log
 from onefs.demo.logins import make_login
+from onefs.demo.public_servers import PublicServers, bucket_files
 from onefs.demo.records import Login, Source
-from onefs.errors import OnefsError, UsageError, reason_of
+from onefs.errors import UsageError
 from onefs.lowlevel.signal_event import SignalEvent
 
 #: the exit code of a process that is stopped before it serves. See docs/COMMANDS.md
@@ -54,13 +55,20 @@ class Servers:
         self.alyx = Listener(alyx_port)
         try:
             self.data = Listener(data_port)
-            self._log = _open_log(access_log)
+            self._log = open_log(access_log)
         except BaseException:
             self.alyx.stop()
             raise
         self._request_log = RequestLog(keep, self._log)
-        alyx_app = rest.create_app(source, self.login, data_url=self.data.url, throttle=throttle)
-        data_app = flatiron.create_app(source, self.login, rate=rate)
+        alyx_app = rest.create_app(
+            source,
+            self.login,
+            data_url=self.data.url,
+            bucket_url=f"{self.data.url}/aws",
+            throttle=throttle,
+        )
+        bucket = PublicBucket(source)
+        data_app = flatiron.create_app(source, self.login, rate=rate, bucket=bucket)
         report, latency = self._request_log.add, latency_ms / 1000
         self._alyx_app = observed(alyx_app, "alyx", report, latency)
         self._data_app = observed(data_app, "data", report, latency)
@@ -128,6 +136,7 @@ class ServeOptions:
     access_log: Path | None = None
     state_dir: Path | None = None
     until_stdin_closes: bool = False
+    as_public: bool = False
 
 
 def make_source(options: ServeOptions) -> Source:
@@ -180,22 +189,37 @@ def run(options: ServeOptions) -> None:
         threading.Thread(target=_watch_stdin, args=(end,), daemon=True).start()
     source = make_source(options)
     begun.set()
-    servers = Servers(
-        source,
-        make_login(options.data, options.state_dir),
-        rate=options.rate,
-        latency_ms=options.latency_ms,
-        alyx_port=options.port,
-        data_port=options.port and options.port + 1,
-        access_log=options.access_log,
-        keep=0,
-    )
-    with servers:
+    with _make_servers(source, options) as servers:
         with contextlib.suppress(BrokenPipeError):
             print(json.dumps(servers.connection_info()), flush=True)
         # a signal that arrives just before a wait is handled only after the wait
         while not stop.wait(_SIGNAL_CHECK_SECONDS):
             pass
+
+
+def _make_servers(source: Source, options: ServeOptions) -> Servers | PublicServers:
+    second_port = options.port and options.port + 1
+    if options.as_public:
+        return PublicServers(
+            PublicBucket(source, extra=bucket_files(source)),
+            source,
+            rate=options.rate,
+            latency_ms=options.latency_ms,
+            bucket_port=options.port,
+            data_port=second_port,
+            access_log=options.access_log,
+            keep=0,
+        )
+    return Servers(
+        source,
+        make_login(options.data, options.state_dir),
+        rate=options.rate,
+        latency_ms=options.latency_ms,
+        alyx_port=options.port,
+        data_port=second_port,
+        access_log=options.access_log,
+        keep=0,
+    )
 
 
 def _watch_stdin(end: Callable[[], None]) -> None:
@@ -204,14 +228,3 @@ def _watch_stdin(end: Callable[[], None]) -> None:
         while os.read(sys.stdin.fileno(), 4096):
             pass
     end()
-
-
-def _open_log(path: Path | None) -> IO[str] | None:
-    if path is None:
-        return None
-    try:
-        return path.open("a", encoding="utf-8")
-    except OSError as error:
-        raise OnefsError(
-            f"the access log {path} cannot be written: {reason_of(error, path)}"
-        ) from error

@@ -46,6 +46,8 @@ class ConnectionArguments:
     #: file servers that may receive ``data_username`` and ``data_password``, in the form of
     #: ONEFS_DATA_HOSTS: ``https://host``, separated by commas
     data_hosts: str | None = None
+    #: whether the database is IBL's public one, which needs no account
+    public: bool = False
     #: whether no request may be sent
     offline: bool = False
     #: whether nothing may be asked on the terminal
@@ -71,6 +73,7 @@ class ConnectionArguments:
         The keys are the names of the same flags on the command line, for example ``url``.
         """
         return {
+            "public": "yes" if self.public else None,
             "url": self.base_url,
             "username": self.username,
             "profile": self.profile,

@@ -69,6 +69,32 @@ class LaboratoryClient(Interruptible):
             self._open_access(*open_access(arguments, self.setup), offline=offline)
 
     @classmethod
+    def public(
+        cls: type[Client],
+        *,
+        cache_dir: str | os.PathLike[str] | None = None,
+        offline: bool = False,
+    ) -> Client:
+        """Return a client for IBL's public database, which needs no account.
+
+        Sessions and datasets are those of the cache tables in IBL's public bucket, which are loaded
+        at the first call. Files come from the bucket. There is no Alyx: a method that only Alyx can
+        answer raises Unreachable.
+
+        Args:
+            cache_dir: ONE-api's cache folder, where downloaded files are stored.
+            offline: Whether to send no request, and use only what is cached.
+
+        Raises:
+            UsageError: An argument is invalid.
+            Unreachable: The bucket is unreachable, and its tables have never been loaded.
+        """
+        arguments = ConnectionArguments(cache_dir=cache_dir, offline=offline, public=True)
+        client = cls.__new__(cls)
+        client._open_access(*open_access(arguments, cls.setup), offline=offline)
+        return client
+
+    @classmethod
     def over(
         cls: type[Client], access: Access, settings: Settings, *, offline: bool = False
     ) -> Client:

@@ -15,7 +15,7 @@ from typing import Any
 from onefs.alyx.client import AlyxClient
 from onefs.alyx.parsing import Row
 from onefs.catalogue.storage.database import CatalogueDatabase
-from onefs.errors import CacheError, DeadlineExceeded, OnefsError, Throttled, Unreachable
+from onefs.errors import CacheError, DeadlineExceeded, NoAlyx, OnefsError, Throttled, Unreachable
 from onefs.lowlevel.lazy import Lazy
 
 log = logging.getLogger(__name__)
@@ -73,7 +73,9 @@ class NameTables:
             names = self._names_in_catalogue(what)
             if not names:
                 raise
-            log.warning(
+            level = logging.INFO if isinstance(error, NoAlyx) else logging.WARNING
+            log.log(
+                level,
                 "the names are from the catalogue, and may be incomplete, because of an error: %s",
                 error,
             )

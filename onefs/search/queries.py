@@ -11,7 +11,15 @@ from functools import cached_property
 from onefs import alf
 from onefs.alyx import parsing
 from onefs.alyx.parsing import Row
-from onefs.errors import NotFound, OnefsError, Throttled, Unreachable, UsageError
+from onefs.errors import (
+    NoAlyx,
+    NotFound,
+    OnefsError,
+    TablesLoading,
+    Throttled,
+    Unreachable,
+    UsageError,
+)
 from onefs.model import Session
 from onefs.search import offline
 from onefs.search.alyx_search import SearchHit, search_alyx
@@ -166,7 +174,13 @@ class SessionQueries(NameTables):
                 f"without Alyx, onefs cannot search by {', '.join(unknown)}: it can search by "
                 f"{', '.join(offline.OFFLINE_TERMS)}, or repeat an earlier search",
             ) from trouble
+        if isinstance(trouble, TablesLoading):
+            raise trouble
         eids = offline.search_catalogue(self._database(), query, limit)
+        if isinstance(trouble, NoAlyx):  # the catalogue is complete
+            return FoundSessions(
+                eids, lambda: self._hits_in_catalogue(eids), has_complete_numbers=limit is None
+            )
         if not eids:  # an error, since Alyx may have such sessions
             raise _unanswered_error(
                 trouble, "no session in the catalogue matches the search"

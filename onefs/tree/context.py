@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from onefs.tree.listed_sessions import ListedSessions
     from onefs.tree.one_api_compat import OneApiFolder
     from onefs.tree.open_files import OpenFiles
+    from onefs.tree.releases import Releases
     from onefs.tree.search_cache import SearchCache
     from onefs.tree.size_lookup import SizeLookup
     from onefs.tree.user_folders import UserFolders
@@ -47,6 +48,8 @@ class TreeContext:
     listed_sessions: ListedSessions
     #: the folders that users' code writes to; None if the tree has no such folders
     user_folders: UserFolders | None = None
+    #: the releases of the database, in the tree of the whole database; None in other trees
+    releases: Releases | None = None
     #: decides the datasets that are shown, and their paths
     variant: Variant = FULL_TREE
     #: the path from the root of the tree to the folder that contains the labs

@@ -50,7 +50,8 @@ class DatasetFile(File):
 
     def node(self) -> Node:
         # programs look up and open a file several times
-        return dataset_node(self.context, self._with_size(), self.listed_place[2], is_cached=True)
+        day = "".join(self.listed_place[2:3])
+        return dataset_node(self.context, self._with_size(), day, is_cached=True)
 
     def open(self) -> Handle:
         alyx_file = self._alyx_file_to_read()

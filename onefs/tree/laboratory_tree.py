@@ -26,6 +26,7 @@ from onefs.tree.nodes import XATTR_PREFIX, Handle, ListedEntry, Node, inode_of_p
 from onefs.tree.one_api_compat import OneApiFolder
 from onefs.tree.open_files import OpenFiles
 from onefs.tree.path_patterns import DATASET_PREFIX, expand_pattern, walk_files
+from onefs.tree.releases import Releases, ReleaseSource
 from onefs.tree.rest_link import REST, RestLink
 from onefs.tree.root_folder import RootFolder
 from onefs.tree.search_cache import SearchCache
@@ -53,6 +54,7 @@ class LaboratoryTree:
     - ``variant``: what the root shows: the full tree, the tree as of a day, or the flat tree
     - ``rest``: the folder with a target of the link ``.rest`` for each process; None for no link
     - ``user_folders``: the links to the folders that users' code writes to; None for no links
+    - ``releases``: the releases of the database, for the folder ``.tags``; None for no such folder
     """
 
     def __init__(
@@ -65,6 +67,7 @@ class LaboratoryTree:
         variant: Variant = FULL_TREE,
         rest: Path | None = None,
         user_folders: UserFolders | None = None,
+        releases: ReleaseSource | None = None,
     ) -> None:
         self._entry_cache = _EntryCache()
         #: the open datasets, and the paths at which the dataset has changed
@@ -82,6 +85,7 @@ class LaboratoryTree:
             OneApiFolder(content.one_tables, self.open_files, rest_link),
             ListedSessions(),
             user_folders,
+            Releases(releases, deadline) if releases is not None else None,
             variant,
         )
 
@@ -89,6 +93,8 @@ class LaboratoryTree:
         """Raise Stopping in all threads that wait for a size, a search or a user's folder."""
         self._context.sizes.close()
         self._context.searches.close()
+        if self._context.releases is not None:
+            self._context.releases.close()
         if self._context.user_folders is not None:
             self._context.user_folders.close()
 
@@ -302,6 +308,8 @@ def _with_variant_inode(variant: Variant, node: Node) -> Node:
     """Return ``node`` (``stat`` values) with the inode number that it has in ``variant``."""
     # Each variant has other numbers, because two variants may show different bytes at one path, and
     # because ``diff -r`` does not compare folders with the same inode number.
+    if variant.tag:
+        node = replace(node, ino=inode_of_path("tag", variant.tag, str(node.ino)))
     if variant.day:
         node = replace(node, ino=inode_of_path("as of", variant.day, str(node.ino)))
     return replace(node, ino=inode_of_path("flat", str(node.ino))) if variant.flat else node

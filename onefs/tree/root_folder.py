@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
+from onefs import alf
 from onefs.errors import NotFound
+from onefs.tree.aggregates import AggregatesFolder
 from onefs.tree.as_of import AS_OF, is_as_of_day
 from onefs.tree.context import TreeContext, undated_folder_node
 from onefs.tree.entries import Folder, TreeEntry
 from onefs.tree.lab_folders import LabFolder
 from onefs.tree.layout import lab_folder_names
 from onefs.tree.nodes import Node
+from onefs.tree.releases import Releases
 from onefs.tree.search_cache import SEARCH
 from onefs.tree.search_folders import SearchRoot
 from onefs.tree.symlink_views import (
@@ -21,7 +24,7 @@ from onefs.tree.symlink_views import (
     ByRefFolder,
 )
 from onefs.tree.user_folders import UserFolderLink
-from onefs.tree.variant import FLAT, Variant
+from onefs.tree.variant import FLAT, TAGS, Variant
 
 _LOOKUP_FOLDERS: Mapping[str, Callable[[TreeContext], Folder]] = {
     BY_EID: ByEidFolder,
@@ -49,6 +52,28 @@ class AsOfFolder(Folder):
 
 
 @dataclass(frozen=True, slots=True)
+class TagsFolder(Folder):
+    """The folder ``.tags``. It contains a folder for each release whose tables are loaded.
+
+    The folder of a release is the root of the tree of its datasets.
+    """
+
+    context: TreeContext
+    releases: Releases
+
+    def node(self) -> Node:
+        return undated_folder_node(self.context, TAGS)
+
+    def child(self, name: str) -> TreeEntry:
+        return RootFolder(self.releases.context_of(self.context, name))
+
+    def children(self) -> list[tuple[str, Node]]:
+        return [
+            (name, undated_folder_node(self.context, TAGS, name)) for name in self.releases.tags()
+        ]
+
+
+@dataclass(frozen=True, slots=True)
 class RootFolder(Folder):
     """The root of a tree: the full tree, a tree as of a day, or a flat tree.
 
@@ -58,6 +83,8 @@ class RootFolder(Folder):
     context: TreeContext
 
     def node(self) -> Node:
+        if self.context.variant.tag:
+            return undated_folder_node(self.context, TAGS, self.context.variant.tag)
         return replace(undated_folder_node(self.context, "root"), ino=1)
 
     def child(self, name: str) -> TreeEntry:
@@ -66,12 +93,16 @@ class RootFolder(Folder):
         variant = self.context.variant
         if name == AS_OF and variant.is_full_tree:
             return AsOfFolder(self.context)
-        if name == FLAT and not variant.flat:
+        if name == TAGS and self.context.releases is not None:
+            return TagsFolder(self.context, self.context.releases)
+        if name == FLAT and not (variant.flat or variant.tag):
             return _variant_root(self.context, replace(variant, flat=True), FLAT)
         one_api_entry = self.context.one_api_folder.child(name) if variant.is_full_tree else None
         entry = one_api_entry or self._user_folder_link(name)
         if entry is not None:
             return entry
+        if name == alf.AGGREGATES and variant.is_full_tree and self._has_aggregates():
+            return AggregatesFolder(self.context)
         labs = {} if name.startswith(".") else self._labs()
         if labs and name not in labs and self.context.catalogue.ask_for_new_labs():
             labs = self._labs()
@@ -95,6 +126,7 @@ class RootFolder(Folder):
         optional = {
             "as_of": variant.day,
             "flat": "1" if variant.flat else "",
+            "tag": variant.tag,
             "error": catalogue.availability.refusal,
         }
         return {
@@ -115,6 +147,11 @@ class RootFolder(Folder):
         if link is not None and name in lab_folder_names(self.context.catalogue.known_labs()):
             return None
         return link
+
+    def _has_aggregates(self) -> bool:
+        catalogue = self.context.catalogue
+        is_lab = alf.AGGREGATES in lab_folder_names(catalogue.known_labs())
+        return catalogue.has_aggregates() and not is_lab
 
     def _labs(self) -> Mapping[str, str]:
         return self.context.layouts.get_or_build(

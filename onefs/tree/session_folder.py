@@ -24,7 +24,7 @@ from onefs.tree.sidecars import SIDECARS
 
 
 @dataclass(frozen=True, slots=True)
-class _LastLayout:
+class LastLayout:
     """A session's layout, and for how long it is used without asking the catalogue again."""
 
     layout: SessionLayout
@@ -47,7 +47,7 @@ class SessionFolder(Folder):
     #: the path of this folder below the session; () for the session's own folder
     folders: Folders = ()
     #: the last layout of the session; the folders of its collections have the same list
-    _last: list[_LastLayout] = field(default_factory=list, repr=False, compare=False)
+    _last: list[LastLayout] = field(default_factory=list, repr=False, compare=False)
 
     def node(self) -> Node:
         return session_folder_node(self.session, self.folders)
@@ -218,7 +218,7 @@ class SessionFolder(Folder):
     def _layout(self) -> SessionLayout:
         return self._current_layout().layout
 
-    def _current_layout(self) -> _LastLayout:
+    def _current_layout(self) -> LastLayout:
         catalogue = self.context.catalogue
         changes = catalogue.changes  # before the listing, which may change meanwhile
         if self._last:
@@ -236,7 +236,7 @@ class SessionFolder(Folder):
         if self.context.variant.is_full_tree:
             self._note_changed_entries(layout, listing.version)
         until = catalogue.unchanged_until(listing.version)
-        last = _LastLayout(layout, listing.version, changes, until)
+        last = LastLayout(layout, listing.version, changes, until)
         self._last[:] = [last]
         return last
 
@@ -280,7 +280,7 @@ class SessionFolder(Folder):
     def _file_node(self, dataset: Dataset) -> Node:
         """Return the node (the values of ``stat``) of a file. Sends no request."""
         return dataset_node(
-            self.context, self.context.sizes.with_known_size(dataset), self.place[2]
+            self.context, self.context.sizes.with_known_size(dataset), "".join(self.place[2:3])
         )
 
     def _was_listed_so(self, dataset: Dataset, former: ListedEntry, from_tables: bool) -> bool:

@@ -6,6 +6,7 @@ All variants have the same folders from the lab down to the session. Their roots
     .as-of/<day>/<lab>/...          the revisions of that day
     .flat/<lab>/...                 the default revisions, each in its session's own folder
     .as-of/<day>/.flat/<lab>/...    the revisions of that day, each in its session's own folder
+    .tags/<tag>/<lab>/...           the datasets of a release
 
 Only the full tree and the tree as of a day contain other variants.
 """
@@ -21,6 +22,8 @@ from onefs.tree.layout import Folders, SessionLayout, flat_layout, session_layou
 
 #: the folder of the root that contains the flat tree
 FLAT = ".flat"
+#: the folder of the root that contains a tree for each release
+TAGS = ".tags"
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +37,8 @@ class Variant:
     day: str = ""
     #: whether only default datasets are shown, without the folders of collections and revisions
     flat: bool = False
+    #: the release that is shown; '' for the whole database
+    tag: str = ""
 
     def __str__(self) -> str:
         return "/".join(self.folders)
@@ -41,7 +46,8 @@ class Variant:
     @property
     def folders(self) -> Folders:
         """The path from the full tree's root to this tree's root, such as ``(".flat",)``."""
-        return (*((AS_OF, self.day) if self.day else ()), *((FLAT,) if self.flat else ()))
+        tag = (TAGS, self.tag) if self.tag else ()
+        return (*tag, *((AS_OF, self.day) if self.day else ()), *((FLAT,) if self.flat else ()))
 
     @property
     def is_full_tree(self) -> bool:
@@ -67,6 +73,8 @@ def split_variant(parts: Sequence[str]) -> tuple[Variant, Folders]:
     ``parts`` are the names in the path, from the root of the full tree on.
     """
     rest = tuple(parts)
+    if rest[:1] == (TAGS,) and len(rest) > 1:
+        return Variant(tag=rest[1]), rest[2:]
     day = ""
     if rest[:1] == (AS_OF,) and len(rest) > 1 and is_as_of_day(rest[1]):
         day, rest = rest[1], rest[2:]
@@ -82,7 +90,7 @@ def variant_of_path(parts: Sequence[str]) -> Variant:
     full tree if the path contains neither ``.as-of/<day>`` nor ``.flat``.
     """
     for at, part in enumerate(parts):
-        if part in (AS_OF, FLAT):
+        if part in (AS_OF, FLAT, TAGS):
             variant, _ = split_variant(parts[at:])
             if not variant.is_full_tree:
                 return variant

@@ -40,8 +40,10 @@ def failed_probe() -> None:
     raise Unreachable("no way")
 
 
-def make_breaker(clock: Clock, probe: Callable[[], None], **options: bool) -> ServerAvailability:
-    return ServerAvailability("http://alyx", probe, clock, **options)
+def make_breaker(
+    clock: Clock, probe: Callable[[], None], always_offline: bool = False
+) -> ServerAvailability:
+    return ServerAvailability("http://alyx", probe, clock, always_offline=always_offline)
 
 
 def test_an_outage_and_its_end_are_reported_once(

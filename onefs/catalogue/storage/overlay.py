@@ -10,7 +10,7 @@ made. The second kind is datasets on repositories whose name does not begin with
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence, Set
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from dataclasses import replace
 from pathlib import Path
 
@@ -26,7 +26,7 @@ from onefs.catalogue.storage.database import (
 from onefs.catalogue.storage.row_codecs import decode_session
 from onefs.catalogue.storage.type_guess import guess_types, path_rows_having
 from onefs.catalogue.storage.type_patterns import TypePatterns
-from onefs.model import Dataset, Session
+from onefs.model import Dataset, Repository, Session
 
 #: the time of listings that the tables contain only in part: such a listing is served, and is
 #: refreshed in the background
@@ -42,11 +42,16 @@ class OverlayDatabase(CatalogueDatabase):
     A listing from the tables has the form of a listing from Alyx, requested at the time when the
     tables were made. The listings of labs, subjects and repositories are stale until Alyx has
     answered. Without cache tables, this class does the same as :class:`CatalogueDatabase`.
+
+    ``lab_repositories``, if given, returns the repositories of a lab, which nothing lists.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(
+        self, path: Path, lab_repositories: Callable[[str], list[Repository]] | None = None
+    ) -> None:
         super().__init__(path)
         self.tables = TablesReader(path.with_name(TABLES_FILE_NAME))
+        self._lab_repositories = lab_repositories
 
     def close(self) -> None:
         super().close()
@@ -59,7 +64,11 @@ class OverlayDatabase(CatalogueDatabase):
         return self.tables.version
 
     def is_empty_in_tables(self, eid: str) -> bool:
-        return self.tables.session(eid) is not None and not self.tables.has_datasets(eid)
+        return (
+            self.tables.session(eid) is not None
+            and not self.tables.has_datasets(eid)
+            and not self.tables.lacks_datasets
+        )
 
     def tables_created_at(self) -> float:
         return self.tables.created_at or 0.0
@@ -86,6 +95,13 @@ class OverlayDatabase(CatalogueDatabase):
 
     def has_lab_in_tables(self, lab: str) -> bool:
         return self.tables.has_lab(lab)
+
+    def repositories(self) -> dict[str, Repository]:
+        stored = super().repositories()
+        if self._lab_repositories is None:
+            return stored
+        of_labs = (each for lab in self.tables.labs() for each in self._lab_repositories(lab))
+        return {**stored, **{each.name: each for each in of_labs}}
 
     def labs(self) -> list[str]:
         created = self.tables.created_at

@@ -50,6 +50,7 @@ def create_app(
     login: Login,
     *,
     data_url: str,
+    bucket_url: str = "",
     throttle: int | None = None,
     public_users: Sequence[str] = ("intbrainlab",),
     allowed_hosts: Sequence[str] = ("127.0.0.1", "localhost", "[::1]"),
@@ -57,6 +58,7 @@ def create_app(
     """Return the REST server of a laboratory.
 
     - ``data_url``: the file server's address, without a slash at the end
+    - ``bucket_url``: the address of a bucket with the tables of releases; '' for none
     - ``throttle``: the number of requests that a user may send per minute; None for no limit
     - ``public_users``: the users that may only send GET requests
     - ``allowed_hosts``: the hosts that the Host header of a request may name, as in Alyx
@@ -65,7 +67,7 @@ def create_app(
     app.url_map.merge_slashes = False
     app.url_map.converters.update(key=_LowerUuid, word=_Word)
     server = _RestServer(DemoDatabase(source, data_url), Accounts(login, public_users), throttle)
-    for view in (*VIEWS, *cache_views()):
+    for view in (*VIEWS, *cache_views(bucket_url)):
         _route(app, view.rule, server.handler(view))
     _route(app, "/auth-token", server.log_in)
     _route(app, "/api/schema", server.schema)

@@ -75,10 +75,10 @@ class CacheTables:
                 self._built[tag] = self._build(db, tag)
             return self._built[tag]
 
-    def zip(self, db: DemoDatabase) -> bytes:
-        """Return the bytes of ``cache.zip``, with the tables of all sessions."""
+    def zip(self, db: DemoDatabase, tag: str | None = None) -> bytes:
+        """Return the bytes of ``cache.zip``, with the tables that :meth:`get` returns."""
         buffer = io.BytesIO()
-        tables = self.get(db)
+        tables = self.get(db, tag)
         with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
             for name, data in tables.files.items():
                 archive.writestr(name, data)
@@ -123,8 +123,11 @@ def _rows(db: DemoDatabase, tag: str | None) -> tuple[list[SessionRecord], list[
     )
 
 
-def cache_views() -> Iterator[View]:
-    """Yield the views of ``/cache/info/`` and ``/cache.zip``."""
+def cache_views(bucket_url: str = "") -> Iterator[View]:
+    """Yield the views of ``/cache/info/`` and ``/cache.zip``.
+
+    With ``bucket_url``, the description of a release names its archive in this bucket.
+    """
     tables = CacheTables()
 
     def info(call: ApiRequest) -> Any:
@@ -134,7 +137,10 @@ def cache_views() -> Iterator[View]:
         if call.db.row("tags", tag) is None:
             text = "Tag matching query does not exist."
             return Response(text, 404, content_type="text/html; charset=utf-8")
-        return tables.get(call.db, tag).info
+        info = tables.get(call.db, tag).info
+        if not bucket_url:
+            return info
+        return {**info, "location": f"{bucket_url}/caches/openalyx/{tag}/cache.zip"}
 
     def archive(call: ApiRequest) -> Any:
         headers = {"Content-Disposition": 'inline; filename="cache.zip"'}

@@ -14,6 +14,7 @@ from cachetools import LRUCache
 
 from onefs.demo import alyx_rows
 from onefs.demo.records import DatasetRecord, SessionRecord, Source
+from onefs.demo.synthetic import aggregates
 from onefs.demo.synthetic.dataset_rows import dataset_rows
 from onefs.demo.synthetic.plan import all_sessions
 from onefs.demo.synthetic.session_rows import (
@@ -73,10 +74,17 @@ class SyntheticLaboratory(Source):
     def dataset(self, dataset_id: str) -> DatasetRecord | None:
         """Return one dataset by its UUID (see :class:`onefs.demo.records.Source`)."""
         eid, _ = self._paths.get(dataset_id, ("", ""))
-        return next((row for row in self.datasets(eid) if row.id == dataset_id), None)
+        rows = self.datasets(eid) if eid else self.aggregates()
+        return next((row for row in rows if row.id == dataset_id), None)
+
+    def aggregates(self) -> Sequence[DatasetRecord]:
+        """Return the dataset that belongs to no session."""
+        return (aggregates.known_aggregate(),)
 
     def file(self, path: str) -> Path | bytes | None:
         """Return the served file at ``path`` (see :class:`onefs.demo.records.Source`)."""
+        if path.startswith(aggregates.FOLDER):
+            return aggregates.aggregate_file(path)
         for plain, uuid in alyx_rows.without_uuid(path):
             eid, inside = self._paths.get(uuid, ("", ""))
             if eid and plain == public_path(self._plans[eid], inside):

@@ -10,7 +10,7 @@ from typing import Any
 from onefs import alf
 from onefs.demo import alyx_rows
 from onefs.demo.records import SessionRecord
-from onefs.demo.synthetic import histology, session_rows
+from onefs.demo.synthetic import aggregates, histology, session_rows
 from onefs.demo.synthetic import plan as people
 from onefs.demo.synthetic.plan import SessionPlan
 
@@ -48,11 +48,18 @@ def make_tables(
         "subjects": _subjects(sessions),
         "users": _users(),
         "projects": [alyx_rows.project_row(name, users) for name, users in people.PROJECTS.items()],
-        "data-repository": alyx_rows.repository_rows(
-            [lab.name for lab in people.LABS], {lab.name: lab.timezone for lab in people.LABS}
-        ),
+        "data-repository": [
+            *alyx_rows.repository_rows(
+                [lab.name for lab in people.LABS], {lab.name: lab.timezone for lab in people.LABS}
+            ),
+            aggregates.repository_row(),
+        ],
         "dataset-types": alyx_rows.dataset_type_rows(
-            {*(alf.dataset_type(path.rpartition("/")[2]) for path in paths), "unknown"},
+            {
+                *(alf.dataset_type(path.rpartition("/")[2]) for path in paths),
+                aggregates.known_aggregate().dataset_type,
+                "unknown",
+            },
             _DESCRIPTIONS,
         ),
         "data-formats": alyx_rows.data_format_rows(),

@@ -1,0 +1,72 @@
+"""Databases without an Alyx: the public one, and each release. Their cache tables list everything.
+
+The public bucket has these tables, and the aggregates of databases with an Alyx, too.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from functools import partial
+
+from onefs.cache_tables.bucket import PublicBucket
+from onefs.config.public_bucket import ALYX_URL, BUCKET_VARIABLE, bucket_url, lab_repositories
+from onefs.config.releases import release_of
+from onefs.config.settings import Settings
+from onefs.errors import NoAlyx, TablesLoading, Unreachable
+from onefs.http import Transport
+from onefs.model import Repository
+
+
+class WithoutAlyx:
+    """What an opened database uses instead of an Alyx, if it has none. Thread-safe.
+
+    ``deadline`` is the longest time in seconds for a small answer of the bucket.
+    """
+
+    def __init__(
+        self, settings: Settings, transport: Callable[[], Transport], deadline: float
+    ) -> None:
+        self._settings = settings
+        self._transport = transport
+        self._deadline = deadline
+        #: the release that is shown; '' for the whole database
+        self.tag = release_of(settings.state_dir)
+        #: why the tables of a public database are not here yet; '' at all other times
+        self.loading = ""
+
+    @property
+    def has_alyx(self) -> bool:
+        """Whether there is an Alyx to ask: a public database and a release have none."""
+        return not (self._settings.public or self.tag)
+
+    def error(self) -> Unreachable:
+        """Return the error of a request that only Alyx could answer, if there is no Alyx."""
+        if self.loading:
+            return TablesLoading(
+                f"the list of the public database is not here yet ({self.loading}): try again in a "
+                "moment"
+            )
+        if self.tag:
+            return NoAlyx(f"the release {self.tag} is shown as published, and Alyx is not asked")
+        return NoAlyx(
+            "only Alyx knows this, and the public database has no Alyx: use an account of "
+            f"{ALYX_URL}"
+        )
+
+    def tables_server(self, tag: str = "") -> PublicBucket:
+        """Return the bucket with the tables of this public database, or of a release of it."""
+        url, tag = self._settings.url, tag or self.tag
+        return PublicBucket(self._transport(), url, tag, self._deadline)
+
+    def repositories_of_labs(self) -> Callable[[str], list[Repository]] | None:
+        """Return the function that returns a lab's public repositories; None if Alyx lists them."""
+        return partial(lab_repositories, self._settings.url) if self._settings.public else None
+
+    def bucket_of_aggregates(self) -> Callable[[], PublicBucket] | None:
+        """Return the function that opens the bucket with aggregates of this database, or None."""
+        url, is_public = self._settings.url, self._settings.public
+        if self.tag or not (is_public or url == ALYX_URL or os.environ.get(BUCKET_VARIABLE)):
+            return None
+        bucket = url if is_public else bucket_url()
+        return lambda: PublicBucket(self._transport(), bucket, deadline=self._deadline)
