@@ -494,36 +494,6 @@ def test_a_file_that_is_fetched_again_after_a_failure_ahead_stays_within_the_quo
     assert server.asked == ["/a.b.npy"]
 
 
-@pytest.mark.long
-def test_a_slow_file_server_has_the_whole_wait_after_a_download_ahead(
-    open_content: Open, server: FileServer
-) -> None:
-    content = open_content(stall=8.0)  # half of it for a fetch ahead
-    dataset = server.dataset("a.b.npy", BYTES)
-    good, going_on = server.files["/a.b.npy"], threading.Event()
-
-    def serve(request: Request) -> Response:
-        going_on.wait(60)
-        return good(request)
-
-    server.files["/a.b.npy"] = serve
-    results: list[bytes] = []
-    reader = threading.Thread(target=lambda: results.append(read_all(content, dataset)))
-    with fetching(content, dataset) as outcome:
-        try:
-            wait_until(lambda: server.asked)
-            reader.start()
-            wait_until(lambda: not content.transfers()[0].is_ahead)
-            joined_at = time.monotonic()
-            wait_until(lambda: len(server.asked) == 2)
-            assert content.transfers()[0].last_progress_at > joined_at
-        finally:
-            going_on.set()
-            reader.join(60)
-    assert isinstance(outcome[0], DeadlineExceeded)
-    assert results == [BYTES]
-
-
 def test_nothing_is_fetched_ahead_into_a_folder_without_locks(
     open_content: Open, server: FileServer
 ) -> None:
