@@ -98,7 +98,7 @@ class SmallFileDownloader:
         self._readers: Counter[ContentKey] = Counter()
         self._failures: NegativeCache[Dataset] = NegativeCache(MAX_FAILURES, failure_ttl)
         self._stopped = threading.Event()
-        self._bodies = BodyReceiver(hosts, self._stopped)
+        self._bodies = BodyReceiver(hosts, stall, self._stopped)
 
     def close(self) -> None:
         """End the downloads, and wake the waiting threads. In these threads, Stopping is raised."""
