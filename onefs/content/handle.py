@@ -185,12 +185,9 @@ class DatasetHandle:
             if path is not None:
                 return self._open_cached(path)
         whole = self._source.strict or self._is_small
-        # another version of onefs may have begun the file with blocks of another size
-        cursor = self._cursor
-        block = BLOCK_SIZE if cursor is None else cursor.partial.block_file.header.block_size
-        start, end = offset // block * block, -(-(offset + length) // block) * block
-        needed = self.size if whole else min(end, self.size) - start
-        key = self._dataset.id if whole else f"{self._dataset.id} {start}"
+        blocks = -(-length // BLOCK_SIZE) * BLOCK_SIZE
+        needed = self.size if whole else min(blocks, self.size)
+        key = self._dataset.id if whole else f"{self._dataset.id} {offset // BLOCK_SIZE}"
         with self._source.quota.reserve(key, needed, self._dataset.name) as reserve_again:
             return self._fetch_bytes(offset, length, reserve_again)
 

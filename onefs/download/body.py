@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -22,10 +23,11 @@ from onefs.model import Dataset, Replica
 #: disk for a file of unknown size
 PROGRESS_STEP_BYTES = 512 * 1024
 
-#: shortest time in seconds in which the speed is measured if fewer bytes than a step arrive, and
-#: seconds for which a measured speed counts
-_MEASURED_SECONDS = 1.0
-_SPEED_TTL_SECONDS = 600.0
+#: time in seconds in which the speed is measured if fewer bytes than a step arrive; how much of a
+#: pause counts; and the seconds for which a measured speed counts
+_MEASURED_SECONDS = 2.0
+_MAX_PAUSE_SECONDS = 1.0
+_SPEED_TTL_SECONDS = 60.0
 
 
 class FetchAheadEnded(Exception):
@@ -84,47 +86,67 @@ class Download:
 
 
 class LinkSpeed:
-    """Measures how fast the bodies of small files arrive, all of them together. Thread-safe."""
+    """Measures how fast the bodies of small files arrive, all of them together. Thread-safe.
 
-    def __init__(self) -> None:
+    Only the time in which a body is arriving counts, and of each pause at most one second.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
         self._lock = threading.Lock()
-        self._total_bytes = 0
-        #: the bytes per second, and when they were measured (``time.monotonic``)
+        #: the number of bodies that are arriving, and when the last chunk or body began
+        self._body_count = 0
+        self._last_at = 0.0
+        #: the bytes that arrived since the last measurement, and in how many seconds
+        self._bytes, self._seconds = 0, 0.0
+        #: the bytes per second, and when they were measured
         self._measured: tuple[float, float] | None = None
 
-    def start(self) -> Callable[[int], None]:
-        """Return a function that must be called with the length of each chunk of a body.
-
-        The body is about to arrive: the answer of its server has begun.
-        """
-        before, began = self._total_bytes, time.monotonic()
-
-        def count(size: int) -> None:
-            now = time.monotonic()
+    @contextmanager
+    def measure(self) -> Iterator[None]:
+        """Measure a body that arrives in the ``with`` block, with :meth:`count` for each chunk."""
+        with self._lock:
+            self._count(0)
+            self._body_count += 1
+        try:
+            yield
+        finally:
             with self._lock:
-                self._total_bytes += size
-                arrived, seconds = self._total_bytes - before, now - began
-                if seconds >= _MEASURED_SECONDS or arrived >= PROGRESS_STEP_BYTES:
-                    self._measured = arrived / max(seconds, 1e-3), now
+                self._body_count -= 1
 
-        return count
+    def count(self, size: int) -> None:
+        """Count a chunk of ``size`` bytes that has arrived."""
+        with self._lock:
+            self._count(size)
 
     def bytes_in(self, seconds: float) -> int | None:
         """Return how many bytes arrive in some seconds; None if this is unknown."""
         measured = self._measured
-        if measured is None or time.monotonic() > measured[1] + _SPEED_TTL_SECONDS:
+        if measured is None or self._clock() > measured[1] + _SPEED_TTL_SECONDS:
             return None
         return int(measured[0] * seconds)
+
+    def _count(self, size: int) -> None:
+        now = self._clock()
+        if self._body_count:
+            self._seconds += min(now - self._last_at, _MAX_PAUSE_SECONDS)
+            self._bytes += size
+        self._last_at = now
+        if self._seconds >= _MEASURED_SECONDS or self._bytes >= PROGRESS_STEP_BYTES:
+            self._measured = self._bytes / max(self._seconds, 1e-3), now
+            self._bytes, self._seconds = 0, 0.0
 
 
 class BodyReceiver:
     """Receives the bodies of small files. Thread-safe.
 
-    ``stopped`` is set when onefs is being stopped.
+    ``stall`` is the longest time in seconds that a file is fetched ahead for no reader. ``stopped``
+    is set when onefs is being stopped.
     """
 
-    def __init__(self, hosts: Hosts, stopped: threading.Event) -> None:
+    def __init__(self, hosts: Hosts, stall: float, stopped: threading.Event) -> None:
         self._hosts = hosts
+        self._stall = stall
         self._stopped = stopped
         #: how fast bodies arrive
         self.speed = LinkSpeed()
@@ -142,7 +164,7 @@ class BodyReceiver:
         transfer.done_bytes, transfer.url = 0, replica.url
         digest = new_hash(dataset)
         request = ByteRequest(replica.url, stall, size=dataset.size)
-        with self._hosts.source.open(request) as body:
+        with self._hosts.source.open(request) as body, self.speed.measure():
             with open_new_file(download.path) as file:
                 for chunk in self._chunks(download, body, stall):
                     write_all(file, memoryview(chunk), transfer.done_bytes)
@@ -162,7 +184,6 @@ class BodyReceiver:
         more bytes than in the database.
         """
         transfer, size = download.transfer, download.dataset.size
-        note_speed = self.speed.start()
         reported_bytes, due = 0, time.monotonic() + stall
         for chunk in body.iter_chunks(lambda: BULK_CHUNK_BYTES):
             download.reservation.ensure_space(disk_size(transfer.done_bytes + len(chunk)))
@@ -170,12 +191,12 @@ class BodyReceiver:
             # counted after the caller has written the chunk
             transfer.done_bytes += len(chunk)
             self._hosts.count_bytes(transfer.url, len(chunk))
-            note_speed(len(chunk))
+            self.speed.count(len(chunk))
             self._check_ahead(download, len(chunk))
             if transfer.done_bytes - reported_bytes >= PROGRESS_STEP_BYTES:
                 reported_bytes, due = transfer.done_bytes, time.monotonic() + stall
                 self._note_progress(transfer)
-            elif time.monotonic() > due:
+            elif time.monotonic() > due or self._is_too_slow(transfer):
                 raise DeadlineExceeded(
                     f"{body.label}: the file server sent too few bytes in {stall:g} s: try again "
                     "later"
@@ -195,6 +216,11 @@ class BodyReceiver:
         may_go_on = ahead.may_go_on(size) and not self._stopped.is_set()
         if transfer.is_ahead and not may_go_on:
             raise FetchAheadEnded(None)
+
+    def _is_too_slow(self, transfer: Transfer) -> bool:
+        """Whether a file takes too long to be fetched ahead."""
+        # a reader in another process, which waits for the dataset's lock, sees no progress
+        return transfer.is_ahead and time.monotonic() > transfer.started_at + self._stall
 
     def _note_progress(self, transfer: Transfer) -> None:
         transfer.last_progress_at = time.monotonic()

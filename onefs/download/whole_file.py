@@ -96,7 +96,7 @@ class SmallFileDownloader:
         self._readers: Counter[ContentKey] = Counter()
         self._failures: NegativeCache[Dataset] = NegativeCache(MAX_FAILURES, failure_ttl)
         self._stopped = threading.Event()
-        self._bodies = BodyReceiver(hosts, self._stopped)
+        self._bodies = BodyReceiver(hosts, stall, self._stopped)
 
     def close(self) -> None:
         """End the downloads, and wake the waiting threads. In these threads, Stopping is raised."""
@@ -224,11 +224,7 @@ class SmallFileDownloader:
                     self._check_progress(dataset, started_at)
                 try:
                     return result_of(future)
-                except FetchAheadEnded as end:
-                    # the second wait and the first together are one wait. But a slow file server
-                    # has had less than ``stall`` seconds in the first wait
-                    if waiting_since is None and isinstance(end.reason, DeadlineExceeded):
-                        started_at = time.monotonic()
+                except FetchAheadEnded:  # the second wait and the first together are one wait
                     waiting_since = started_at
                     before_retry()
 

@@ -17,7 +17,8 @@ class Lazy(ForkAware, Generic[T]):
     """A value that ``factory`` creates at the first call. Later calls return it. Thread-safe.
 
     If ``factory`` fails, the next call tries again. A child made by a fork creates its own value.
-    After :meth:`close` no value is created; a value that is being created then is dropped.
+    After :meth:`close` no value is created. A value that another thread is creating is returned by
+    :meth:`close`; one that the same thread is creating (as in a signal handler) is dropped.
     """
 
     def __init__(self, factory: Callable[[], T]) -> None:
@@ -25,6 +26,9 @@ class Lazy(ForkAware, Generic[T]):
         self._lock = threading.RLock()
         self._value: T | None = None
         self._is_closed = False
+        #: the thread in which ``factory`` is running, and whether :meth:`close` was called there
+        self._creator: int | None = None
+        self._is_dropped = False
         # locks and threads of the value belong to the process that created it
         register_fork_aware(self)
 
@@ -37,10 +41,14 @@ class Lazy(ForkAware, Generic[T]):
                 if value is None:
                     if self._is_closed:
                         raise Stopping("onefs is being stopped")
-                    value = self._factory()
-                    # a signal handler may have closed it during the call; then close() has not
-                    # returned the value, so that it must not be used
-                    if self._is_closed:
+                    self._creator = threading.get_ident()
+                    try:
+                        value = self._factory()
+                    finally:
+                        self._creator = None
+                    # a signal handler has closed it during the call; then close() has not returned
+                    # the value, so that it must not be used
+                    if self._is_dropped:
                         raise Stopping("onefs is being stopped")
                     self._value = value
         return value
@@ -58,6 +66,7 @@ class Lazy(ForkAware, Generic[T]):
     def close(self) -> T | None:
         """Create no value from now on. Return the present value, or None if no value exists."""
         self._is_closed = True
+        self._is_dropped = self._creator == threading.get_ident()
         with self._lock:
             return self._value
 

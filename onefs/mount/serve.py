@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import resource
@@ -148,6 +149,9 @@ def _watch_mount(
             kernel_readahead.widen_readahead(info.mountpoint)
         while not ending.wait(_STATUS_INTERVAL_SECONDS) and not loop.is_unmounted():
             record.update(status_reader.read_or_last())
+            # errors and their frames refer to each other, and may hold large buffers; while nothing
+            # is read, no new objects would cause this search (see libfuse.tune_process)
+            gc.collect(1)
     finally:
         record.remove()
 

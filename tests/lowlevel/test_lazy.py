@@ -82,3 +82,20 @@ def test_a_value_that_is_closed_while_it_is_created_is_not_used() -> None:
         with pytest.raises(Stopping):
             once()
     assert once.close() is None
+
+
+def test_a_value_that_another_thread_creates_during_close_is_returned() -> None:
+    is_begun, may_go_on = threading.Event(), threading.Event()
+
+    def make() -> str:
+        is_begun.set()
+        may_go_on.wait(60)
+        return "here"
+
+    once: Lazy[str] = Lazy(make)
+    creator = threading.Thread(target=once)
+    creator.start()
+    is_begun.wait(60)
+    threading.Timer(0.2, may_go_on.set).start()
+    assert once.close() == "here"
+    creator.join(60)
