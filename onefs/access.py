@@ -22,6 +22,7 @@ from onefs.alyx.rate_limit import RateLimiter
 from onefs.alyx.request import TokenSource
 from onefs.alyx.tokens import FixedToken, OfflineToken, PasswordToken, StoredToken
 from onefs.cache.permissions import check_cache_and_state_folders
+from onefs.config.bucket import SCHEMES
 from onefs.config.cache_owner import check_owner
 from onefs.config.credentials import (
     CredentialStore,
@@ -399,8 +400,9 @@ class Access:
         environ = os.environ if self._environ is None else self._environ
         # a lambda, because most databases have no S3 repository
         buckets = Buckets(lambda repository: self.alyx.bucket(repository))
-        s3 = S3Source(S3Client(transport, endpoint_of(environ), environ), buckets)
-        return SourcesByScheme({"http": http, "https": http, "s3": s3, "alyx-s3": s3})
+        known = filter(None, [self.without_alyx.public_bucket()])
+        s3 = S3Source(S3Client(transport, endpoint_of(environ), environ), buckets, known)
+        return SourcesByScheme({"http": http, "https": http, **dict.fromkeys(SCHEMES, s3)})
 
     def _open_host_auth(self) -> HostAuth:
         settings, data = self.settings, self._login.data

@@ -10,7 +10,14 @@ from collections.abc import Callable
 from functools import partial
 
 from onefs.cache_tables.bucket import PublicBucket
-from onefs.config.public_bucket import ALYX_URL, BUCKET_VARIABLE, bucket_url, lab_repositories
+from onefs.config.bucket import Bucket
+from onefs.config.public_bucket import (
+    ALYX_URL,
+    BUCKET_VARIABLE,
+    bucket_url,
+    lab_repositories,
+    public_bucket,
+)
 from onefs.config.releases import release_of
 from onefs.config.settings import Settings
 from onefs.errors import NoAlyx, TablesLoading, Unreachable
@@ -63,10 +70,17 @@ class WithoutAlyx:
         """Return the function that returns a lab's public repositories; None if Alyx lists them."""
         return partial(lab_repositories, self._settings.url) if self._settings.public else None
 
+    def public_bucket(self) -> Bucket | None:
+        """Return the public bucket with data of this database, or None."""
+        url = self._settings.url
+        if self._settings.public:
+            return public_bucket(url)
+        has_bucket = url == ALYX_URL or os.environ.get(BUCKET_VARIABLE)
+        return public_bucket(bucket_url()) if has_bucket else None
+
     def bucket_of_aggregates(self) -> Callable[[], PublicBucket] | None:
         """Return the function that opens the bucket with aggregates of this database, or None."""
-        url, is_public = self._settings.url, self._settings.public
-        if self.tag or not (is_public or url == ALYX_URL or os.environ.get(BUCKET_VARIABLE)):
+        bucket = self.public_bucket()
+        if self.tag or bucket is None:
             return None
-        bucket = url if is_public else bucket_url()
-        return lambda: PublicBucket(self._transport(), bucket, deadline=self._deadline)
+        return lambda: PublicBucket(self._transport(), bucket.url, deadline=self._deadline)

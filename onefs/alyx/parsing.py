@@ -23,7 +23,8 @@ from typing import Any, TypeVar
 from urllib.parse import quote
 
 from onefs import alf
-from onefs.alyx.s3_records import is_bucket_url, is_on_s3, s3_url
+from onefs.alyx.s3_records import is_on_s3, s3_url
+from onefs.config.bucket import is_bucket_url
 from onefs.config.urls import MAX_URL_LENGTH
 from onefs.dates import parse_timestamp
 from onefs.errors import ServerError
@@ -228,14 +229,15 @@ def usable_replicas(
     replicas = [
         Replica(name, escape_url(url))
         for name, url in claimed
-        if name in repositories and not repositories[name].personal and _can_be_fetched(url)
+        if name in repositories and not repositories[name].personal and is_fetchable_url(url)
     ]
     # buckets first, as in ONE; then file servers in the order of Alyx: flatiron_* before aws_*
     replicas.sort(key=lambda each: (is_bucket_url(each.url), each.repository), reverse=True)
     return tuple(replicas)
 
 
-def _can_be_fetched(url: str) -> bool:
+def is_fetchable_url(url: str) -> bool:
+    """Whether ``url`` is an address on a file server or in a bucket. It may be malformed."""
     return is_file_server_url(url) or is_bucket_url(url)
 
 

@@ -13,9 +13,9 @@ from typing import Any
 from urllib.parse import quote
 
 from onefs import alf
+from onefs.config.bucket import ALYX_SCHEME
 from onefs.config.urls import MAX_URL_LENGTH
 
-SCHEME = "alyx-s3"
 #: an address of a file in a bucket over https, which a private bucket refuses
 _AMAZON_URL = re.compile(
     r"https?://[^/?#@]*\.amazonaws\.com(?:\.cn)?(?::\d*)?(?:/|$)", re.IGNORECASE
@@ -25,11 +25,6 @@ _AMAZON_URL = re.compile(
 def is_on_s3(repository: str) -> bool:
     """Whether the repository with this name is on S3, as ONE decides it."""
     return repository.startswith("aws")
-
-
-def is_bucket_url(url: str) -> bool:
-    """Whether ``url`` is the address of a file in the bucket of a repository."""
-    return url.startswith(f"{SCHEME}://")
 
 
 def s3_url(record: Mapping[str, Any], dataset_id: str) -> str:
@@ -51,5 +46,7 @@ def s3_url(record: Mapping[str, Any], dataset_id: str) -> str:
     stem, dot, extension = name.rpartition(".")
     if dot and dataset_id not in stem:
         name = f"{stem}.{dataset_id}.{extension}"
-    address = f"{SCHEME}://{quote(repository, safe='')}/{alf.valid_text(f'{folder}{slash}{name}')}"
+    address = (
+        f"{ALYX_SCHEME}://{quote(repository, safe='')}/{alf.valid_text(f'{folder}{slash}{name}')}"
+    )
     return address if len(address) <= MAX_URL_LENGTH else ""

@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from onefs import alf
-from onefs.alyx.parsing import DatasetRow, escape_url, is_file_server_url
+from onefs.alyx.parsing import DatasetRow, escape_url, is_fetchable_url
+from onefs.config.bucket import is_bucket_url
 from onefs.errors import CacheError, reason_of
 from onefs.lowlevel.forking import ForkAware, register_fork_aware
 from onefs.lowlevel.sqlite_connection import leak_connection
@@ -341,13 +342,14 @@ def session_folder(lab: str, subject: str, date: str, number: int) -> str:
 def lab_servers(lab: str, repositories: Mapping[str, Repository]) -> list[tuple[str, str]]:
     """Return the name and the URL, without a final slash, of each file server of a lab.
 
-    These are the file servers whose URL ends with ``lab/Subjects``.
+    These are the buckets and then the file servers whose URL ends with ``lab/Subjects``.
     """
-    servers = (
+    servers = [
         (name, each.data_url.rstrip("/"))
         for name, each in sorted(repositories.items(), reverse=True)
-        if not each.personal and is_file_server_url(each.data_url)
-    )
+        if not each.personal and is_fetchable_url(each.data_url)
+    ]
+    servers.sort(key=lambda server: not is_bucket_url(server[1]))
     return [(name, base) for name, base in servers if base.endswith(f"/{lab}/{alf.SUBJECTS}")]
 
 

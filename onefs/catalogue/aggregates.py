@@ -15,14 +15,15 @@ from uuid import UUID, uuid5
 
 from onefs import alf
 from onefs.alyx.parsing import escape_url, usable_replicas
-from onefs.cache_tables.bucket import BucketObject, PublicBucket
+from onefs.cache_tables.bucket import PublicBucket
 from onefs.cache_tables.reader import split_path
 from onefs.catalogue.availability import ServerAvailability
 from onefs.catalogue.listing import Listing, ListingRequest, ListingVersion
 from onefs.catalogue.listing_cache import ListingCache
 from onefs.catalogue.storage.database import CatalogueDatabase
 from onefs.catalogue.ttl import LABS_TTL_SECONDS
-from onefs.config.public_bucket import object_url
+from onefs.config.public_bucket import public_bucket
+from onefs.download.sources.s3_listing import S3Object
 from onefs.errors import CacheError, OnefsError, Stopping
 from onefs.model import Dataset, Replica, Repository
 
@@ -123,23 +124,24 @@ class Aggregates:
             url, rows = json.loads(body) or ("", None)
             if rows is None:
                 return None
-            objects = [BucketObject(str(key), int(size), str(etag)) for key, size, etag in rows]
+            objects = [S3Object(str(key), int(size), str(etag)) for key, size, etag in rows]
         except (CacheError, ValueError, TypeError):
             return None
         return Listing(datasets_of(objects, str(url)), ListingVersion(asked))
 
     def _fetch(self, bucket: PublicBucket) -> Listing[list[Dataset]]:
         asked = self._clock()
-        objects = [each for each in bucket.list_keys(FOLDER) if not each.key.endswith("/")]
+        objects = [each for each in bucket.objects(FOLDER) if not each.key.endswith("/")]
         try:
-            body = json.dumps([bucket.bucket_url, objects])
+            rows = [(each.key, each.size, each.etag) for each in objects]
+            body = json.dumps([bucket.bucket_url, rows])
             self._database.store_answer(_STORED_KEY, body, asked)
         except CacheError as error:
             log.warning("the list of aggregates cannot be stored: %s", error)
         return Listing(datasets_of(objects, bucket.bucket_url), ListingVersion(asked))
 
 
-def datasets_of(objects: Iterable[BucketObject], bucket_url: str) -> list[Dataset]:
+def datasets_of(objects: Iterable[S3Object], bucket_url: str) -> list[Dataset]:
     """Return the datasets for objects of the bucket at ``bucket_url``.
 
     A UUID in a key is the dataset's; any other id is computed from the object, and is another one
@@ -148,13 +150,13 @@ def datasets_of(objects: Iterable[BucketObject], bucket_url: str) -> list[Datase
     return [_dataset_of(each, bucket_url) for each in objects]
 
 
-def _dataset_of(item: BucketObject, bucket_url: str) -> Dataset:
+def _dataset_of(item: S3Object, bucket_url: str) -> Dataset:
     folder, slash, name = alf.valid_text(item.key.removeprefix(FOLDER)).rpartition("/")
     id_ = str(uuid5(_NAMESPACE, f"{bucket_url}/{item.key} {item.size} {item.etag}"))
     for uuid, plain in alf.names_with_uuid(name):
         id_, name = uuid, plain
     parts = split_path(f"{folder}{slash}{name}")
-    url = escape_url(object_url(bucket_url, item.key))
+    url = escape_url(public_bucket(bucket_url).url_of(item.key))
     return Dataset(
         id=id_,
         eid="",

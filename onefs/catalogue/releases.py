@@ -6,6 +6,7 @@ tables name none.
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable
 from contextlib import closing
@@ -17,12 +18,11 @@ from onefs.cache_tables.build import BuildResult
 from onefs.cache_tables.source import ARCHIVE_FILE_NAME, TablesServer
 from onefs.catalogue.storage.overlay import OverlayDatabase
 from onefs.catalogue.sync import SyncProgress, TablesBuilder, sync_from_server
+from onefs.config.bucket import DEFAULT_REGION
 from onefs.config.releases import release_dir
+from onefs.download.sources.s3_client import endpoint_of, object_url
 from onefs.errors import NotFound, ServerError
 from onefs.http import Stream, Transport
-
-#: the host of a bucket whose address is given as ``s3://BUCKET/KEY``
-_S3_HOST = "s3.amazonaws.com"
 
 
 class AlyxRelease:
@@ -50,7 +50,7 @@ class AlyxRelease:
             raise ServerError(f"{self._alyx.url} names no tables of the release {self._tag}")
         if location.startswith("s3://"):
             bucket, _, key = location.removeprefix("s3://").partition("/")
-            location = f"https://{bucket}.{_S3_HOST}/{key}"
+            location = object_url(bucket, key, DEFAULT_REGION, endpoint_of(os.environ))
         self.url = location.removesuffix(f"/{ARCHIVE_FILE_NAME}")
         return info
 

@@ -8,8 +8,10 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping
+from functools import lru_cache
 
 from onefs.alf import SUBJECTS
+from onefs.config.bucket import Bucket
 from onefs.config.urls import host_key, normalise
 from onefs.model import Repository
 
@@ -51,11 +53,15 @@ def lab_repositories(url: str, lab: str) -> list[Repository]:
     """
     data_url = normalise(os.environ.get(DATA_VARIABLE) or DATA_URL)
     return [
-        Repository(f"aws_{lab}", object_url(url, f"data/{lab}/{SUBJECTS}"), personal=False),
+        Repository(
+            f"aws_{lab}", public_bucket(url).url_of(f"data/{lab}/{SUBJECTS}"), personal=False
+        ),
         Repository(f"flatiron_{lab}", f"{data_url}/{lab}/{SUBJECTS}", personal=False),
     ]
 
 
-def object_url(url: str, key: str) -> str:
-    """Return the URL of an object, or of all objects below a prefix, in the bucket ``url``."""
-    return f"{url}/{key}"
+@lru_cache(maxsize=8)
+def public_bucket(url: str) -> Bucket:
+    """Return the bucket at ``url``. Its name is in the path or else in the host."""
+    host, _, path = url.partition("://")[2].partition("/")
+    return Bucket(path.rpartition("/")[2] or host.partition(".")[0], url=url)

@@ -14,7 +14,6 @@ from onefs.catalogue.sync import sync_from_server
 from onefs.demo.folder_laboratory import FolderLaboratory
 from onefs.demo.public_servers import PublicServers
 from onefs.demo.s3_server import MAX_KEYS
-from onefs.errors import ServerError
 from onefs.http import Transport
 from tests.laboratories import small_folder
 from tests.public_database import serve_public
@@ -40,36 +39,14 @@ def test_a_listing_has_all_keys_with_one_request_for_a_thousand(
     servers: PublicServers, bucket: PublicBucket
 ) -> None:
     servers.clear_requests()
-    listed = list(bucket.list_keys("many/"))
+    listed = list(bucket.objects("many/"))
     assert [each.key for each in listed] == sorted(MANY)
     assert {each.size for each in listed} == {0}
     assert len(servers.requests) == 3
-    (folder,) = bucket.list_keys("m", delimiter="/")
-    assert (folder.key, folder.size) == ("many/", -1)
 
 
 def test_a_bucket_without_releases_has_no_tags(bucket: PublicBucket) -> None:
     assert bucket.tags() == []
-
-
-@pytest.mark.parametrize(
-    ("page", "words"),
-    [
-        (b"<html>not a listing</html>", "no listing"),
-        (b"<ListBucketResult><Contents>", "no XML"),
-        (b'<!DOCTYPE x [<!ENTITY e "e">]><ListBucketResult/>', "no listing"),
-        (b"<ListBucketResult><Contents><Key>k</Key><Size>-1</Size></Contents></ListBucketResult>",
-         "invalid size"),
-        (b"x" * (9 << 20), "too large"),
-    ],
-)  # fmt: skip
-def test_a_page_that_is_no_listing_is_an_error(tmp_path: Path, page: bytes, words: str) -> None:
-    key = "ibl-brain-wide-map-public/"  # a path that the list of the bucket is not at
-    laboratory = FolderLaboratory(small_folder(tmp_path / "data", size=10))
-    with serve_public(laboratory, extra={key: page}) as servers, Transport() as transport:
-        other = PublicBucket(transport, f"{servers.bucket_url}/ibl-brain-wide-map-public")
-        with pytest.raises(ServerError, match=words):
-            list(other.list_keys(""))
 
 
 def test_sessions_can_be_read_before_their_datasets(

@@ -6,6 +6,7 @@ its first use. So neither the catalogue nor a record of the cache has a key.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from contextlib import suppress
 from urllib.parse import unquote
 
@@ -19,8 +20,6 @@ from onefs.download.sources.s3_client import S3Client
 from onefs.errors import DataServerCredentials, MissingLibrary, ServerError, Throttled
 from onefs.http import Stream
 
-#: schemes of URLs of this source
-SCHEMES = ("s3", "alyx-s3")
 #: seconds after which keys that a bucket refuses are requested from Alyx again
 KEYS_RECHECK_SECONDS = 60.0
 
@@ -28,12 +27,14 @@ KEYS_RECHECK_SECONDS = 60.0
 class S3Source:
     """Buckets that are asked over ``client``. Implements :class:`Source`.
 
-    ``buckets`` finds the bucket of an ``alyx-s3://`` URL.
+    ``buckets`` finds the bucket of an ``alyx-s3://`` URL. ``known`` has the buckets of ``s3://``
+    URLs of which more than the name is known.
     """
 
-    def __init__(self, client: S3Client, buckets: Buckets) -> None:
+    def __init__(self, client: S3Client, buckets: Buckets, known: Iterable[Bucket] = ()) -> None:
         self._client = client
         self._buckets = buckets
+        self._known = {each.name: each for each in known}
 
     def open(self, request: ByteRequest) -> Body:
         """Return the body of the answer to ``request``."""
@@ -66,7 +67,10 @@ class S3Source:
         if not name or not path:
             raise ServerError(f"{safe_url(url)} names no bucket and key", 400)
         is_repository = url.lower().startswith("alyx-")
-        bucket = self._buckets.bucket_of(name) if is_repository else Bucket(name)
+        if is_repository:
+            bucket = self._buckets.bucket_of(name)
+        else:
+            bucket = self._known.get(name) or Bucket(name)
         return bucket, unquote(path, errors="surrogateescape")
 
 

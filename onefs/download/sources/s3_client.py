@@ -73,7 +73,8 @@ class S3Client:
         region = self._regions.get(bucket.name) or bucket.region or DEFAULT_REGION
         target, is_last = "", False
         while True:
-            url = target or object_url(bucket.name, key, region, self._endpoint, query)
+            base = "" if bucket.name in self._regions else bucket.url
+            url = target or object_url(bucket.name, key, region, self._endpoint, query, base)
             is_signed = not (bucket.is_public or target)
             signature = self._signer.sign(url, bucket, region) if is_signed else {}
             stream = self._transport.stream(
@@ -111,12 +112,18 @@ def endpoint_of(environ: Mapping[str, str]) -> str:
 
 
 def object_url(
-    bucket: str, key: str, region: str, endpoint: str, query: Mapping[str, str] | None = None
+    bucket: str,
+    key: str,
+    region: str,
+    endpoint: str,
+    query: Mapping[str, str] | None = None,
+    base: str = "",
 ) -> str:
     """Return the URL of a key in a bucket, or of the bucket if ``key`` is ''.
 
     The bucket is a part of the host name (virtual-host style). It is the first part of the path
     (path style) if a host name cannot contain it, and for every ``endpoint`` that is not Amazon's.
+    ``base``, if given, is the address of the bucket.
     """
     try:
         raw = key.encode("utf-8", "surrogateescape")
@@ -125,7 +132,9 @@ def object_url(
     path = quote(raw, safe=_KEY_SAFE)
     china = ".cn" if region.startswith("cn-") else ""
     amazon = f"s3.{region}.amazonaws.com{china}"
-    if endpoint:
+    if base:
+        base += "/"
+    elif endpoint:
         base = f"{endpoint.rstrip('/')}/{quote(bucket, safe='')}/"
     elif _HOST_LABEL.fullmatch(bucket):
         base = f"https://{bucket}.{amazon}/"

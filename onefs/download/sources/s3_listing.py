@@ -44,10 +44,14 @@ class _Page:
 
 
 class S3Lister:
-    """Lists keys. Thread-safe. :meth:`close` ends the lists that are under way."""
+    """Lists keys. Thread-safe. :meth:`close` ends the lists that are under way.
 
-    def __init__(self, client: S3Client) -> None:
+    ``stall``: seconds without an answer after which a page is given up.
+    """
+
+    def __init__(self, client: S3Client, stall: float = STALL_SECONDS) -> None:
         self._client = client
+        self._stall = stall
         self._stopped = threading.Event()
 
     def close(self) -> None:
@@ -104,13 +108,13 @@ class S3Lister:
                 return _parse_page(self._read(bucket, query), bucket.name)
             except OnefsError as error:
                 delay = retry_delay(error, attempt)
-                if delay is None or delay > STALL_SECONDS:
+                if delay is None or delay > self._stall:
                     raise
                 if self._stopped.wait(delay):
                     raise Stopping("onefs is being stopped") from error
 
     def _read(self, bucket: Bucket, query: dict[str, str]) -> bytes:
-        stream = self._client.get(bucket, "", STALL_SECONDS, query=query)
+        stream = self._client.get(bucket, "", self._stall, query=query)
         try:
             body = bytearray()
             for chunk in stream.iter_chunks():

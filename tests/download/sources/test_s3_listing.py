@@ -9,8 +9,8 @@ import pytest
 
 from onefs.config.bucket import Bucket
 from onefs.download.sources.s3_client import S3Client
-from onefs.download.sources.s3_listing import S3Lister
-from onefs.errors import OnefsError, ServerError
+from onefs.download.sources.s3_listing import MAX_PAGE_BYTES, S3Lister
+from onefs.errors import OnefsError, ServerError, TooLarge
 from onefs.http import Transport
 from tests import s3_servers
 from tests.s3_servers import PRIVATE, PUBLIC, S3Server
@@ -114,6 +114,14 @@ def test_an_invalid_list_is_an_error_and_not_empty(transport: Transport, body: b
         with pytest.raises(ServerError, match="is invalid"):
             list(S3Lister(S3Client(transport, server.url)).objects(Bucket(PUBLIC), "x/"))
         assert len(server.requests) == 1
+
+
+def test_a_page_that_is_too_large_is_an_error(transport: Transport) -> None:
+    with (
+        ScriptedServer({f"/{PUBLIC}/": answer(b" " * (MAX_PAGE_BYTES + 1))}) as server,
+        pytest.raises(TooLarge),
+    ):
+        list(S3Lister(S3Client(transport, server.url)).objects(Bucket(PUBLIC), "x/"))
 
 
 def test_a_list_in_circles_ends(transport: Transport) -> None:
