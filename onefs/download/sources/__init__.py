@@ -10,7 +10,6 @@
 ``s3_signing``    signatures and keys, with botocore
 ``s3_buckets``    the buckets of Alyx's repositories
 ``s3_listing``    :class:`S3Lister`: lists the keys of a bucket
-``folder``        :class:`FolderSource`: files of a disk
 ================  ===============================================================
 
 ``tests/download/sources`` has the tests that each source must pass.

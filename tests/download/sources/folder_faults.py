@@ -19,14 +19,14 @@ from urllib.parse import quote
 import pytest
 
 from onefs.content.content import Content
-from onefs.download.sources import folder
-from onefs.download.sources.folder import FolderSource
 from onefs.download.sources.interface import ByteRequest
 from onefs.errors import BadContent, OnefsError
 from onefs.model import Dataset, Replica
 from tests.content.conftest import Open, pass_time
 from tests.content.ranged_file import BLOCK, HandleReader, read_all, read_first_bytes
 from tests.download.conftest import DATA, STALL_SECONDS, read_or_empty
+from tests.download.sources import folder_source
+from tests.download.sources.folder_source import FolderSource
 from tests.download.sources.wires import ID, OTHER
 from tests.running import wait_until, within
 
@@ -138,9 +138,9 @@ def speaks_no_http(disk: Disk) -> None:
     """A disk has neither statuses nor headers nor redirects: its module imports no transport."""
     assert not any(
         getattr(each, "__module__", "").startswith(("onefs.http", "urllib3"))
-        for each in vars(folder).values()
+        for each in vars(folder_source).values()
     )
-    assert "Throttled" not in vars(folder)
+    assert "Throttled" not in vars(folder_source)
     assert read_all(disk.content(), disk.dataset()) == DATA
 
 

@@ -1,4 +1,4 @@
-"""Files of a disk as a source: ``file:///FOLDER/NAME``."""
+"""Files of a folder as a source, ``file:///FOLDER/NAME``: the interface without a server."""
 
 from __future__ import annotations
 
