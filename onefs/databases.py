@@ -271,7 +271,7 @@ def database_of_mount(mount: MountInfo) -> ResolvedDatabase:
         cache_options=replace(
             settings.cache_options,
             cache_size=mount.cache_limit or settings.cache_options.cache_size,
-            disks=settings.cache_options.disks or tuple(each.folder for each in mount.status.disks),
+            disks=settings.cache_options.disks or mount.status.disks,
         ),
     )
     return ResolvedDatabase(settings, owner or host_key(mount.url))

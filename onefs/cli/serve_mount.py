@@ -27,12 +27,13 @@ from onefs.mount import daemon
 from onefs.mount.daemon_config import DaemonConfig
 from onefs.mount.loop import PathInvalidations
 from onefs.mount.mount_registry import (
+    DISK,
     OFFLINE,
     READY,
     REFUSED,
-    DiskStatus,
     Download,
     MountStatus,
+    SourceStatus,
 )
 from onefs.mount.serve import Service
 from onefs.public_tables import TablesInBackground
@@ -228,18 +229,22 @@ def _status(access: Access) -> MountStatus:
     state = REFUSED if refusal else READY
     instead = access.without_alyx
     loading = str(instead.error()) if instead.loading else ""
+    disks = (
+        SourceStatus(DISK, str(folder), files=files, away=away)
+        for folder, files, away in access.content.disk_files.usage()
+    )
+    servers = (
+        SourceStatus(kind, name, size)
+        for (kind, name), size in sorted(access.content.bytes_by_server().items())
+    )
     return MountStatus(
         folders=_check_folders(access),
         troubles=tuple(filter(None, (refusal, loading))),
-        disks=tuple(
-            DiskStatus(str(folder), files, away)
-            for folder, files, away in access.content.disk_files.usage()
-        ),
         state=OFFLINE if access.catalogue.offline else state,
         cache_bytes=access.content.total_bytes(),
         fetched=access.content.quota.spent_bytes(),
         fetch_limit=access.content.quota.limit,
-        sources=tuple(sorted(access.content.bytes_by_server().items())),
+        sources=(*disks, *servers),
         downloads=tuple(
             Download(each.path, each.done_bytes, each.size or 0, round(each.bytes_per_second()))
             for each in access.content.transfers()

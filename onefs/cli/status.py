@@ -19,7 +19,7 @@ from onefs.lowlevel.filesystems import network_filesystem_type
 from onefs.printable import format_size, plural
 
 if TYPE_CHECKING:
-    from onefs.mount.mount_registry import MountInfo
+    from onefs.mount.mount_registry import MountInfo, SourceStatus
 
 
 @click.command()
@@ -83,9 +83,6 @@ def _detail_lines(mount: MountInfo, *, is_other: bool) -> Iterator[str]:
             f"served by onefs {mount.version or '(older version)'}, but this command is onefs "
             f"{__version__}: unmount and mount again to use the same version"
         )
-    for source in status.disks:
-        files = f"{source.files} {plural(source.files, 'file')} read in place"
-        yield source.away or f"disk {source.folder}: {files}"
     yield from (*status.folders, *status.troubles)
     if disk := _network_disk_of_state(mount):
         yield (
@@ -97,12 +94,21 @@ def _detail_lines(mount: MountInfo, *, is_other: bool) -> Iterator[str]:
         is_used_up = status.fetched >= status.fetch_limit
         note = ": the limit is reached, and no file is fetched for now" if is_used_up else ""
         yield f"fetched {fetched} within the hour{note}"
-    if status.sources:
-        shares = [f"{name}: {format_size(size)}" for name, size in status.sources]
-        yield f"fetched from {', '.join(shares)}"
+    yield from map(_source_line, status.sources)
     for each in status.downloads:
         done = _format_part(each.done, each.size or None)
         yield f"{each.path}: {done}, {format_size(int(each.rate))}/s"
+
+
+def _source_line(source: SourceStatus) -> str:
+    """Return the line of text about a bucket, a file server or a disk of a mount."""
+    from onefs.mount.mount_registry import DISK
+
+    if source.away:
+        return source.away
+    files = f"{source.files} {plural(source.files, 'file')} read in place"
+    read = files if source.kind == DISK else f"{format_size(source.bytes)} fetched"
+    return f"{source.kind} {source.name}: {read}"
 
 
 def is_public_mount(mount: MountInfo) -> bool:

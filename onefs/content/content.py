@@ -227,8 +227,8 @@ class Content:
         """Return the downloads in progress."""
         return [*self.small_files.transfers(), *self.large_files.transfers()]
 
-    def bytes_by_server(self) -> dict[str, int]:
-        """Return the bytes that have arrived from each server, bucket or disk."""
+    def bytes_by_server(self) -> dict[tuple[str, str], int]:
+        """Return the bytes that have arrived, by the kind and the name of the server."""
         return self._hosts.bytes_by_server()
 
     def total_bytes(self) -> int:

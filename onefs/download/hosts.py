@@ -14,8 +14,9 @@ from fnmatch import fnmatchcase
 from functools import partial
 
 from onefs.cache.mismatches import UnconfirmedMismatch
+from onefs.config.urls import host_of
 from onefs.download.host_circuits import HostCircuits
-from onefs.download.server_names import server_of, shown_server
+from onefs.download.server_names import kind_of, server_of
 from onefs.download.sources.interface import Source
 from onefs.errors import (
     CacheError,
@@ -95,7 +96,7 @@ class Hosts:
         self._stall = stall
         self._count_bytes = count_bytes
         self._lock = threading.Lock()
-        self._bytes_by_server: dict[str, int] = {}
+        self._bytes_by_server: dict[tuple[str, str], int] = {}
         self._preferred = tuple(preferred)
         #: by host: when bytes last arrived, and when the pause ends (``time.monotonic``)
         self._last_progress_at: dict[str, float] = {}
@@ -121,7 +122,7 @@ class Hosts:
         free = [replica for replica in replicas if self._seconds_throttled(replica.url) <= 0]
         if replicas and not free:
             wait = min(self._seconds_throttled(replica.url) for replica in replicas)
-            host = shown_server(replicas[0].url)
+            host = host_of(replicas[0].url)
             raise Throttled(f"{host} asks to wait; try again in {wait:.0f} s", wait)
         ranked = sorted(free, key=self._rank)
         usable = [replica for replica in ranked if self._circuits.can_request(replica.url)]
@@ -181,15 +182,15 @@ class Hosts:
 
     def count_bytes(self, url: str, size: int) -> None:
         """Count ``size`` bytes that have arrived from the server of ``url``."""
-        server = shown_server(url)
+        server = kind_of(url), host_of(url)
         with self._lock:
             self._bytes_by_server[server] = self._bytes_by_server.get(server, 0) + size
         self._count_bytes(size)
 
-    def bytes_by_server(self) -> dict[str, int]:
-        """Return the bytes that have arrived from each server.
+    def bytes_by_server(self) -> dict[tuple[str, str], int]:
+        """Return the bytes that have arrived, by the kind and the name of the server.
 
-        A server is a host, a bucket, or a repository of Alyx with a bucket.
+        The kinds are those of :func:`kind_of`.
         """
         with self._lock:
             return dict(self._bytes_by_server)
@@ -246,6 +247,6 @@ def _failed_replica_ttl(error: OnefsError) -> float:
 
 def _circuit_open_error(replicas: Sequence[Replica]) -> CircuitOpen:
     return CircuitOpen(
-        f"the file server {shown_server(replicas[0].url)} has not answered in time: try again in a "
+        f"the file server {host_of(replicas[0].url)} has not answered in time: try again in a "
         "moment"
     )

@@ -46,6 +46,8 @@ STALE = "stale"
 #: state of a mount without a record: either another user owns the mount, or the record is in
 #: another state folder
 FOREIGN = "foreign"
+#: the kind of a source that is a disk
+DISK = "disk"
 
 #: extended attribute of a mount's root. Its value is the mount's present :class:`MountInfo` as
 #: JSON, without the user name of the login.
@@ -78,15 +80,26 @@ class Download:
 
 
 @dataclass(frozen=True, slots=True)
-class DiskStatus:
-    """A disk whose files a mount serves in place."""
+class SourceStatus:
+    """What a mount has read from a bucket, a file server or a disk since it began."""
 
-    #: absolute path of the folder
-    folder: str
-    #: number of files that were read from the disk since the mount began
-    files: int
-    #: a sentence on why the disk is away; '' if it is there
+    #: ``bucket``, ``server`` or ``disk``
+    kind: str
+    #: the bucket, or Alyx's repository that is in it; the host; the absolute path of the folder
+    name: str
+    #: number of bytes that were fetched. The files of a disk are not fetched
+    bytes: int = 0
+    #: number of files of a disk that were read in place
+    files: int = 0
+    #: a sentence on why a disk is away; '' if it is there
     away: str = ""
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the object of this source in ``onefs status --json``."""
+        named = {"kind": self.kind, "name": self.name}
+        if self.kind == DISK:
+            return {**named, "files": self.files, "away": self.away}
+        return {**named, "bytes": self.bytes}
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,9 +120,13 @@ class MountStatus:
     #: a sentence for each cause that prevents reads of files, such as a full disk, the limit
     #: --max-fetch, or a refused login
     troubles: tuple[str, ...] = ()
-    #: the servers, buckets or disks that bytes were fetched from, each with the number of bytes
-    sources: tuple[tuple[str, int], ...] = ()
-    disks: tuple[DiskStatus, ...] = ()
+    #: all disks, and the buckets and file servers that bytes were fetched from
+    sources: tuple[SourceStatus, ...] = ()
+
+    @property
+    def disks(self) -> tuple[str, ...]:
+        """The folders of the disks."""
+        return tuple(each.name for each in self.sources if each.kind == DISK)
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,8 +188,7 @@ class MountInfo:
             **(fetched if self.status.fetch_limit is not None else {}),
             **({"folders": list(self.status.folders)} if self.status.folders else {}),
             **({"troubles": list(self.status.troubles)} if self.status.troubles else {}),
-            "sources": dict(self.status.sources),
-            **({"disks": list(map(asdict, self.status.disks))} if self.status.disks else {}),
+            "sources": [each.to_json() for each in self.status.sources],
             "downloads": [asdict(download) for download in self.status.downloads],
         }
 
@@ -329,8 +345,7 @@ def _raw_info(info: MountInfo) -> dict[str, Any]:
     """Return the values of a mount for JSON. :func:`_parse_info` reads them."""
     raw = asdict(info)
     # `onefs status` of an older version fails if the status has a field that it does not know
-    for name in ("sources", "disks"):
-        raw[name] = raw["status"].pop(name)
+    raw["sources"] = raw["status"].pop("sources")
     return raw
 
 
@@ -437,14 +452,12 @@ def _parse_info(raw: Mapping[str, Any]) -> MountInfo:
     downloads = tuple(Download(**download) for download in status["downloads"])
     folders = tuple(status.get("folders", ()))
     troubles = tuple(raw.get("troubles", status.get("troubles", ())))
-    sources = tuple((str(name), int(size)) for name, size in raw.get("sources", ()))
-    disks = tuple(DiskStatus(**disk) for disk in raw.get("disks", ()))
+    sources = tuple(SourceStatus(**source) for source in raw.get("sources", ()))
     lists = {
         "downloads": downloads,
         "folders": folders,
         "troubles": troubles,
         "sources": sources,
-        "disks": disks,
     }
     fields["status"] = MountStatus(**{**status, **lists})
     return MountInfo(**fields)

@@ -8,9 +8,10 @@ from contextlib import contextmanager, suppress
 
 import pytest
 
+from onefs.config.urls import host_of
 from onefs.content.content import Content
 from onefs.download.host_circuits import HostCircuits
-from onefs.download.server_names import server_of, shown_server
+from onefs.download.server_names import kind_of, server_of
 from onefs.errors import (
     DeadlineExceeded,
     OnefsError,
@@ -143,14 +144,13 @@ def test_a_probe_that_crashes_does_not_prevent_the_next() -> None:
 
 
 @pytest.mark.parametrize(
-    ("url", "server", "shown"),
+    ("url", "server", "kind", "name"),
     [
-        ("https://host:1/a", "host:1", "host:1"),
-        ("s3://bucket/key", "S3", "bucket"),
-        ("alyx-s3://aws_lab/key", "S3", "aws_lab"),
-        ("file:///mnt/a", "disk", "disk"),
+        ("https://host:1/a", "host:1", "server", "host:1"),
+        ("s3://bucket/key", "S3", "bucket", "bucket"),
+        ("alyx-s3://aws_lab/key", "S3", "bucket", "aws_lab"),
     ],
 )
-def test_the_server_of_a_url(url: str, server: str, shown: str) -> None:
+def test_the_server_of_a_url(url: str, server: str, kind: str, name: str) -> None:
     """All buckets are one server: if one is unreachable, the others need not be tried."""
-    assert (server_of(url), shown_server(url)) == (server, shown)
+    assert (server_of(url), kind_of(url), host_of(url)) == (server, kind, name)

@@ -18,6 +18,7 @@ from onefs.mount.mount_registry import (
     MountInfo,
     MountRecord,
     MountStatus,
+    SourceStatus,
 )
 from onefs.mount.processes import start_ticks_of
 
@@ -38,9 +39,16 @@ def change(folder: Path, **values: object) -> None:
     path.write_text(json.dumps({**json.loads(path.read_text()), **values}))
 
 
+SOURCES = (
+    SourceStatus("disk", "/mnt/ibl", files=3),
+    SourceStatus("bucket", "aws_lab", 5),
+    SourceStatus("server", "host", 2),
+)
+
+
 def test_a_written_record_is_read_back(folder: Path) -> None:
     record = MountRecord(info(), folder, interval=0)
-    status = replace(BUSY, sources=(("aws_lab", 5), ("host", 2)))
+    status = replace(BUSY, sources=SOURCES)
     record.update(status)
     found = mount_registry.find_record("/nowhere/mnt", folder)
     assert found is not None
@@ -57,7 +65,11 @@ def test_a_written_record_is_read_back(folder: Path) -> None:
         "since": 1.5,
         "log_file": None,
         "version": None,
-        "sources": {"aws_lab": 5, "host": 2},
+        "sources": [
+            {"kind": "disk", "name": "/mnt/ibl", "files": 3, "away": ""},
+            {"kind": "bucket", "name": "aws_lab", "bytes": 5},
+            {"kind": "server", "name": "host", "bytes": 2},
+        ],
         "downloads": [{"path": "/lab/file.npy", "done": 5, "size": 10, "rate": 2.5}],
     }
     record.remove()

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from onefs.cache.disk_records import is_settled
 from onefs.demo.servers import Servers
 from onefs.one import ONE
 from tests.changing_laboratory import ChangingLaboratory
@@ -51,7 +52,7 @@ def shown_disk(mounted: Mounted) -> dict[str, object]:
     found: list[dict[str, object]] = []
 
     def report() -> bool:
-        found[:] = (mounted.home.status_of(mounted.path) or {}).get("disks", [])
+        found[:] = (mounted.home.status_of(mounted.path) or {}).get("sources", [])
         return bool(found)
 
     wait_until(report)
@@ -70,6 +71,8 @@ def test_all_files_are_served_in_place(
 ) -> None:
     mounted = home.mount("--source", tmp_path / "data", *options)
     assert files_below(mounted.path) == {*disk}
+    # what was found in files of just now is not recorded
+    wait_until(lambda: all(is_settled(path.stat()) for path in disk.values()))
     for path in disk:
         assert (mounted.path / path).read_bytes() == small_file(folder, path).read_bytes()
         assert mounted.xattr("source", path) == str(disk[path])

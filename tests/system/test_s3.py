@@ -128,9 +128,14 @@ def test_the_bucket_is_read_first(
     assert answers(servers) == [200]
     status = home.status_of(mounted.path)
     assert status is not None
-    assert status["sources"].keys() == {"aws_labone", servers.data_url.partition("://")[2]}
+    host = servers.data_url.partition("://")[2]
+    assert [(each["kind"], each["name"]) for each in status["sources"]] == [
+        ("bucket", "aws_labone"),
+        ("server", host),
+    ]
     text = home.run("status").stdout
-    assert "fetched from " in text
+    assert "bucket aws_labone: " in text
+    assert f"server {host}: " in text
     everything = f"{home.log()} {text} {status} {mounted.xattr('url', BOTH)}"
     assert SECRET_KEY not in everything
     assert not any(

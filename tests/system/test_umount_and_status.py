@@ -130,7 +130,13 @@ class TestStatus:
             "since": 0,
             "log_file": str(next(mounted.home.state.glob("*/onefs.log"))),
             "version": onefs.__version__,
-            "sources": {servers.data_url.partition("://")[2]: len(content)},
+            "sources": [
+                {
+                    "kind": "server",
+                    "name": servers.data_url.partition("://")[2],
+                    "bytes": len(content),
+                }
+            ],
             "downloads": [],
         }
         assert abs(status["since"] - time.time()) < 60
