@@ -6,6 +6,7 @@ This module retries requests, tries other replicas, and checks the version of th
 from __future__ import annotations
 
 import logging
+import threading
 import time
 import zlib
 from collections.abc import Callable
@@ -59,6 +60,8 @@ class RequestFetch:
         self._dataset = self._partial.dataset
         self._blocks = self._partial.block_file
         self._replicas = Replicas(hosts, self._dataset)
+        #: the URL and the event of this request while it is the first one for a replica
+        self._first: tuple[str, threading.Event] | None = None
 
     def run(self) -> None:
         """Fetch all locked blocks of the request. Try each replica, and retry while that is useful.
@@ -74,6 +77,7 @@ class RequestFetch:
             before = self._claims.written_bytes
             for replica in waiting:
                 try:
+                    self._wait_for_first_request(replica)
                     while self._claims.remaining:
                         stall = self._hosts.stall_timeout(len(waiting))
                         self._request_with_version_retries(replica, stall)
@@ -86,6 +90,8 @@ class RequestFetch:
                     delay = self._replicas.note_failure(replica, error, attempt + 1)
                     if delay is not None:
                         retries[replica] = delay
+                finally:
+                    self._end_first_request()
             attempt += 1
             usable = self._usable_replicas()  # blocks that have arrived may exclude some replicas
             waiting = [replica for replica in retries if replica in usable]
@@ -95,6 +101,27 @@ class RequestFetch:
                 raise self._final_error()
             self._request.cancel_event.wait(pause)
             self._request.raise_if_cancelled()
+
+    def _wait_for_first_request(self, replica: Replica) -> None:
+        """Wait while another request finds out whether a replica has the file.
+
+        Raises the error of the other request if its server has refused the file.
+        """
+        url = replica.url
+        if len(self._dataset.replicas) == 1 or url in self._blocks.header.sources:
+            return
+        stall = self._hosts.stall_timeout(len(self._dataset.replicas))
+        first = self._hosts.first_requests.begin(url, stall, self._request.raise_if_cancelled)
+        if first is None:
+            self._hosts.raise_refusal(url)
+        else:
+            self._first = url, first
+
+    def _end_first_request(self) -> None:
+        """Let other requests for the replica go on, if they wait for this one."""
+        if self._first is not None:
+            self._hosts.first_requests.end(*self._first)
+            self._first = None
 
     def _final_error(self) -> OnefsError:
         """Return the error for a request that failed on every replica.
@@ -201,6 +228,7 @@ class RequestFetch:
         with self._hosts.source.open(wanted) as body:
             self._request.attach_body(body)
             self._record_source(replica, body)
+            self._end_first_request()
             if not body.is_partial:
                 claims.claim_whole_file()
             self._write_body(replica, body, stall)

@@ -15,6 +15,7 @@ from functools import partial
 
 from onefs.cache.mismatches import UnconfirmedMismatch
 from onefs.config.urls import host_of
+from onefs.download.first_requests import FirstRequests
 from onefs.download.host_circuits import HostCircuits
 from onefs.download.server_names import kind_of, server_of
 from onefs.download.sources.interface import Source
@@ -26,6 +27,7 @@ from onefs.errors import (
     ServerError,
     Throttled,
     Unreachable,
+    copy_error,
 )
 from onefs.http import retry_delay
 from onefs.lowlevel.negative_cache import NegativeCache
@@ -106,6 +108,7 @@ class Hosts:
         self._failed_replicas: NegativeCache[str] = NegativeCache(
             MAX_FAILED_REPLICAS, _failed_replica_ttl
         )
+        self.first_requests = FirstRequests()
         probe = partial(source.probe, seconds=PROBE_TIMEOUT_SECONDS)
         self._circuits = HostCircuits(probe, recent_seconds=stall)
 
@@ -202,6 +205,12 @@ class Hosts:
         the file, this takes an hour.
         """
         self._failed_replicas.add(url, error)
+
+    def raise_refusal(self, url: str) -> None:
+        """Raise the error with which the server of ``url`` has refused this file, if it has."""
+        error = self._failed_replicas.get(url)
+        if error is not None and is_refusal(error):
+            raise copy_error(error)
 
     def note_progress(self, url: str) -> None:
         """Record that bytes of ``url`` arrived, and close the circuits of the file and its host."""

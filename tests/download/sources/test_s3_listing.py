@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from urllib.parse import parse_qs, quote_plus, urlsplit
 
 import pytest
 
@@ -13,8 +12,9 @@ from onefs.download.sources.s3_listing import MAX_PAGE_BYTES, S3Lister
 from onefs.errors import OnefsError, ServerError, TooLarge
 from onefs.http import Transport
 from tests import s3_servers
+from tests.s3_pages import page_of
 from tests.s3_servers import PRIVATE, PUBLIC, S3Server
-from tests.scripted_server import Script, ScriptedConnection, ScriptedServer, answer
+from tests.scripted_server import ScriptedServer, answer
 
 NAMES = ["a b", "c+d", "e#f", "g%20h", "é", "日本", "z" * 200]
 OBJECTS = {f"{PUBLIC}/data/{name}.npy": name.encode() for name in NAMES}
@@ -57,32 +57,6 @@ def test_a_server_lists_its_keys(
         assert sorted(each.key for each in objects) == sorted(f"data/{n}.npy" for n in NAMES)
         assert folders == ["data/more/"]
         assert list(lister.objects(bucket, "nothing/")) == []
-
-
-def page_of(count: int, total: int) -> Script:
-    """Return a script that answers with pages of ``count`` of ``total`` keys, as S3 does."""
-
-    def script(talk: ScriptedConnection) -> None:
-        query = {k: v[0] for k, v in parse_qs(urlsplit(talk.request.target).query).items()}
-        assert query["list-type"] == "2"
-        first = int(query.get("continuation-token", "0"))
-        last = min(total, first + min(count, int(query["max-keys"])))
-        keys = (f"{query['prefix']}{n:06} #+é" for n in range(first, last))
-        contents = "".join(
-            f"<Contents><Key>{quote_plus(key)}</Key><Size>5</Size></Contents>" for key in keys
-        )
-        more = last < total
-        token = f"<NextContinuationToken>{last}</NextContinuationToken>" if more else ""
-        answer(
-            (
-                '<ListBucketResult xmlns="http://s3.amazonaws.com/doc/2006-03-01/">'
-                f"<IsTruncated>{str(more).lower()}</IsTruncated><EncodingType>url</EncodingType>"
-                f"{token}{contents}</ListBucketResult>"
-            ).encode(),
-            Content_Type="application/xml",
-        )(talk)
-
-    return script
 
 
 @pytest.mark.parametrize("total", [2_500, pytest.param(100_000, marks=pytest.mark.long)])
