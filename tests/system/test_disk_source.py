@@ -52,7 +52,8 @@ def shown_disk(mounted: Mounted) -> dict[str, object]:
     found: list[dict[str, object]] = []
 
     def report() -> bool:
-        found[:] = (mounted.home.status_of(mounted.path) or {}).get("sources", [])
+        sources = (mounted.home.status_of(mounted.path) or {}).get("sources", [])
+        found[:] = [each for each in sources if each["kind"] == "disk"]
         return bool(found)
 
     wait_until(report)
