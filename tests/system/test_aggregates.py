@@ -72,6 +72,7 @@ def test_alyx_and_the_bucket_list_aggregates(
         assert (cache / BUCKET_KEY).exists()
 
 
+@pytest.mark.long
 def test_a_script_reads_an_aggregate_of_the_public_database(
     tmp_path: Path, public: PublicServers
 ) -> None:

@@ -61,7 +61,10 @@ def shown_disk(mounted: Mounted) -> dict[str, object]:
     return disk
 
 
-@pytest.mark.parametrize("options", [(), LARGE], ids=["small", "large"])
+@pytest.mark.parametrize(
+    "options",
+    [pytest.param((), id="small"), pytest.param(LARGE, id="large", marks=pytest.mark.long)],
+)
 def test_all_files_are_served_in_place(
     home: Home,
     servers: Servers,
@@ -112,6 +115,7 @@ def test_missing_and_wrong_files_are_fetched(
     assert len(mounted.log_lines("is not used: the database says md5", str(disk[OTHER]))) == 1
 
 
+@pytest.mark.long
 def test_the_variable_the_profile_and_python(
     home: Home,
     servers: Servers,
@@ -155,6 +159,7 @@ def test_the_variable_the_profile_and_python(
     assert "a colon separates folders" in error
 
 
+@pytest.mark.long
 def test_a_source_that_is_no_folder_or_in_the_mount_is_refused(home: Home, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     assert "is a file" in home.error_of(2, "mount", tmp_path / "mnt", "--source", tmp_path / "file")
@@ -163,6 +168,7 @@ def test_a_source_that_is_no_folder_or_in_the_mount_is_refused(home: Home, tmp_p
     )
 
 
+@pytest.mark.long
 def test_a_disk_is_unmounted_and_mounted_again(
     home: Home,
     servers: Servers,

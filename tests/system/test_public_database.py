@@ -76,6 +76,7 @@ def test_a_mount_lists_and_reads_without_alyx(
     assert shown["public"] is True
 
 
+@pytest.mark.long
 def test_commands_use_the_tables(user: Home, public: PublicServers) -> None:
     mount = user.mount("--public")
     lines = user.run("search", "--lab", "labone", "--format", "paths").stdout.splitlines()
