@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from typing import Protocol
@@ -196,7 +196,8 @@ class SiblingPrefetcher:
         return is_fetched
 
     def _collect_unread(self) -> None:
-        self._unread = _paths_of(self._walks.values())
+        walks = self._walks.values()
+        self._unread = frozenset(path for walk in walks for path in walk.unread)
 
 
 #: a prefetcher that fetches nothing
@@ -205,7 +206,3 @@ NO_SIBLINGS = SiblingPrefetcher()
 
 def _is_folder(node: Node) -> bool:
     return node.kind is NodeKind.DIRECTORY
-
-
-def _paths_of(walks: Iterable[SiblingWalk]) -> frozenset[str]:
-    return frozenset(path for walk in walks for path in walk.unread)

@@ -92,7 +92,7 @@ _NO_FILES = SessionFiles({}, "", 0)
 
 
 class SiblingWalk:
-    """What one process has read lately, and the siblings that are fetched ahead for it.
+    """The last reads of one process, and the siblings that are fetched ahead for it.
 
     Not thread-safe. The caller reports what the process reads, fetches the files that
     :meth:`take_next` returns, and reports those that were not fetched.
