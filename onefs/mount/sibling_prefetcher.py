@@ -14,7 +14,7 @@ from contextlib import suppress
 from typing import Protocol
 
 from onefs.errors import OnefsError, reason_of
-from onefs.mount.processes import process_of_thread
+from onefs.lowlevel.pids import process_of_thread
 from onefs.mount.sibling_walk import (
     MAX_SESSION_FILES,
     MAX_WINDOW_FILES,
