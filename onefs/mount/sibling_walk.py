@@ -165,6 +165,10 @@ class SiblingWalk:
         self._recent.clear()
         self.window = 0
 
+    def note_refused(self, path: str) -> None:
+        """Record that a file may not be fetched now. It is the next one that is tried later."""
+        self.unread.pop(path, None)
+
     def note_skipped(self, path: str) -> None:
         """Record that a file was not fetched, because it is cached or being downloaded."""
         self.unread.pop(path, None)
