@@ -19,7 +19,7 @@ _CHARACTERS_PER_ROW = 500
 
 @dataclass(slots=True, eq=False)
 class ListingVersion:
-    """Where and when a listing was read. It is kept in memory longer than the listing's rows.
+    """The origin and the time of a listing, which stay in memory longer than the listing's rows.
 
     If two reads return the same object, the content has not changed between the reads.
     """

@@ -23,17 +23,18 @@ def fetch_ahead_budget(content: Content, unread: int, reading: Place) -> int:
     return most if soon is None else min(most, soon)
 
 
-def fetch_ahead(content: Content, dataset: Dataset, place: Place) -> bool:
+def fetch_ahead(content: Content, dataset: Dataset, place: Place) -> bool | None:
     """Download a small file that no program waits for, and verify and publish it as for a read.
 
     Until a program uses the file, it is the first to be evicted. Return False if the file is
     cached, is being downloaded, is not fetched as a whole, or if there is no room for it: nothing
-    is evicted, and half of the quota is left. Raises the error of the file server.
+    is evicted. Return None if less than half of the quota would be left. Raises the error of the
+    file server.
     """
     size = dataset.size
     if size is None or not content.is_small(dataset) or content.has_local_candidate(dataset, place):
         return False
     with content.quota.reserve_ahead(dataset.id, size) as may_go_on:
         if may_go_on is None:
-            return False
+            return None
         return content.small_files.fetch_ahead(dataset, place, may_go_on)

@@ -44,7 +44,7 @@ class FetchAheadEnded(Exception):
 
 @dataclass(frozen=True)
 class Ahead:
-    """How a file is fetched ahead: with one request to ``replica``."""
+    """The one replica that a file is fetched ahead from, and the check for each chunk."""
 
     replica: Replica
     #: called with the length of each chunk; returns False if the download must end

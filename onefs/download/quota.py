@@ -177,8 +177,7 @@ class FetchQuota:
                     del self._ahead[key]
 
     def _may_go_on_ahead(self, key: str, size: int) -> bool:
-        if self.limit is None:
-            return True
+        assert self.limit is not None
         spent = self.spent_bytes()
         with self._lock:
             total, missing = self._ahead[key]

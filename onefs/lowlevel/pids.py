@@ -1,4 +1,4 @@
-"""Process ids in the names of files that several hosts and containers share, and the boot id."""
+"""Process ids: of threads, and in the names of files that several hosts share; and the boot id."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ import uuid
 from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
+
+from onefs.lowlevel.files import read_small_file
 
 #: days without use after which the folder of a process on another host is removed
 UNUSED_DAYS = 30
@@ -38,6 +40,21 @@ def pid_namespace_id() -> str:
     with suppress(OSError):
         parts.append(os.readlink("/proc/self/ns/pid"))
     return hashlib.sha1("\n".join(parts).encode("utf-8", "surrogateescape")).hexdigest()[:12]
+
+
+def process_of_thread(thread: int) -> int | None:
+    """Return the pid of the process that a thread belongs to.
+
+    Return None if ``/proc`` does not show the thread.
+    """
+    if thread <= 0:
+        return None
+    try:
+        lines = read_small_file(f"/proc/{thread}/status").splitlines()
+    except OSError:
+        return None
+    fields = (line.partition(b":\t") for line in lines)
+    return next((int(value) for name, _, value in fields if name == b"Tgid"), None)
 
 
 def is_abandoned(folder: Path, pid: str, namespace_id: str) -> bool:

@@ -9,6 +9,7 @@ import sqlite3
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 #: seconds that SQLite waits, while it opens a file, for another process that migrates the file
 OPEN_TIMEOUT_SECONDS = 10.0
@@ -18,19 +19,30 @@ _BUSY_TIMEOUT_SECONDS = 0.05
 
 
 def connect(
-    path: Path | str, journal: str, schema: str, version: int, migrations: Mapping[int, str]
+    path: Path | str,
+    journal: str,
+    schema: str,
+    version: int,
+    migrations: Mapping[int, str],
+    *,
+    may_create: bool = True,
 ) -> sqlite3.Connection:
     """Return a connection to a database file. Create or migrate the file's tables if needed.
 
     - ``journal`` is SQLite's journal mode: WAL, DELETE or MEMORY.
     - ``schema`` is the script that creates the tables.
     - ``migrations`` has the script from each older version to the next.
+    - ``may_create`` says whether to create a missing file.
 
     Raises DatabaseError if the file was written by a newer onefs, or if its tables have other
     columns than ``schema``. Raises sqlite3.Error for any other failure.
     """
     connection = sqlite3.connect(
-        path, timeout=OPEN_TIMEOUT_SECONDS, isolation_level=None, check_same_thread=False
+        path if may_create else f"file:{quote(os.fsencode(path))}?mode=rw",
+        uri=not may_create,
+        timeout=OPEN_TIMEOUT_SECONDS,
+        isolation_level=None,
+        check_same_thread=False,
     )
     try:
         stored = connection.execute("PRAGMA user_version").fetchone()[0]

@@ -338,19 +338,30 @@ class SqliteFile(ForkAware):
             )
             self._inode = -1
             return connect(":memory:", "MEMORY", self._schema, self._version, {})
-        try:
-            connection = self._connect()
-        except sqlite3.DatabaseError as error:
-            if not is_unusable(error):
-                raise
-            connection = self._open_or_replace()
+        connection = self._connect() if self._path == IN_MEMORY else self._open_at_rest()
         self._inode = _inode_of(self._path)
         return connection
+
+    def _open_at_rest(self) -> sqlite3.Connection:
+        """Open the file while no process moves a file aside; create or replace it if needed."""
+        # While an unusable file is moved aside, it is missing, or a connection to it may read the
+        # journal of the new file. A file that is created then would lose its journal.
+        inode = _inode_of(self._path)
+        try:
+            connection = self._connect(may_create=False)
+        except sqlite3.DatabaseError as error:
+            if not is_unusable(error) and _inode_of(self._path) == inode != 0:
+                raise
+            return self._open_or_replace()
+        if _inode_of(self._path) == inode:
+            return connection
+        connection.close()
+        return self._open_or_replace()
 
     def _open_or_replace(self) -> sqlite3.Connection:
         """Open the file, and return a connection to it.
 
-        An unusable file is moved aside, and replaced by a new file.
+        A missing file is created. An unusable file is moved aside, and replaced by a new file.
         """
         with hold_replacement_lock(self._path):
             try:
@@ -362,7 +373,7 @@ class SqliteFile(ForkAware):
                 self._move_aside(str(error))
                 return self._connect()
 
-    def _connect(self) -> sqlite3.Connection:
+    def _connect(self, *, may_create: bool = True) -> sqlite3.Connection:
         disk = network_filesystem_type(self._path.parent)
         if disk:
             _warn_once_about_network_disk(self._path.parent, disk)
@@ -370,7 +381,14 @@ class SqliteFile(ForkAware):
         end = time.monotonic() + OPEN_TIMEOUT_SECONDS
         while True:
             try:
-                return connect(self._path, journal, self._schema, self._version, self._migrations)
+                return connect(
+                    self._path,
+                    journal,
+                    self._schema,
+                    self._version,
+                    self._migrations,
+                    may_create=may_create,
+                )
             except sqlite3.OperationalError as error:
                 # SQLite does not wait if two processes create a new file's journal at the same time
                 if not is_locked(error) or time.monotonic() >= end:

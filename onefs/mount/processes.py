@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from onefs.integers import parse_whole_number
-from onefs.lowlevel.files import read_small_file
 
 _PROC = Path("/proc")
 _POLL_SECONDS = 0.05
@@ -42,21 +41,6 @@ def start_ticks_of(pid: int) -> int | None:
     state, threads, ticks = fields[0], int(fields[17]), int(fields[19])
     # While other threads of a killed process still have files open, its first thread is a zombie.
     return None if state in "ZX" and threads <= 1 else ticks
-
-
-def process_of_thread(thread: int) -> int | None:
-    """Return the pid of the process that a thread belongs to.
-
-    Return None if ``/proc`` does not show the thread.
-    """
-    if thread <= 0:
-        return None
-    try:
-        lines = read_small_file(f"{_PROC}/{thread}/status").splitlines()
-    except OSError:
-        return None
-    fields = (line.partition(b":\t") for line in lines)
-    return next((int(value) for name, _, value in fields if name == b"Tgid"), None)
 
 
 def wait_for_exit(pid: int, timeout: float) -> bool:

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from typing import Protocol
 
 from onefs.errors import OnefsError, reason_of
-from onefs.mount.processes import process_of_thread
+from onefs.lowlevel.pids import process_of_thread
 from onefs.mount.sibling_walk import (
     MAX_SESSION_FILES,
     MAX_WINDOW_FILES,
@@ -48,8 +48,11 @@ class SiblingSource(Protocol):
         ``reading`` is the path of the file that the program reads.
         """
 
-    def fetch(self, path: str) -> bool:
-        """Fetch a file. Return False if it is not fetched, for example because it is cached."""
+    def fetch(self, path: str) -> bool | None:
+        """Fetch a file. Return False if it is not fetched, for example because it is cached.
+
+        Return None if neither this file nor one after it may be fetched now.
+        """
 
 
 class SiblingPrefetcher:
@@ -177,11 +180,13 @@ class SiblingPrefetcher:
             return file
 
     def _fetch(self, walk: SiblingWalk, path: str) -> bool:
-        """Fetch a file. Return False if this failed or was not necessary."""
+        """Fetch a file. Return False if this failed or was not necessary, so that the next file
+        is to be fetched."""
         source = self._source
-        is_fetched, has_failed = False, False
+        is_fetched: bool | None = False
+        has_failed = False
         try:
-            is_fetched = source is not None and source.fetch(path)
+            is_fetched = None if source is None else source.fetch(path)
         except (OnefsError, OSError) as error:
             log.debug("the sibling %s is not fetched: %s", path, reason_of(error))
             has_failed = True
@@ -190,13 +195,16 @@ class SiblingPrefetcher:
                 self._fetch_count -= 1
                 if has_failed:
                     walk.note_failure(path)
+                elif is_fetched is None:
+                    walk.note_refused(path)
                 elif not is_fetched:
                     walk.note_skipped(path)
                 self._collect_unread()
-        return is_fetched
+        return is_fetched is not False
 
     def _collect_unread(self) -> None:
-        self._unread = _paths_of(self._walks.values())
+        walks = self._walks.values()
+        self._unread = frozenset(path for walk in walks for path in walk.unread)
 
 
 #: a prefetcher that fetches nothing
@@ -205,7 +213,3 @@ NO_SIBLINGS = SiblingPrefetcher()
 
 def _is_folder(node: Node) -> bool:
     return node.kind is NodeKind.DIRECTORY
-
-
-def _paths_of(walks: Iterable[SiblingWalk]) -> frozenset[str]:
-    return frozenset(path for walk in walks for path in walk.unread)

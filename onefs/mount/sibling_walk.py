@@ -92,7 +92,7 @@ _NO_FILES = SessionFiles({}, "", 0)
 
 
 class SiblingWalk:
-    """What one process has read lately, and the siblings that are fetched ahead for it.
+    """The last reads of one process, and the siblings that are fetched ahead for it.
 
     Not thread-safe. The caller reports what the process reads, fetches the files that
     :meth:`take_next` returns, and reports those that were not fetched.
@@ -164,6 +164,10 @@ class SiblingWalk:
         self.unread.pop(path, None)
         self._recent.clear()
         self.window = 0
+
+    def note_refused(self, path: str) -> None:
+        """Record that a file may not be fetched now. It is the next one that is tried later."""
+        self.unread.pop(path, None)
 
     def note_skipped(self, path: str) -> None:
         """Record that a file was not fetched, because it is cached or being downloaded."""

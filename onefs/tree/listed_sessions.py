@@ -37,7 +37,7 @@ _UNKNOWN_SIZE, _FOLDER = -1, -2
 
 @dataclass(frozen=True, slots=True)
 class ListedState:
-    """What decides the entries of a session's folders. The objects are compared by identity.
+    """The objects on which the entries of a session's folders depend, compared by identity.
 
     - ``version``: of the listing of the session's datasets
     - ``date``: the session's date

@@ -16,15 +16,13 @@ from pathlib import Path
 
 from onefs.errors import reason_of
 from onefs.integers import parse_whole_number
-from onefs.lowlevel.pids import is_abandoned, mark_used, pid_namespace_id
+from onefs.lowlevel.pids import is_abandoned, mark_used, pid_namespace_id, process_of_thread
 from onefs.tree.entries import TreeEntry
 from onefs.tree.nodes import Node, NodeKind, inode_of_path
 
 log = logging.getLogger(__name__)
 
 REST = ".rest"
-
-_PROC = Path("/proc")
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +43,9 @@ class RestLink(TreeEntry):
         ``caller`` is the thread's id, or 0 if the thread is unknown. The folder is created if it
         does not exist. The error of a failed creation is logged.
         """
-        own = self.root / f"{_process_id_of(caller)}-{pid_namespace_id()}"
+        # another PID namespace's process may be hidden; its thread is better than no number
+        process = process_of_thread(caller) or max(caller, 0)
+        own = self.root / f"{process}-{pid_namespace_id()}"
         try:
             mark_used(own)
         except OSError:
@@ -71,15 +71,3 @@ def _make_process_folder(root: Path, own: Path) -> None:
         if is_ours and is_abandoned(folder, pid, namespace):
             shutil.rmtree(folder, ignore_errors=True)
     own.mkdir(mode=0o700, exist_ok=True)
-
-
-def _process_id_of(thread: int) -> int:
-    """Return the id of the process that contains the thread with the id ``thread``.
-
-    If ``/proc`` does not show the thread, return ``thread``, or 0 if ``thread`` is negative.
-    """
-    try:
-        with (_PROC / str(thread) / "status").open(errors="replace") as file:
-            return next(int(line.split()[1]) for line in file if line.startswith("Tgid:"))
-    except (OSError, StopIteration, ValueError):
-        return thread if thread > 0 else 0

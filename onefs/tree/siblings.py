@@ -46,10 +46,11 @@ class Siblings:
             return 0
         return fetch_ahead_budget(self._context.content, unread, entry.canonical_path)
 
-    def fetch(self, path: str) -> bool:
+    def fetch(self, path: str) -> bool | None:
         """Fetch a file before a program reads it.
 
-        Return False if this is not necessary, or not possible now. Raises the errors of a read.
+        Return False if this is not necessary, or not possible now. Return None if the quota does
+        not allow it now. Raises the errors of a read.
         """
         entry = self._resolve(path)
         # a dataset that only cache tables list is read as Alyx lists it

@@ -34,7 +34,7 @@ SIZE = 100_000
 BYTES = some_bytes(SIZE)
 
 
-def fetch(content: Content, dataset: Dataset) -> bool:
+def fetch(content: Content, dataset: Dataset) -> bool | None:
     return fetch_ahead(content, dataset, place_of(dataset))
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -212,9 +214,11 @@ class Cache(RuleBasedStateMachine):
         for which in (0, 1):
             _close(self.contents[which], self.transports[which])
         for path in (self.folder / "cache/.onefs/partial").glob(f"{self.datasets[number].id}*data"):
-            with path.open("r+b") as file:
-                file.seek(min(block * BLOCK + offset, len(BODIES[number]) - 1))
-                file.write(b"\0")
+            position = min(block * BLOCK + offset, len(BODIES[number]) - 1)
+            # a byte in a hole would take space that nothing counts
+            with path.open("r+b") as file, suppress(OSError):
+                if os.lseek(file.fileno(), position, os.SEEK_DATA) == position:
+                    os.pwrite(file.fileno(), b"\0", position)
         for which in (0, 1):
             self._open(which)
 
@@ -269,7 +273,7 @@ def _close(content: Content, transport: Transport) -> None:
     content.close_store()
 
 
-def run(examples: int, steps: int) -> None:
+def run(examples: int, steps: int, *, always_the_same: bool = False) -> None:
     """Run the state machine. Its rules and invariants assert; some of its reads must succeed."""
     before = Cache.compared_reads
     run_state_machine_as_test(
@@ -279,6 +283,7 @@ def run(examples: int, steps: int) -> None:
             stateful_step_count=steps,
             deadline=None,
             database=None,
+            derandomize=always_the_same,
             suppress_health_check=list(HealthCheck),
         ),
     )
@@ -286,7 +291,8 @@ def run(examples: int, steps: int) -> None:
 
 
 def test_any_order_of_reads_faults_evictions_and_restarts() -> None:
-    run(examples=12, steps=20)
+    # the long test tries other orders each time
+    run(examples=12, steps=20, always_the_same=True)
 
 
 @pytest.mark.long

@@ -8,13 +8,14 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import TimeoutError as FutureTimeout
 from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
 from onefs.errors import CacheError, CacheFull
-from onefs.lowlevel.sqlite_file import SqliteFile
+from onefs.lowlevel.sqlite_file import SqliteFile, hold_replacement_lock
 from tests.sqlite_faults import fill_disk, locks_held, small_disk
 
 SCHEMA = "CREATE TABLE IF NOT EXISTS t (x INTEGER);"
@@ -157,6 +158,22 @@ def test_a_damaged_file_is_moved_aside_once_by_concurrent_users(tmp_path: Path) 
         # a user that tried the damaged file may have left its journal, which is moved with it
         aside = {name.name for name in path.parent.iterdir() if ".unusable" in name.name}
         assert aside - {"file.sqlite.unusable-journal"} == {"file.sqlite.unusable"}
+
+
+def test_no_file_is_created_while_another_process_moves_a_file_aside(tmp_path: Path) -> None:
+    """The journal of a file that is created meanwhile would be moved aside, with its rows."""
+    path = tmp_path / "odd ?#%2e\N{SNOWMAN}.sqlite"
+    with ThreadPoolExecutor(1) as pool:
+        with hold_replacement_lock(path):
+            opening = pool.submit(SqliteFile, path, SCHEMA, 1, "the test file")
+            with pytest.raises(FutureTimeout):
+                opening.result(0.5)
+            assert not path.exists()
+        file = opening.result(30)
+    file.fetch_rows("INSERT INTO t VALUES (1)")
+    file.close()
+    assert path.exists()
+    assert {name.name for name in tmp_path.iterdir()} <= {path.name, f"{path.name}.lock"}
 
 
 @pytest.fixture

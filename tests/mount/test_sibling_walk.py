@@ -206,6 +206,21 @@ def test_files_that_cannot_be_fetched_are_passed_over() -> None:
     assert program.ahead == ["/s/f03", "/s/f08", "/s/f09"]
 
 
+def test_a_file_that_is_refused_is_the_next_one_again() -> None:
+    """A file after it would be read later, and takes bytes that the refused one needs first."""
+    files = session("/a", {"": 10})
+    paths, walk = paths_of(files), SiblingWalk()
+    for path in paths[:FIRST_READS]:
+        walk.note_cold_read(path)
+    walk.learn("/a", files)
+    for _ in range(2):
+        file = walk.take_next(NO_BUDGET_LIMIT)
+        assert file is not None
+        assert file.path == paths[FIRST_READS]
+        walk.note_refused(file.path)
+    assert not walk.unread
+
+
 def test_the_bytes_ahead_are_bounded() -> None:
     files = session("/s", {"alf": 30}, size=6 << 20)
     program = Program(files).read(*paths_of(files)[:9])

@@ -43,7 +43,13 @@ with Transport() as transport:
 """
 
 
-@pytest.mark.parametrize(("sessions", "latency"), [(350, 0), (200, 1300)], ids=["quick", "slow"])
+@pytest.mark.parametrize(
+    ("sessions", "latency"),
+    [
+        pytest.param(350, 0, id="quick"),
+        pytest.param(200, 1300, id="slow", marks=pytest.mark.long),
+    ],
+)
 def test_three_processes_walk_a_lab_for_the_price_of_one(
     transport: Transport, tmp_path: Path, sessions: int, latency: int
 ) -> None:
