@@ -8,8 +8,8 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from functools import partial
+from typing import TYPE_CHECKING
 
-from onefs.cache_tables.bucket import PublicBucket
 from onefs.config.bucket import Bucket
 from onefs.config.public_bucket import (
     ALYX_URL,
@@ -23,6 +23,9 @@ from onefs.config.settings import Settings
 from onefs.errors import NoAlyx, TablesLoading, Unreachable
 from onefs.http import Transport
 from onefs.model import Repository
+
+if TYPE_CHECKING:
+    from onefs.cache_tables.bucket import PublicBucket
 
 
 class WithoutAlyx:
@@ -63,6 +66,9 @@ class WithoutAlyx:
 
     def tables_server(self, tag: str = "") -> PublicBucket:
         """Return the bucket with the tables of this public database, or of a release of it."""
+        # not loaded by commands that need no bucket
+        from onefs.cache_tables.bucket import PublicBucket
+
         url, tag = self._settings.url, tag or self.tag
         return PublicBucket(self._transport(), url, tag, self._deadline)
 
@@ -83,4 +89,6 @@ class WithoutAlyx:
         bucket = self.public_bucket()
         if self.tag or bucket is None:
             return None
+        from onefs.cache_tables.bucket import PublicBucket
+
         return lambda: PublicBucket(self._transport(), bucket.url, deadline=self._deadline)

@@ -34,7 +34,7 @@ from onefs.download.body import (
     FetchAheadEnded,
 )
 from onefs.download.head import fetch_size
-from onefs.download.hosts import CircuitOpen, Hosts, failure_ttl
+from onefs.download.hosts import CircuitOpen, Hosts, failure_ttl, is_refusal
 from onefs.download.progress import Transfer
 from onefs.download.replicas import MAX_ROUNDS, REPLICA_ERRORS, Replicas
 from onefs.download.sources.interface import WrongSize
@@ -166,7 +166,8 @@ class SmallFileDownloader:
         One replica is tried once, and nothing is evicted. ``may_go_on`` is called with the length
         of each chunk, and returns False to end the download. Return False if the file is not
         downloaded, because it is cached, is being downloaded, or because there is no room for it.
-        Raises the errors of :meth:`fetch`. Nothing is recorded that has an effect on reads.
+        Raises the errors of :meth:`fetch`. Of a failure, a read knows only that a server refuses or
+        lacks the file, and tries other servers first.
 
         A reader that asks for the file meanwhile waits for this download. If it fails, the reader
         downloads the file itself.
@@ -201,6 +202,8 @@ class SmallFileDownloader:
             if is_locked or isinstance(error, CacheFull):
                 raise FetchAheadEnded(None) from error
             self._hosts.pause_ahead(ahead.replica.url, error)
+            if is_refusal(error):
+                self._hosts.note_failure(ahead.replica.url, error)
             raise FetchAheadEnded(error) from error
         self.sync_soon(dataset)
         return path

@@ -15,7 +15,7 @@ from onefs.download.sources.s3_client import S3Client
 from onefs.errors import DataServerCredentials
 from onefs.http import Transport
 from onefs.model import Dataset, Replica
-from tests.content.conftest import Open, in_threads
+from tests.content.conftest import Open, in_threads, place_of
 from tests.content.ranged_file import (
     BLOCK,
     HandleReader,
@@ -111,3 +111,19 @@ def test_two_replicas_that_are_refused_are_both_named(
                 read_all(content, refused.dataset("/one.npy"))
             assert f"s3://{PUBLIC}/x.npy" in str(caught.value)
             assert f"{refused.server.url}/x.npy" in str(caught.value)
+
+
+@pytest.mark.parametrize("first", ["server", "bucket"])
+def test_a_refusal_of_a_file_that_is_fetched_ahead_is_not_asked_for_again(
+    transport: Transport, open_content: Open, first: str
+) -> None:
+    good = served(TwoReplicas.data)
+    scripts = {"server": good, "bucket": good, first: refuse}
+    with two_replicas(first, **scripts) as served_twice:
+        content = open_content(source=open_source(transport, served_twice.server.url))
+        dataset = served_twice.dataset("/one.npy")
+        with pytest.raises(DataServerCredentials):
+            content.small_files.fetch_ahead(dataset, place_of(dataset), lambda size: True)
+        assert served_twice.asked(first) == 1
+        assert read_all(content, dataset) == served_twice.data
+        assert served_twice.asked(first) == 1
