@@ -14,6 +14,7 @@ from onefs.demo.servers import Servers
 from scripts.benchmarks import contenders, origin, proxy
 from scripts.benchmarks.contenders import Contender, installed
 from scripts.benchmarks.laboratory import (
+    BUCKET,
     BenchLaboratory,
     Original,
     Served,
@@ -161,12 +162,15 @@ class Bench:
 
 
 def _rclone(url: str, mode: str, work: Path) -> AbstractContextManager[Contender]:
-    return contenders.rclone(work, url, mode)
+    return contenders.rclone(work, contenders.http_options(url), mode)
 
 
 @contextmanager
-def prepare_bench(work: Path, quick: bool) -> Iterator[Bench]:
-    """Servers and everything, until the block is left. ``work`` is an empty folder."""
+def prepare_bench(work: Path, quick: bool, *, bucket: bool = False) -> Iterator[Bench]:
+    """Servers and everything, until the block is left. ``work`` is an empty folder.
+
+    ``bucket``: the laboratory has a lab with files in a bucket, for which the case starts a server.
+    """
     plan = QUICK if quick else Plan()
     with ExitStack() as stack:
         source = stack.enter_context(origin.serve(work / "nginx"))
@@ -176,6 +180,8 @@ def prepare_bench(work: Path, quick: bool) -> Iterator[Bench]:
                 proxy.slow(source.port, work, seconds, RATE_BYTES_PER_SECOND)
             )
             urls[lab] = f"http://127.0.0.1:{port}"
+        if bucket:
+            urls[BUCKET] = source.url
         laboratory = BenchLaboratory(source.root, urls)
         servers = stack.enter_context(Servers(laboratory))
         results = Results(plan.case_seconds)

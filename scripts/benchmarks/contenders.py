@@ -6,7 +6,7 @@ import json
 import os
 import shutil
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -128,12 +128,17 @@ def _undo_mount(home: Onefs) -> None:
         raise
 
 
+def http_options(url: str) -> list[str]:
+    """How rclone is told of a file server."""
+    return [":http:", "--http-url", url + "/"]
+
+
 @contextmanager
-def rclone(work: Path, url: str, mode: str) -> Iterator[Contender]:
-    """``rclone mount`` of the file server; ``mode`` is its ``--vfs-cache-mode``."""
+def rclone(work: Path, server: Sequence[str], mode: str) -> Iterator[Contender]:
+    """``rclone mount`` of a server, which its options name; ``mode``: its ``--vfs-cache-mode``."""
     cache = work / "cache"
     command: list[str | Path] = [
-        "rclone", "mount", ":http:", work / "mnt", "--http-url", url + "/", "--read-only",
+        "rclone", "mount", *server, work / "mnt", "--read-only",
         "--vfs-cache-mode", mode, "--cache-dir", cache, "--config", work / "none.conf",
     ]  # fmt: skip
     with _mounted(work, command) as pid:

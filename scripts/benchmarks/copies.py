@@ -49,7 +49,7 @@ def copy_session(bench: Bench, lab: str) -> None:
         }
         case.measure(runs, plan.small_runs, before=bench.settle_small)
         for file in sessions[0]:
-            _compare(ours.path(file), file)
+            compare(ours.path(file), file)
 
 
 def two_of_each(bench: Bench) -> None:
@@ -166,6 +166,7 @@ def _release(path: Path, size: int) -> None:
     os.truncate(path, 0)
 
 
-def _compare(path: Path, file: Served) -> None:
+def compare(path: Path, file: Served) -> None:
+    """Raise BenchmarkFailed if a copy has other bytes than the original."""
     if md5_of(path) != file.original.md5:
         raise BenchmarkFailed(f"{file.in_mount} gave other bytes than the original")

@@ -19,10 +19,14 @@ from onefs import alf
 from onefs.demo import alyx_rows
 from onefs.demo.records import DatasetRecord, FileRecord, Login, SessionRecord
 
+#: the lab whose files are in a bucket of the same name, and the keys of this bucket
+BUCKET = "bucket"
+ACCESS_KEY, SECRET_KEY = "AKIABENCHMARK0000001", "SecretOfTheBenchmarks/abcdefghijklmnop01"
 _DATE = "2024-01-01"
 _SUBJECT = "bench"
 _WHEN = "2024-01-02T00:00:00"
 _PART = 16 << 20
+_S3 = f"aws_{BUCKET}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,8 +55,13 @@ class Served:
 
     @property
     def on_server(self) -> str:
-        """Its path on the file server, without a slash in front."""
+        """Its path on the file server, without a slash in front; in a bucket, bucket and key."""
         return f"{self.lab}/Subjects/{alyx_rows.with_uuid(self.inside, self.uuid)}"
+
+    @property
+    def repository(self) -> str:
+        """The name of the repository that has it."""
+        return _S3 if self.lab == BUCKET else alyx_rows.flatiron_repository(self.lab)
 
 
 def make_original(folder: Path, name: str, size: int, seed: int) -> Original:
@@ -118,6 +127,8 @@ class BenchLaboratory:
             if row["data_url"] is not None:
                 lab = row["name"].removeprefix("flatiron_")
                 row["data_url"] = f"{self._servers[lab]}/{lab}/Subjects/"
+        if BUCKET in self._servers:
+            repositories.append(_bucket_row(repositories[0]))
         return {
             "labs": [alyx_rows.lab_row(lab) for lab in self._servers],
             "subjects": [
@@ -154,7 +165,7 @@ class BenchLaboratory:
         name = served.inside.rpartition("/")[2]
         copy = FileRecord(
             alyx_rows.make_id(served.uuid, "file"),
-            alyx_rows.flatiron_repository(served.lab),
+            served.repository,
             served.inside,
         )
         return DatasetRecord(
@@ -171,3 +182,18 @@ class BenchLaboratory:
             experiment_number=number,
             file_records=(copy,),
         )
+
+
+def _bucket_row(like: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        **like,
+        "name": _S3,
+        "data_url": None,
+        "globus_path": "Subjects/",
+        "json": {
+            "bucket_name": BUCKET,
+            "region_name": "us-east-1",
+            "Access key ID": ACCESS_KEY,
+            "Secret access key": SECRET_KEY,
+        },
+    }

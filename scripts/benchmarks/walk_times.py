@@ -166,7 +166,12 @@ class ComparedTrees:
         source = self._stack.enter_context(serve(self._folder / "nginx"))
         (source.root / self._lab).symlink_to(self._real / self._lab)
         for name, make in {
-            "rclone": partial(contenders.rclone, self._folder / "rclone", source.url, "off"),
+            "rclone": partial(
+                contenders.rclone,
+                self._folder / "rclone",
+                contenders.http_options(source.url),
+                "off",
+            ),
             "httpdirfs": partial(contenders.httpdirfs, self._folder / "httpdirfs", source.url),
         }.items():
             if installed(name):
