@@ -15,7 +15,7 @@
      +- Unreachable               EHOSTUNREACH  the server cannot be reached
      |   +- Offline               EHOSTUNREACH  no request is sent to an unreachable server
      |   |   +- NoAlyx                          the database has no Alyx: it is public, or a release
-     |   +- TablesLoading         EAGAIN        the tables that list it are being loaded
+     |   +- TablesLoading         EBUSY         the tables that list it are being loaded
      |   +- WrongScheme           EHOSTUNREACH  https:// for a server without TLS
      +- DeadlineExceeded          ETIMEDOUT     an answer takes too long
      +- Throttled                 EBUSY         the server asks to wait longer than the deadline
@@ -164,7 +164,7 @@ class NoAlyx(Offline):
 class TablesLoading(Unreachable):
     """The cache tables that list the requested thing are being loaded. Try again later."""
 
-    errno = errno.EAGAIN
+    errno = errno.EBUSY
 
 
 class WrongScheme(Unreachable):

@@ -18,7 +18,7 @@ from onefs.config.urls import MAX_URL_LENGTH
 
 #: an address of a file in a bucket over https, which a private bucket refuses
 _AMAZON_URL = re.compile(
-    r"https?://[^/?#@]*\.amazonaws\.com(?:\.cn)?(?::\d*)?(?:/|$)", re.IGNORECASE
+    r"https?://[^/?#@]*\.amazonaws\.com(?:\.cn)?(?::[0-9]*)?(?:/|$)", re.IGNORECASE
 )
 
 

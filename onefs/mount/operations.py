@@ -246,6 +246,9 @@ class ErrorNumbers:
         """Return the positive errno for ``error``, which ``operation`` raised."""
         if isinstance(error, (OnefsError, OSError)):
             number = error.errno
+            if number == errno.EAGAIN:
+                # Python's files take it for "no bytes now": read() returns None, without an error
+                return errno.EBUSY
             if isinstance(number, int) and number > 0:
                 return number
         self._log_once(error, operation)

@@ -25,6 +25,7 @@ ARGUMENTS: dict[str, list[list[str]]] = {
     "refresh": [["refresh"]],
     "status": [["status"], ["status", "--json"]],
     "sync": [["sync", "--sizes"]],
+    "tags": [["tags"], ["tags", "--json"]],
     "get": [["get", SMALL[0]]],
     "cache": [["cache", "info"], ["cache", "list"], ["cache", "verify"], ["cache", "pin", SMALL[0]],
               ["cache", "evict", SMALL[0]], ["cache", "clear"]],

@@ -164,6 +164,7 @@ def test_cache(
 def test_cache_settings(away: CliRunner, flag: str, word: str) -> None:
     survives(away, ["cache", "info", f"{flag}={word}"])
     survives(away, ["cache", "clear", f"{flag}={word}"])
+    survives(away, ["tags", f"{flag}={word}"], EXIT_CREDENTIALS, EXIT_UNREACHABLE)
 
 
 @check
@@ -172,6 +173,8 @@ def test_refresh_and_sync(inside: CliRunner, laboratory: Servers, path: str, wor
     laboratory.clear_requests()
     survives(inside, ["refresh", "--", path])
     survives(inside, ["refresh", f"--profile={word}"])
+    survives(inside, ["tags", f"--profile={word}"])
+    survives(inside, ["sync", f"--tag={word}"])
     assert survives(inside, ["sync", f"--tables={path}"]) != 0
     assert survives(inside, ["sync", f"--tables={path}", f"--sizes={word}"]) != 0
     assert_no_unfiltered_request(laboratory)

@@ -124,6 +124,7 @@ def test_an_unexpected_exception_is_eio_and_logged_once(
         (errors.NotFound("no"), errno.ENOENT),
         (FileNotFoundError(errno.ENOENT, "no"), errno.ENOENT),
         (OSError("without a number"), errno.EIO),
+        (BlockingIOError(errno.EAGAIN, "Python's files give None for it"), errno.EBUSY),
         (OSError(-5, "negative"), errno.EIO),
         (KeyError("surprise"), errno.EIO),
         (SystemExit(0), errno.EIO),

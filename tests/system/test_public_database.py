@@ -215,7 +215,7 @@ def test_while_the_tables_load_nothing_is_absent(
         Home(tmp_path, **variables_of(public)) as user,
     ):
         mount = user.mount("--public", ONEFS_DEADLINE="1")
-        assert read_errno(mount.path) == errno.EAGAIN
+        assert read_errno(mount.path) == errno.EBUSY
         with pytest.raises(BlockingIOError):
             os.stat(mount.path / FIRST)
         assert "is being loaded" in mount.xattr("error")

@@ -13,7 +13,7 @@ from tests.content.ranged_file import read_all
 from tests.download.conftest import DATA
 from tests.download.sources import folder_faults, wire_faults
 from tests.download.sources.folder_faults import Disk
-from tests.download.sources.wire_faults import opened
+from tests.download.sources.wire_faults import opened, other_replica, slow_down
 from tests.download.sources.wires import WIRES, Wire, open_wire
 
 _SEMANTICS = Path(__file__).parents[3] / "docs" / "SEMANTICS.md"
@@ -52,8 +52,8 @@ def test_a_fault_of_a_disk(tmp_path: Path, open_content: Open, row: str) -> None
 
 
 def test_a_source_that_refuses_a_file_is_passed_over(wire: Wire, open_content: Open) -> None:
-    wire_faults.other_replica(wire, open_content)
+    other_replica(wire, open_content)
 
 
 def test_slow_down_of_s3_is_waited_for(wire: Wire, open_content: Open) -> None:
-    wire_faults.slow_down(wire, open_content)
+    slow_down(wire, open_content)
