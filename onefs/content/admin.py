@@ -187,7 +187,7 @@ class CacheAdmin:
             yield header.dataset_id, self._verify_blocks
         for entry in self._store.disk_records.entries():
             if entry.state != "bad":
-                yield entry.dataset_id, self._verify_on_disk
+                yield entry.dataset_id, partial(self._verify_on_disk, entry.path)
 
     def _verify_locked(
         self, dataset_id: str, check: VerifyFunction, watch: PathProgressCallback
@@ -311,10 +311,12 @@ class CacheAdmin:
         reason = f"the hash of the file is {digest} instead of {entry.expected_digest}"
         return VerifyResult(entry.path, False, reason + self._remove_wrong_file(entry, path))
 
-    def _verify_on_disk(self, dataset_id: str, watch: PathProgressCallback) -> VerifyResult | None:
+    def _verify_on_disk(
+        self, at: str, dataset_id: str, watch: PathProgressCallback
+    ) -> VerifyResult | None:
         """Hash the file of a dataset on a disk, and record the result. The file is only read."""
         records = self._store.disk_records
-        entry = records.get(dataset_id)
+        entry = records.get(dataset_id, at)
         if entry is None or entry.state == "bad":
             return None
         path, name = Path(entry.path), one_path(entry.path, dataset_id)

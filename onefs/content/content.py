@@ -176,13 +176,14 @@ class Content:
         )
 
     def probe_size(self, dataset: Dataset) -> int:
-        """Ask a file server for the size in bytes of a dataset whose size is not in Alyx.
+        """Find out the size in bytes of a dataset whose size is not in Alyx.
 
-        Waits at most ``deadline`` seconds. Raises Unreachable, DeadlineExceeded, ServerError or
-        DataServerCredentials.
+        Unless a disk has the file, a server is asked, for at most ``deadline`` seconds. Raises
+        Unreachable, DeadlineExceeded, ServerError or DataServerCredentials.
         """
-        size = self.disk_files.size_of(dataset) if self.disk_files else None
-        return size if size is not None else self.small_files.size_of(dataset, self._deadline)
+        return self.disk_files.size_of(
+            dataset, lambda: self.small_files.size_of(dataset, self._deadline)
+        )
 
     def state(self, dataset: Dataset, place: Place | None = None) -> tuple[str, str]:
         """Return the state of a dataset, and a sentence on its problem ('' if there is no problem).

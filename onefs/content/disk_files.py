@@ -12,18 +12,17 @@ import logging
 import os
 import threading
 import time
-import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from onefs.cache.disk_records import is_settled
-from onefs.cache.files import identity_of, stamp_of
+from onefs.cache.files import identity_of
 from onefs.cache.folder import Place
 from onefs.cache.store import Store
 from onefs.cache.verify import CHUNK_BYTES, ContentVerdict, check_content, check_size, new_hash
+from onefs.content.disk_file import DiskFile, is_bad
 from onefs.content.disk_paths import paths_on_disk
 from onefs.download.disk import Disk, DiskAway, OpenedFile
 from onefs.errors import BadContent, DeadlineExceeded, OnefsError, Stopping, copy_error
@@ -39,49 +38,6 @@ _STALL_CHECK_SECONDS = 0.5
 
 #: identifies content: a dataset's id, size and md5
 _Key = tuple[str, int | None, str]
-
-
-@dataclass(slots=True)
-class DiskFile:
-    """One open file of a disk, which all readers of its dataset share."""
-
-    disk: Disk
-    dataset: Dataset
-    opened: OpenedFile
-    #: whether the file is hashed before its first byte is served
-    must_verify: bool
-    #: whether the bytes agree with the hash in the database
-    is_verified: bool
-    #: whether a record of this version of the file exists
-    is_recorded: bool
-    #: the status that the served bytes have
-    status: os.stat_result
-    readers: int = 1
-    #: differs for two versions of the bytes
-    version: str = field(init=False)
-
-    def __post_init__(self) -> None:
-        unique = "" if is_settled(self.status) else uuid.uuid4().hex
-        self.version = f"{self.status.st_dev} {identity_of(self.status)} {unique}"
-
-    @property
-    def has_known_bytes(self) -> bool:
-        """Whether no byte is served that the hash in the database does not prove."""
-        return self.must_verify or self.is_verified
-
-    def is_same(self, status: os.stat_result) -> bool:
-        """Whether ``fstat`` shows that the file was not changed."""
-        if identity_of(status) == identity_of(self.status):
-            return True
-        # the file was replaced by another one, or removed: the bytes of this one are the same
-        return not status.st_nlink and stamp_of(status) == stamp_of(self.status)
-
-    def changed_error(self) -> BadContent:
-        """Return the error for a file that was changed while programs have it open."""
-        return BadContent(
-            f"the file {self.opened.path} was changed while it is open: close it in all programs, "
-            "and open it again"
-        )
 
 
 class DiskFiles:
@@ -232,13 +188,43 @@ class DiskFiles:
         finally:
             self.release(found)
 
-    def size_of(self, dataset: Dataset) -> int | None:
-        """Return the size of a dataset's file on a disk, or None if no disk has it."""
-        found = self._find(dataset, None, is_read=False)
+    def size_of(self, dataset: Dataset, ask_server: Callable[[], int]) -> int:
+        """Return the size of a dataset whose size the database lacks.
+
+        It is that of a file on a disk only if the hash in the database proves the file, because
+        sizes are stored. A large file is not hashed for that, unless ``ask_server`` fails. Raises
+        what ``ask_server`` raises, and Stopping.
+        """
+        size = self._proven_size(dataset, of_large=False)
+        if size is not None:
+            return size
+        try:
+            return ask_server()
+        except OnefsError:
+            size = self._proven_size(dataset, of_large=True)
+            if size is None:
+                raise
+            return size
+
+    def _proven_size(self, dataset: Dataset, *, of_large: bool) -> int | None:
+        found = self._find(dataset, None, is_read=False) if dataset.md5 else None
         if found is None:
             return None
-        self.release(found)
-        return found.status.st_size
+        # what is found is recorded for the dataset with its size
+        found.dataset = sized = replace(dataset, size=found.status.st_size)
+        try:
+            entry = self._records.find(sized, found.opened.path, found.status)
+            if entry is None or entry.state == "unverified":
+                if not (of_large or self._is_small(sized)):
+                    return None
+                self.verify(found)
+            elif entry.state == "bad":
+                return None
+            return found.status.st_size
+        except (BadContent, DiskAway, DeadlineExceeded):
+            return None
+        finally:
+            self.release(found)
 
     def state(self, dataset: Dataset, place: Place | None) -> tuple[str, str]:
         """Return the state of a dataset's file on the disks, and what is wrong with it.
@@ -246,19 +232,17 @@ class DiskFiles:
         The state is ``cached`` for verified bytes, ``unverified``, or '' if no disk has the right
         file.
         """
-        found = self._find(dataset, place, is_read=False)
+        wrong: list[str] = []
+        found = self._find(dataset, place, is_read=False, wrong=wrong)
         if found is not None:
             self.release(found)
             return "cached" if found.is_verified else "unverified", ""
-        entry = self._records.get(dataset.id)
-        is_wrong = entry is not None and entry.state == "bad"
-        wrong = f"the file {entry.path} is not used: {entry.reason}" if entry and is_wrong else ""
-        return "", wrong or self.away_note()
+        return "", "; ".join(wrong) or self.away_note()
 
     def is_rejected(self, file: DiskFile) -> bool:
         """Whether the bytes of an open file were found to contradict the database."""
-        entry = self._records.find(file.dataset, file.status)
-        return entry is not None and entry.state == "bad"
+        entry = self._records.find(file.dataset, file.opened.path, file.status)
+        return is_bad(entry, file.status, file.must_verify)
 
     def verify(self, file: DiskFile) -> None:
         """Hash an open file, and wait while that makes progress.
@@ -312,19 +296,27 @@ class DiskFiles:
         return before
 
     def _find(
-        self, dataset: Dataset, place: Place | None, *, is_read: bool = True
+        self,
+        dataset: Dataset,
+        place: Place | None,
+        *,
+        is_read: bool = True,
+        wrong: list[str] | None = None,
     ) -> DiskFile | None:
+        """Open the file of the first disk that has it. ``wrong`` gets why others are not used."""
         for disk in self._disks:
             try:
-                found = self._find_on(disk, dataset, place, is_read)
+                found = self._find_on(disk, dataset, place, [] if wrong is None else wrong)
             except DiskAway:
                 continue
             if found is not None:
+                if is_read:
+                    self._note_read(found)
                 return found
         return None
 
     def _find_on(
-        self, disk: Disk, dataset: Dataset, place: Place | None, is_read: bool
+        self, disk: Disk, dataset: Dataset, place: Place | None, wrong: list[str]
     ) -> DiskFile | None:
         for relative, has_uuid in paths_on_disk(dataset, place):
             # without a UUID only the hash tells that this is the dataset
@@ -334,26 +326,28 @@ class DiskFiles:
             if opened is None:
                 continue
             hashed_first = self._is_small(dataset) or self._strict or not has_uuid
-            file = self._checked(disk, dataset, opened, hashed_first and bool(dataset.md5))
+            file = self._checked(disk, dataset, opened, hashed_first and bool(dataset.md5), wrong)
             if file is not None:
-                if is_read:
-                    self._note_read(file)
                 return file
         return None
 
     def _checked(
-        self, disk: Disk, dataset: Dataset, opened: OpenedFile, must_verify: bool
+        self, disk: Disk, dataset: Dataset, opened: OpenedFile, must_verify: bool, wrong: list[str]
     ) -> DiskFile | None:
         """Return an opened file if nothing is wrong with it. Otherwise close it."""
-        entry = self._records.find(dataset, opened.status)
-        if entry is None or entry.state != "bad":
-            verdict = check_size(dataset, opened.status.st_size)
+        path, status = opened.path, opened.status
+        entry = self._records.find(dataset, path, status)
+        if entry is not None and is_bad(entry, status, must_verify):
+            reason = entry.reason
+        else:
+            verdict = check_size(dataset, status.st_size)
             if verdict.is_good:
                 is_verified = entry is not None and entry.state == "cached"
                 known = entry is not None
-                status = opened.status
                 return DiskFile(disk, dataset, opened, must_verify, is_verified, known, status)
-            self._reject(dataset, opened.path, opened.status, verdict)
+            self._reject(dataset, path, status, verdict)
+            reason = verdict.reason
+        wrong.append(f"the file {path} is not used: {reason}")
         os.close(opened.fd)
         return None
 

@@ -7,7 +7,8 @@ import threading
 import time
 from collections.abc import Callable
 
-from onefs.content.disk_files import DiskFile, DiskFiles
+from onefs.content.disk_file import DiskFile
+from onefs.content.disk_files import DiskFiles
 from onefs.content.handle import DatasetHandle
 from onefs.download.disk import DiskAway
 from onefs.errors import BadContent

@@ -250,6 +250,31 @@ def test_verify_hashes_large_files_and_rejects_wrong_ones(
     assert server.asked == ["/a.c.npy"]
 
 
+@pytest.mark.parametrize("has_uuid", [True, False], ids=["other-disk", "plain-name"])
+def test_a_file_that_was_rejected_stays_so_when_another_one_is_read(
+    open_content: Open,
+    server: FileServer,
+    folder: Path,
+    tmp_path: Path,
+    no_wait: None,
+    has_uuid: bool,
+) -> None:
+    dataset, other = server.dataset("a.b.npy", BYTES), tmp_path / "other"
+    put(on_disk(folder, dataset), OTHER)
+    good = put(on_disk(other if has_uuid else folder, dataset, uuid=has_uuid), BYTES)
+    content = open_content(disks=[folder, other], small_file=SMALL)
+    assert read_all(content, dataset) == OTHER  # of the right size
+    assert [each.good for each in content.admin.verify()] == [False]
+    for _ in range(3):
+        assert read_all(content, dataset) == BYTES
+    # as another process, and when only the ctime of the wrong one has changed
+    os.link(on_disk(folder, dataset), tmp_path / "backup")
+    assert read_all(open_content(disks=[folder, other], small_file=SMALL), dataset) == BYTES
+    assert content.fetch_file(dataset, place_of(dataset)) == good
+    assert [each.good for each in content.admin.verify()] == [True]
+    assert server.asked == []
+
+
 @pytest.mark.parametrize("small_file", [SMALL, 1 << 20], ids=["large", "small"])
 def test_a_file_that_is_replaced_is_read_to_its_end_as_it_was(
     open_content: Open, server: FileServer, folder: Path, small_file: int
@@ -331,7 +356,7 @@ def test_a_file_that_was_written_just_now_is_not_remembered(
         with HandleReader(content, dataset) as reader:
             assert not reader.handle.keep_cache
             assert reader.read_to_end() == BYTES
-    assert content.store.disk_records.get(dataset.id) is None
+    assert [*content.store.disk_records.entries()] == []
 
 
 def test_symbolic_links_inside_the_folder_are_followed_and_others_are_not(
@@ -542,16 +567,69 @@ def test_a_disk_that_is_missing_at_first_is_used_when_it_is_there(
     assert content.disk_files.usage()[0][1:] == (1, "")
 
 
-def test_the_size_of_a_dataset_comes_from_the_disk(
-    open_content: Open, server: FileServer, folder: Path
-) -> None:
-    dataset = server.dataset("a.b.npy", BYTES, size=None)
-    inside = f"lab/Subjects/s/2020-01-01/001/alf/a.b.{dataset.id}.npy"
+def _without_size(server: FileServer, name: str, **claims: Any) -> tuple[Dataset, str]:
+    """Return a dataset whose size is unknown, and its path on the file server."""
+    dataset = server.dataset(name, BYTES, size=None, **claims)
+    inside = f"lab/Subjects/s/2020-01-01/001/alf/{name[:-4]}.{dataset.id}.npy"
+    server.files[f"/{inside}"] = server.files.pop(f"/{name}")
     url = f"{server.listener.url}/{inside}"
-    dataset = replace(dataset, replicas=(Replica("flatiron_lab", url),))
+    return replace(dataset, replicas=(Replica("flatiron_lab", url),)), inside
+
+
+def test_the_size_of_a_dataset_comes_from_the_disk(
+    open_content: Open, server: FileServer, folder: Path, no_wait: None
+) -> None:
+    dataset, inside = _without_size(server, "a.b.npy")
     put(folder / inside, BYTES)
-    assert open_content(disks=[folder]).probe_size(dataset) == len(BYTES)
+    content = open_content(disks=[folder])
+    assert content.probe_size(dataset) == len(BYTES)
+    sized = replace(dataset, size=len(BYTES))
+    assert content.state(sized, place_of(dataset)) == ("cached", "")  # it is not hashed again
     assert server.asked == []
+
+
+@pytest.mark.parametrize("small_file", [SMALL, 1 << 20], ids=["large", "small"])
+@pytest.mark.parametrize("has_uuid", [True, False], ids=["uuid", "plain"])
+@pytest.mark.parametrize("data", [BYTES[:-9], BYTES + BYTES], ids=["shorter", "longer"])
+def test_the_size_of_another_file_on_the_disk_is_never_believed(
+    open_content: Open,
+    server: FileServer,
+    folder: Path,
+    no_wait: None,
+    small_file: int,
+    has_uuid: bool,
+    data: bytes,
+) -> None:
+    """A file is copied at the moment, or another revision is at its path."""
+    for md5 in ({}, {"md5": ""}) if has_uuid else ({},):
+        dataset, inside = _without_size(server, "a.b.npy", **md5)
+        put(folder / (inside if has_uuid else inside.replace(f".{dataset.id}", "")), data)
+        content = open_content(disks=[folder], small_file=small_file)
+        assert content.probe_size(dataset) == len(BYTES)
+        assert read_all(content, replace(dataset, size=len(BYTES))) == BYTES
+        content.admin.evict(dataset.id)
+    server.files.clear()
+    with pytest.raises(ServerError):
+        content.probe_size(dataset)
+
+
+def test_a_large_file_is_hashed_for_its_size_only_if_no_server_gives_it(
+    open_content: Open,
+    server: FileServer,
+    folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    no_wait: None,
+) -> None:
+    done = hashed(monkeypatch)
+    dataset, inside = _without_size(server, "a.b.npy")
+    put(folder / inside, BYTES)
+    content = open_content(disks=[folder], small_file=SMALL)
+    assert content.probe_size(dataset) == len(BYTES)
+    assert server.asked == [f"/{inside}"]
+    assert done == []
+    server.files.clear()
+    assert [content.probe_size(dataset) for _ in range(2)] == [len(BYTES)] * 2
+    assert done == [dataset.md5]
 
 
 def test_files_of_a_folder_that_may_not_be_read_are_fetched(
