@@ -32,8 +32,11 @@ class DiskFile:
     readers: int = 1
     #: differs for two versions of the bytes
     version: str = field(init=False)
+    #: the path that the open file has now, without symbolic links
+    name: str = field(init=False)
 
     def __post_init__(self) -> None:
+        self.name = _name_of(self.opened.fd)
         unique = "" if is_settled(self.status) else uuid.uuid4().hex
         self.version = f"{self.status.st_dev} {identity_of(self.status)} {unique}"
 
@@ -43,11 +46,23 @@ class DiskFile:
         return self.must_verify or self.is_verified
 
     def is_same(self, status: os.stat_result) -> bool:
-        """Whether ``fstat`` shows that the file was not changed."""
+        """Whether ``fstat`` shows that the bytes were not changed. Note a ``status`` that is new.
+
+        A small file is hashed again if its ctime has changed. For others, a change of the ctime
+        alone is a change of the bytes, unless the mode, the owner, the number of links (as in a
+        backup) or the name has changed too.
+        """
         if identity_of(status) == identity_of(self.status):
             return True
-        # the file was replaced by another one, or removed: the bytes of this one are the same
-        return not status.st_nlink and stamp_of(status) == stamp_of(self.status)
+        if stamp_of(status) != stamp_of(self.status) or status.st_dev != self.status.st_dev:
+            return False
+        if not status.st_nlink:  # replaced or removed
+            return True
+        name = _name_of(self.opened.fd)
+        if self.must_verify or (_attributes(status), name) == (_attributes(self.status), self.name):
+            return False
+        self.status, self.name = status, name
+        return True
 
     def changed_error(self) -> BadContent:
         """Return the error for a file that was changed while programs have it open."""
@@ -62,3 +77,11 @@ def is_bad(entry: CacheEntry | None, status: os.stat_result, must_verify: bool) 
     if entry is None or entry.state != "bad":
         return False
     return not must_verify or entry.ctime_ns == status.st_ctime_ns
+
+
+def _attributes(status: os.stat_result) -> tuple[int, ...]:
+    return status.st_mode, status.st_uid, status.st_gid, status.st_nlink
+
+
+def _name_of(fd: int) -> str:
+    return os.readlink(f"/proc/self/fd/{fd}")  # asks no disk

@@ -24,7 +24,7 @@ from onefs.cache.store import Store
 from onefs.cache.verify import CHUNK_BYTES, ContentVerdict, check_content, check_size, new_hash
 from onefs.content.disk_file import DiskFile, is_bad
 from onefs.content.disk_paths import paths_on_disk
-from onefs.download.disk import Disk, DiskAway, OpenedFile
+from onefs.download.disk import Disk, DiskAway, FileFails, OpenedFile
 from onefs.errors import BadContent, DeadlineExceeded, OnefsError, Stopping, copy_error
 from onefs.lowlevel.single_flight import SingleFlight, result_of, wait_until_done
 from onefs.model import Dataset
@@ -35,6 +35,9 @@ log = logging.getLogger(__name__)
 HASH_THREADS = 4
 #: seconds between two checks whether a waiting reader has reached its deadline
 _STALL_CHECK_SECONDS = 0.5
+
+#: most datasets of which is known that their file cannot be read
+_MAX_FAILING = 1000
 
 #: identifies content: a dataset's id, size and md5
 _Key = tuple[str, int | None, str]
@@ -69,6 +72,8 @@ class DiskFiles:
         self._shared: dict[_Key, DiskFile] = {}
         self._served: dict[Path, set[str]] = {each.folder: set() for each in disks}
         self._reported: set[tuple[str, str]] = set()
+        #: why a file cannot be read although its disk is there, by dataset id
+        self._failing: dict[str, str] = {}
         self._flight: SingleFlight[os.stat_result | None] = SingleFlight("onefs-hash", HASH_THREADS)
         self._last_progress_at = time.monotonic()
         self._stopped = False
@@ -93,17 +98,25 @@ class DiskFiles:
             for each in self._disks
         ]
 
-    def away_note(self) -> str:
-        """Return which disks are away, as far as is known, or ''."""
-        return "; ".join(filter(None, (each.away for each in self._disks)))
+    def away_note(self, dataset: Dataset) -> str:
+        """Return which disks are away, and why a dataset's file cannot be read, or ''."""
+        away = (each.away for each in self._disks)
+        return "; ".join(filter(None, (*away, self._failing.get(dataset.id))))
+
+    def note_failure(self, dataset: Dataset, error: DiskAway) -> None:
+        """Note that a file of a dataset cannot be read, although its disk is there."""
+        if isinstance(error, FileFails):
+            if len(self._failing) >= _MAX_FAILING:
+                self._failing.clear()
+            self._failing[dataset.id] = str(error)
 
     @contextmanager
-    def noting_away(self) -> Iterator[None]:
-        """Add to an error of the ``with`` block which disks are away."""
+    def noting_away(self, dataset: Dataset) -> Iterator[None]:
+        """Add to an error of the ``with`` block what :meth:`away_note` returns."""
         try:
             yield
         except OnefsError as error:
-            note = self.away_note()
+            note = self.away_note(dataset)
             if not note or note in str(error):
                 raise
             fresh = copy_error(error)
@@ -145,16 +158,22 @@ class DiskFiles:
             if shared is None:
                 return None
             shared.readers += 1
-        problem: OnefsError = shared.changed_error()
+        problem: OnefsError | None = None
         try:
-            if shared.is_same(shared.disk.read_ahead(shared.opened.fd, 0, 0)):
+            if not shared.is_same(shared.disk.status_of(shared.opened)):
+                problem = shared.changed_error()
+            elif not self.is_rejected(shared):
                 return shared
+            else:
+                self.on_invalidated(shared.dataset)
+        except FileFails:  # another host has replaced it
+            problem = shared.changed_error()
         except DiskAway as error:
             problem = error
         self.release(shared)
         with self._lock:
             if self._shared.get(key) is shared:
-                if not shared.has_known_bytes:
+                if problem is not None and not shared.has_known_bytes:
                     raise problem
                 del self._shared[key]
         return None
@@ -237,7 +256,7 @@ class DiskFiles:
         if found is not None:
             self.release(found)
             return "cached" if found.is_verified else "unverified", ""
-        return "", "; ".join(wrong) or self.away_note()
+        return "", "; ".join(wrong) or self.away_note(dataset)
 
     def is_rejected(self, file: DiskFile) -> bool:
         """Whether the bytes of an open file were found to contradict the database."""
@@ -271,19 +290,19 @@ class DiskFiles:
                 raise Stopping("the file was closed")
             file.readers += 1
         try:
-            fd, disk = file.opened.fd, file.disk
-            before = disk.read_ahead(fd, 0, 0)
+            opened, disk = file.opened, file.disk
+            before = disk.status_of(opened)
             if file.is_verified and file.is_same(before):  # another reader has just verified it
                 return file.status
             digest, at = new_hash(file.dataset), 0
-            while chunk := disk.run(partial(os.pread, fd, CHUNK_BYTES, at)):
+            while chunk := disk.run(partial(os.pread, opened.fd, CHUNK_BYTES, at), opened.path):
                 digest.update(chunk)
                 at += len(chunk)
                 self._last_progress_at = time.monotonic()
                 if self._stopped:
                     raise Stopping("onefs is being stopped")
-            if identity_of(disk.read_ahead(fd, 0, 0)) != identity_of(before):
-                log.info("the file %s was changed while it was verified", file.opened.path)
+            if identity_of(disk.status_of(opened)) != identity_of(before):
+                log.info("the file %s was changed while it was verified", opened.path)
                 return None
         finally:
             self.release(file)
@@ -307,9 +326,11 @@ class DiskFiles:
         for disk in self._disks:
             try:
                 found = self._find_on(disk, dataset, place, [] if wrong is None else wrong)
-            except DiskAway:
+            except DiskAway as error:
+                self.note_failure(dataset, error)
                 continue
             if found is not None:
+                self._failing.pop(dataset.id, None)
                 if is_read:
                     self._note_read(found)
                 return found

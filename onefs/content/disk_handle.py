@@ -12,6 +12,7 @@ from onefs.content.disk_files import DiskFiles
 from onefs.content.handle import DatasetHandle
 from onefs.download.disk import DiskAway
 from onefs.errors import BadContent
+from onefs.model import Dataset
 
 #: seconds between two looks whether `onefs cache verify` has rejected an open file
 _REJECTION_TTL_SECONDS = 1.0
@@ -28,20 +29,22 @@ class DiskHandle:
     def __init__(
         self,
         files: DiskFiles,
+        dataset: Dataset,
         file: DiskFile | None,
         open_other: Callable[[], DatasetHandle],
-        size: int,
         keep_cache: bool,
     ) -> None:
-        self.size, self.keep_cache = size, keep_cache
-        self._files = files
+        self._files, self._dataset = files, dataset
         self._file = file
         self._open_other = open_other
         self._lock = threading.Lock()
-        self._other: DatasetHandle | None = None if file is not None else open_other()
         self._rejection_checked_at = time.monotonic()
-        if self._other is not None:
-            self.keep_cache = self._other.keep_cache
+        self._other: DatasetHandle | None = None
+        if file is not None:
+            self.size, self.keep_cache = file.status.st_size, keep_cache
+        else:
+            self._other = open_other()
+            self.size, self.keep_cache = self._other.size, self._other.keep_cache
 
     def try_fd(self, offset: int, length: int) -> int | None:
         """Return a file descriptor if a range of bytes can be read from it without a server.
@@ -60,7 +63,7 @@ class DiskHandle:
             if file.disk.is_local:
                 status = os.fstat(file.opened.fd)
             else:
-                status = file.disk.read_ahead(file.opened.fd, offset, length)
+                status = file.disk.read_ahead(file.opened, offset, length)
         except OSError:
             return None
         return file.opened.fd if file.is_same(status) and not self._is_rejected(file) else None
@@ -75,13 +78,14 @@ class DiskHandle:
         if self._other is None and file is not None:
             try:
                 return self._wait(file, offset, length)
-            except DiskAway:
+            except DiskAway as error:
                 if not file.has_known_bytes:
                     raise
+                self._files.note_failure(self._dataset, error)
             except BadContent:
                 if not file.must_verify:
                     raise
-        with self._files.noting_away():
+        with self._files.noting_away(self._dataset):
             return self._switched().wait_fd(offset, length)
 
     def close(self) -> None:
@@ -97,10 +101,11 @@ class DiskHandle:
     def _wait(self, file: DiskFile, offset: int, length: int) -> int:
         if file.must_verify and not file.is_verified:
             self._files.verify(file)
-        status = file.disk.read_ahead(file.opened.fd, offset, length)
+        status = file.disk.read_ahead(file.opened, offset, length)
         if not file.is_same(status):
+            # the kernel may have got bytes after the change, in a request before this one
+            self._files.on_invalidated(file.dataset)
             if not file.must_verify:
-                self._files.on_invalidated(file.dataset)
                 raise file.changed_error()
             self._files.verify(file)
         if self._files.is_rejected(file):
@@ -112,7 +117,7 @@ class DiskHandle:
 
     def _is_rejected(self, file: DiskFile) -> bool:
         now = time.monotonic()
-        if file.has_known_bytes or now - self._rejection_checked_at < _REJECTION_TTL_SECONDS:
+        if now - self._rejection_checked_at < _REJECTION_TTL_SECONDS:
             return False
         self._rejection_checked_at = now
         return self._files.is_rejected(file)

@@ -24,7 +24,7 @@ from onefs.errors import BadContent, OnefsError, ServerError, Unreachable
 from onefs.model import Dataset, Replica
 from tests.content.conftest import FileServer, Open, in_threads, make_rejected, place_of
 from tests.content.ranged_file import HandleReader, read_all
-from tests.disks import SecondDisk, put, second_disk
+from tests.disks import SecondDisk, put, remote_disk, second_disk
 from tests.running import wait_until
 
 BYTES = bytes(range(256)) * 500
@@ -313,6 +313,77 @@ def test_a_large_file_that_is_changed_in_place_is_never_mixed(
         assert reader.read_to_end() == OTHER
 
 
+@pytest.mark.parametrize("small_file", [SMALL, 1 << 20], ids=["large", "small"])
+def test_a_change_of_mode_links_or_name_is_no_change_of_the_bytes(
+    open_content: Open, server: FileServer, folder: Path, tmp_path: Path, small_file: int
+) -> None:
+    dataset = server.dataset("a.b.npy", BYTES)
+    path = put(on_disk(folder, dataset), BYTES)
+    content = open_content(disks=[folder], small_file=small_file)
+    backup, aside = tmp_path / "backup", tmp_path / "aside"
+    changes: list[Callable[[], object]] = [
+        lambda: path.chmod(0o640),
+        lambda: os.link(path, backup),
+        lambda: path.rename(aside),  # NFS does so with an open file that is replaced
+        lambda: put(path, OTHER),
+        backup.unlink,
+    ]
+    with HandleReader(content, dataset) as reader:
+        for change in changes:
+            change()
+            assert reader.read(0, 5000) == BYTES[:5000]
+            assert small_file != SMALL or read_all(content, dataset) == BYTES
+        assert server.asked == []
+        times = aside.stat()
+        aside.write_bytes(OTHER)
+        os.utime(aside, ns=(times.st_atime_ns, times.st_mtime_ns))
+        if small_file == SMALL:
+            with pytest.raises(BadContent, match="was changed while it is open"):
+                reader.read(0, 9)
+        else:
+            assert reader.read(0, 9) == BYTES[:9]
+
+
+def test_the_pages_of_a_small_file_that_is_changed_in_place_are_dropped(
+    open_content: Open, server: FileServer, folder: Path, no_wait: None
+) -> None:
+    """A request before the change is noticed may have got new bytes into them."""
+    dropped: list[Dataset] = []
+    dataset = server.dataset("a.b.npy", BYTES)
+    path = put(on_disk(folder, dataset), BYTES)
+    content = open_content(disks=[folder], on_invalidated=dropped.append)
+    with HandleReader(content, dataset) as reader:
+        assert reader.read(0, 5000) == BYTES[:5000]
+        path.write_bytes(OTHER)
+        assert reader.read(5000, len(BYTES)) == BYTES[5000:]
+    assert dropped == [dataset]
+
+
+@pytest.mark.parametrize("small_file", [SMALL, 1 << 20], ids=["large", "small"])
+def test_a_file_that_is_rejected_while_it_is_open_is_not_opened_again(
+    open_content: Open, server: FileServer, folder: Path, no_wait: None, small_file: int
+) -> None:
+    """Also if its bytes have become wrong on the disk, after they were right."""
+    dataset = server.dataset("a.b.npy", BYTES)
+    path = put(on_disk(folder, dataset), BYTES)
+    content = open_content(disks=[folder], small_file=small_file)
+    read_all(content, dataset)
+    list(content.admin.verify())
+    assert content.state(dataset, place_of(dataset))[0] == "cached"
+    with HandleReader(content, dataset) as reader:
+        assert reader.read(0, 9) == BYTES[:9]
+        records = open_content().store.disk_records  # of another process
+        records.put(dataset, str(path), path.stat(), ContentVerdict("bad", "wrong"))
+        assert server.asked == []
+        assert read_all(content, dataset) == BYTES
+        assert server.asked == ["/a.b.npy"]
+        if small_file == SMALL:
+            with pytest.raises(BadContent, match="contradicts the database: open the file again"):
+                reader.read(0, 9)
+        else:
+            assert reader.read(0, 9) == BYTES[:9]
+
+
 def test_a_small_file_that_is_changed_in_place_is_fetched_from_the_server(
     open_content: Open, server: FileServer, folder: Path
 ) -> None:
@@ -473,7 +544,7 @@ def test_a_disk_that_is_unmounted_is_away_and_comes_back(
             second.take_away()
             wait_until(partial(_is_away, content))
             assert reader.read(0, 9) == BYTES[:9]  # an open file keeps its disk, which stays away
-        assert content.disk_files.away_note()
+        assert content.disk_files.away_note(there)
         sentence = f"the disk {folder} is away: it is not mounted"
         served = server.files.pop(f"/{also.name}")
         with pytest.raises(ServerError, match=f"; {sentence}"):
@@ -495,34 +566,83 @@ def test_a_disk_that_is_unmounted_is_away_and_comes_back(
         server.asked.clear()
 
 
+def _failing_fstat(monkeypatch: pytest.MonkeyPatch, failing: int, number: int) -> None:
+    """Have ``fstat`` of a descriptor raise an error."""
+    real = os.fstat
+
+    def fail(descriptor: int) -> os.stat_result:
+        if descriptor == failing:
+            raise OSError(number, os.strerror(number))
+        return real(descriptor)
+
+    monkeypatch.setattr(os, "fstat", fail)
+
+
 @pytest.mark.parametrize("number", [errno.EIO, errno.ESTALE, errno.ENOTCONN])
-def test_a_small_file_is_read_on_from_the_server_when_its_disk_fails(
+@pytest.mark.parametrize("is_away", [False, True], ids=["file", "disk"])
+def test_a_small_file_is_read_on_from_the_server_when_it_or_its_disk_fails(
     open_content: Open,
     server: FileServer,
     folder: Path,
     monkeypatch: pytest.MonkeyPatch,
     number: int,
+    is_away: bool,
 ) -> None:
     dataset = server.dataset("a.b.npy", BYTES)
-    put(on_disk(folder, dataset), BYTES)
+    path = put(on_disk(folder, dataset), BYTES)
     content = open_content(disks=[folder])
     with HandleReader(content, dataset) as reader:
         assert reader.read(0, 5000) == BYTES[:5000]
-        real, failing = os.fstat, reader.handle.wait_fd(0, 1)
+        _failing_fstat(monkeypatch, reader.handle.wait_fd(0, 1), number)
+        if is_away:
+            real = os.stat
 
-        def fail(descriptor: int) -> os.stat_result:
-            if descriptor == failing:
-                raise OSError(number, os.strerror(number))
-            return real(descriptor)
+            def fail(name: str | Path, *more: Any, **options: Any) -> os.stat_result:
+                if str(name) == str(folder):
+                    raise OSError(number, os.strerror(number), str(name))
+                return real(name, *more, **options)
 
-        monkeypatch.setattr(os, "fstat", fail)
+            monkeypatch.setattr(os, "stat", fail)
         assert reader.read(5000, len(BYTES)) == BYTES[5000:]
     assert server.asked == ["/a.b.npy"]
-    assert f"is away: {os.strerror(number)}" in content.disk_files.away_note()
+    reason = os.strerror(number)
+    away, failing = (
+        f"the disk {folder} is away: {reason}",
+        f"the file {path} cannot be read: {reason}",
+    )
+    assert content.disk_files.away_note(dataset) == (away if is_away else failing)
+
+
+def test_a_file_that_fails_does_not_make_its_disk_count_as_away(
+    open_content: Open,
+    server: FileServer,
+    folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """On NFS, ESTALE means that another host has replaced the file."""
+    dataset, other = server.dataset("a.b.npy", BYTES), server.dataset("a.c.npy", OTHER)
+    for each, data in ((dataset, BYTES), (other, OTHER)):
+        put(on_disk(folder, each), data)
+    content = open_content(disks=[folder], small_file=SMALL)
+    with HandleReader(content, dataset) as reader:
+        _failing_fstat(monkeypatch, reader.handle.wait_fd(0, 1), errno.ESTALE)
+        for _ in range(3):
+            with pytest.raises(DiskAway, match="cannot be read: Stale file handle"):
+                reader.read(0, 9)
+            with pytest.raises(BadContent, match="close it in all programs, and open it again"):
+                read_all(content, dataset)
+            assert read_all(content, other) == OTHER
+            assert content.disk_files.usage()[0][2] == ""
+    monkeypatch.undo()
+    assert read_all(content, dataset) == BYTES
+    assert server.asked == []
+    [line] = [line for line in caplog.messages if str(folder) in line]
+    assert line == f"the file {on_disk(folder, dataset)} is not used: Stale file handle"
 
 
 @pytest.mark.parametrize("number", [errno.EIO, errno.ESTALE, errno.ENOTCONN, errno.ETIMEDOUT])
-def test_a_disk_that_fails_is_no_disk_without_the_file(
+def test_a_file_that_cannot_be_opened_is_no_file_that_the_disk_lacks(
     open_content: Open,
     server: FileServer,
     folder: Path,
@@ -539,17 +659,43 @@ def test_a_disk_that_fails_is_no_disk_without_the_file(
             raise OSError(number, os.strerror(number), str(name))
         return real(name, *more)
 
+    reason = f"the file {path} cannot be read: {os.strerror(number)}"
     with monkeypatch.context() as patch:
         patch.setattr(os, "open", fail)
         served = server.files.pop(f"/{there.name}")
-        with pytest.raises(ServerError, match=f"the disk {folder} is away: {os.strerror(number)}"):
+        with pytest.raises(ServerError, match=reason):
             read_all(content, there)
+        assert reason in content.state(there, place_of(there))[1]
+        assert content.disk_files.usage()[0][2] == ""
         server.files[f"/{there.name}"] = served
     server.asked.clear()
     assert read_all(content, there) == BYTES
     assert server.asked == []
-    assert content.disk_files.away_note() == ""
+    assert content.disk_files.away_note(there) == ""
     assert read_all(content, other) == OTHER
+
+
+def test_a_disk_that_is_mounted_below_a_folder_of_this_machine_is_no_local_one(
+    folder: Path, tmp_path: Path
+) -> None:
+    put(folder / "first", BYTES)
+    put(tmp_path / "data" / "file", OTHER)
+    disk = Disk(folder, 30)
+
+    def read(relative: str) -> bytes:
+        opened = disk.open(relative)
+        assert opened is not None
+        try:
+            return os.pread(opened.fd, len(BYTES), 0)
+        finally:
+            os.close(opened.fd)
+
+    local = [read("first") == BYTES and disk.is_local]
+    with remote_disk(tmp_path / "data", folder / "lab"):
+        assert read("lab/file") == OTHER
+        local.append(disk.is_local)
+        assert read("first") == BYTES
+    assert local == [True, False]
 
 
 def test_a_disk_that_is_missing_at_first_is_used_when_it_is_there(
