@@ -22,8 +22,10 @@ from onefs.cache.folder import Place
 from onefs.cache.records import CacheEntry
 from onefs.cache.sparse import allocated_size
 from onefs.cache.store import Store
-from onefs.cache.verify import ContentVerdict, check_file, hash_file
-from onefs.content.disk_paths import one_path
+from onefs.cache.verify import ContentVerdict, check_content, hash_file
+from onefs.content.disk_file import hash_opened
+from onefs.content.disk_paths import one_path, split_at_lab
+from onefs.download.disk import Disk, DiskAway
 from onefs.errors import BadContent, DeadlineExceeded, NotFound, reason_of
 from onefs.lowlevel.files import fsync_folder, open_new_file
 from onefs.lowlevel.locks import try_lock, unlock
@@ -77,12 +79,14 @@ VerifyFunction = Callable[[str, PathProgressCallback], VerifyResult | None]
 class CacheAdmin:
     """Administration of one cache folder, which other processes may use at the same time.
 
-    Methods raise CacheError if the cache folder cannot be used.
+    ``disk_seconds`` is the longest wait for a disk that may stand still. Methods raise CacheError
+    if the cache folder cannot be used.
     """
 
-    def __init__(self, store: Store, evictor: Evictor) -> None:
+    def __init__(self, store: Store, evictor: Evictor, disk_seconds: float) -> None:
         self._store = store
         self._evictor = evictor
+        self._disk_seconds = disk_seconds
 
     def list_items(self) -> list[CacheItem]:
         """Return all cached files, sorted by path.
@@ -169,13 +173,18 @@ class CacheAdmin:
         - a block of a partial file becomes absent
         - a file on a disk stays, and is no longer used
 
-        A file that another process changes at the same time is skipped.
+        A file that another process changes at the same time is skipped. No file of a disk is
+        verified that is not the recorded one: the database may say something else of it.
         """
         for dataset_id, verify in self._checks():
             if only is None or dataset_id in only:
                 result = self._verify_locked(dataset_id, verify, watch)
                 if result is not None:
                     yield result
+        disks: dict[str, Disk] = {}
+        for entry in self._store.disk_records.entries():
+            if entry.state != "bad" and (only is None or entry.dataset_id in only):
+                yield self._verify_on_disk(entry, disks, watch)
 
     def _checks(self) -> Iterator[tuple[str, VerifyFunction]]:
         """Yield the id of each dataset that can be verified, and the function that verifies the
@@ -185,9 +194,6 @@ class CacheAdmin:
                 yield entry.dataset_id, self._verify_file
         for header, _ in list(iter_headers(self._store.partial_folder)):
             yield header.dataset_id, self._verify_blocks
-        for entry in self._store.disk_records.entries():
-            if entry.state != "bad":
-                yield entry.dataset_id, partial(self._verify_on_disk, entry.path)
 
     def _verify_locked(
         self, dataset_id: str, check: VerifyFunction, watch: PathProgressCallback
@@ -312,26 +318,35 @@ class CacheAdmin:
         return VerifyResult(entry.path, False, reason + self._remove_wrong_file(entry, path))
 
     def _verify_on_disk(
-        self, at: str, dataset_id: str, watch: PathProgressCallback
-    ) -> VerifyResult | None:
-        """Hash the file of a dataset on a disk, and record the result. The file is only read."""
-        records = self._store.disk_records
-        entry = records.get(dataset_id, at)
-        if entry is None or entry.state == "bad":
-            return None
-        path, name = Path(entry.path), one_path(entry.path, dataset_id)
-        claims = Dataset(dataset_id, "", path.name, size=entry.claimed_size, md5=entry.claimed_md5)
+        self, entry: CacheEntry, disks: dict[str, Disk], watch: PathProgressCallback
+    ) -> VerifyResult:
+        """Hash a file on a disk, and record the result. The file is only read.
+
+        No lock is held, because the disk may stand still. ``disks`` gets the disks that were used.
+        """
+        path, name = entry.path, one_path(entry.path, entry.dataset_id)
+        claims = Dataset(entry.dataset_id, "", name, size=entry.claimed_size, md5=entry.claimed_md5)
         if not claims.md5:
             return VerifyResult(name, None)
+        folder, relative = split_at_lab(path)
+        disk = disks.setdefault(folder, Disk(Path(folder), self._disk_seconds))
+        opened = None
         try:
-            status = path.stat()
-            verdict = check_file(claims, path, partial(watch, name))
-            if identity_of(path.stat()) != identity_of(status):
+            opened = disk.open(relative)
+            if opened is None:
+                return VerifyResult(name, None, f"the file {path} cannot be read, or is missing")
+            if not entry.describes(opened.status, same_ctime=False):
+                return VerifyResult(name, None, f"the file {path} was changed since it was read")
+            size, digest = hash_opened(disk, opened, claims, partial(watch, name))
+            if identity_of(disk.status_of(opened)) != identity_of(opened.status):
                 return VerifyResult(name, None, f"the file {path} is being changed")
-        except OSError as error:
-            why = reason_of(error, path)
-            return VerifyResult(name, None, f"the file {path} cannot be read: {why}")
-        records.put(claims, entry.path, status, verdict)
+        except DiskAway as error:
+            return VerifyResult(name, None, str(error))
+        finally:
+            if opened is not None:
+                disk.close_file(opened)
+        verdict = check_content(claims, size, digest)
+        self._store.disk_records.put(claims, path, opened.status, verdict)
         return VerifyResult(name, verdict.is_good, verdict.reason)
 
     def _remove_wrong_file(self, entry: CacheEntry, path: Path) -> str:

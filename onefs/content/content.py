@@ -94,7 +94,7 @@ class Content:
         self._hosts = hosts = Hosts(source, stall, preferred, self.quota.count)
         registry = PartialFileRegistry(store)
         evictor = Evictor(store, registry)
-        self.admin = CacheAdmin(store, evictor)
+        self.admin = CacheAdmin(store, evictor, min(stall, deadline))
         self.space = space = DiskSpace(cache_dir, store.usage, self.limits, evictor.evict)
         invalidate = self.invalidate_pages
         self.adopter = InPlaceAdopter(store, stall, invalidate)

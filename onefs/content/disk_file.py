@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import os
 import uuid
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 
 from onefs.cache.disk_records import is_settled
 from onefs.cache.files import identity_of, stamp_of
 from onefs.cache.records import CacheEntry
+from onefs.cache.verify import CHUNK_BYTES, new_hash
 from onefs.download.disk import Disk, OpenedFile
 from onefs.errors import BadContent
 from onefs.model import Dataset
@@ -70,6 +73,21 @@ class DiskFile:
             f"the file {self.opened.path} was changed while it is open: close it in all programs, "
             "and open it again"
         )
+
+
+def hash_opened(
+    disk: Disk, opened: OpenedFile, dataset: Dataset, watch: Callable[[int], object]
+) -> tuple[int, str]:
+    """Return the size and the digest of an open file. Raises DiskAway.
+
+    ``watch`` gets the number of bytes read so far.
+    """
+    digest, at = new_hash(dataset), 0
+    while chunk := disk.run(partial(os.pread, opened.fd, CHUNK_BYTES, at), opened.path):
+        digest.update(chunk)
+        at += len(chunk)
+        watch(at)
+    return at, digest.hexdigest()
 
 
 def is_bad(entry: CacheEntry | None, status: os.stat_result, must_verify: bool) -> bool:

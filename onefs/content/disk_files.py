@@ -15,14 +15,13 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 
 from onefs.cache.files import identity_of
 from onefs.cache.folder import Place
 from onefs.cache.store import Store
-from onefs.cache.verify import CHUNK_BYTES, ContentVerdict, check_content, check_size, new_hash
-from onefs.content.disk_file import DiskFile, is_bad
+from onefs.cache.verify import ContentVerdict, check_content, check_size
+from onefs.content.disk_file import DiskFile, hash_opened, is_bad
 from onefs.content.disk_paths import paths_on_disk
 from onefs.download.disk import Disk, DiskAway, FileFails, OpenedFile
 from onefs.errors import BadContent, DeadlineExceeded, OnefsError, Stopping, copy_error
@@ -143,7 +142,7 @@ class DiskFiles:
             elif other.is_same(found.status):
                 other.readers += 1
         if other is not found:
-            os.close(found.opened.fd)
+            found.disk.close_file(found.opened)
             if not other.is_same(found.status):
                 raise other.changed_error()
         return other
@@ -187,7 +186,7 @@ class DiskFiles:
                 return
             if self._shared.get(key) is file:
                 del self._shared[key]
-        os.close(file.opened.fd)
+        file.disk.close_file(file.opened)
 
     def find(self, dataset: Dataset, place: Place | None, *, verify: bool = True) -> Path | None:
         """Return the path of a dataset's file on a disk, or None if no disk has the right file.
@@ -202,7 +201,7 @@ class DiskFiles:
             if verify and found.must_verify and not found.is_verified:
                 self.verify(found)
             return Path(found.opened.path)
-        except (BadContent, DiskAway):
+        except (BadContent, DiskAway, DeadlineExceeded):
             return None
         finally:
             self.release(found)
@@ -278,7 +277,13 @@ class DiskFiles:
                     f"{file.opened.path}: the disk has returned no data for {self._stall:g} s: try "
                     "again later"
                 )
-        status = result_of(future)
+        try:
+            status = result_of(future)
+        except Stopping:
+            if self._stopped:
+                raise
+            self.verify(file)  # another reader, which has closed its file, was to hash it
+            return
         if status is None:
             raise BadContent(f"the file {file.opened.path} contradicts the database")
         file.status, file.is_verified = status, True
@@ -294,25 +299,24 @@ class DiskFiles:
             before = disk.status_of(opened)
             if file.is_verified and file.is_same(before):  # another reader has just verified it
                 return file.status
-            digest, at = new_hash(file.dataset), 0
-            while chunk := disk.run(partial(os.pread, opened.fd, CHUNK_BYTES, at), opened.path):
-                digest.update(chunk)
-                at += len(chunk)
-                self._last_progress_at = time.monotonic()
-                if self._stopped:
-                    raise Stopping("onefs is being stopped")
+            size, digest = hash_opened(disk, opened, file.dataset, self._note_progress)
             if identity_of(disk.status_of(opened)) != identity_of(before):
                 log.info("the file %s was changed while it was verified", opened.path)
                 return None
         finally:
             self.release(file)
-        verdict = check_content(file.dataset, at, digest.hexdigest())
+        verdict = check_content(file.dataset, size, digest)
         if not verdict.is_good:
             self._reject(file.dataset, file.opened.path, before, verdict)
             return None
         self._records.put(file.dataset, file.opened.path, before, verdict)
         file.status, file.is_verified = before, True
         return before
+
+    def _note_progress(self, _: int) -> None:
+        self._last_progress_at = time.monotonic()
+        if self._stopped:
+            raise Stopping("onefs is being stopped")
 
     def _find(
         self,
@@ -369,7 +373,7 @@ class DiskFiles:
             self._reject(dataset, path, status, verdict)
             reason = verdict.reason
         wrong.append(f"the file {path} is not used: {reason}")
-        os.close(opened.fd)
+        disk.close_file(opened)
         return None
 
     def _note_read(self, file: DiskFile) -> None:

@@ -14,7 +14,9 @@ import stat
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -114,6 +116,18 @@ class Disk:
         if self.away:
             self._note_present()
         return opened
+
+    def close_file(self, file: OpenedFile) -> None:
+        """Close a file. On a disk that may stand still, do so on another thread."""
+        close = partial(os.close, file.fd)
+        if self.is_local:
+            close()
+            return
+        try:
+            self._calls.start(close)
+        except (StandsStill, OnefsError):
+            with suppress(RuntimeError):  # no thread can be started
+                threading.Thread(target=close, name="onefs-disk-close", daemon=True).start()
 
     def run(
         self, work: Callable[[], R], path: str, discard: Callable[[R], object] = lambda _: None

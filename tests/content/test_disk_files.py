@@ -25,7 +25,7 @@ from onefs.model import Dataset, Replica
 from tests.content.conftest import FileServer, Open, in_threads, make_rejected, place_of
 from tests.content.ranged_file import HandleReader, read_all
 from tests.disks import SecondDisk, put, remote_disk, second_disk
-from tests.running import wait_until
+from tests.running import wait_until, within
 
 BYTES = bytes(range(256)) * 500
 OTHER = bytes(reversed(range(256))) * 500
@@ -273,6 +273,52 @@ def test_a_file_that_was_rejected_stays_so_when_another_one_is_read(
     assert content.fetch_file(dataset, place_of(dataset)) == good
     assert [each.good for each in content.admin.verify()] == [True]
     assert server.asked == []
+
+
+def test_verify_does_not_compare_a_new_file_with_an_old_hash(
+    open_content: Open, server: FileServer, folder: Path, no_wait: None
+) -> None:
+    """The database may have been changed together with the file."""
+    dataset = server.dataset("a.b.npy", BYTES)
+    path = put(on_disk(folder, dataset), BYTES)
+    content = open_content(disks=[folder], small_file=SMALL)
+    read_all(content, dataset)
+    path.unlink()
+    os.mkfifo(path)
+    [result] = content.admin.verify()
+    assert (result.good, result.reason) == (None, f"the file {path} cannot be read, or is missing")
+    path.unlink()
+    put(path, OTHER)
+    [result] = content.admin.verify()
+    assert (result.good, result.reason) == (None, f"the file {path} was changed since it was read")
+    new = server.dataset("a.b.npy", OTHER)
+    assert read_all(content, new) == OTHER
+    assert [each.good for each in content.admin.verify()] == [True]
+    assert content.state(new, place_of(new)) == ("cached", "")
+    assert server.asked == []
+
+
+def test_verify_waits_for_no_disk_that_stands_still_and_holds_no_download_up(
+    open_content: Open, server: FileServer, folder: Path, tmp_path: Path, no_wait: None
+) -> None:
+    datasets = [server.dataset(f"a.b{number}.npy", BYTES) for number in range(3)]
+    with remote_disk(folder, tmp_path / "remote") as remote:
+        content = open_content(disks=[remote.at], small_file=SMALL)
+        for dataset in datasets:
+            put(on_disk(folder, dataset), BYTES)
+            read_all(content, dataset)
+        remote.stand_still()
+        with within():
+            checks = open_content(stall=0.5).admin.verify()
+            found = [next(checks)]
+            for dataset in datasets:
+                with open_content().store.locks.hold(dataset.id, 1.0):
+                    pass
+            found += checks
+        assert {each.reason for each in found} == {
+            f"the disk {remote.at} is away: it has not answered for 0.5 s"
+        }
+        assert len(found) == 3
 
 
 @pytest.mark.parametrize("small_file", [SMALL, 1 << 20], ids=["large", "small"])
