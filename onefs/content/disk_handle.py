@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import threading
 import time
 from collections.abc import Callable
@@ -12,6 +11,7 @@ from onefs.content.disk_files import DiskFiles
 from onefs.content.handle import DatasetHandle
 from onefs.download.disk import DiskAway
 from onefs.errors import BadContent
+from onefs.lowlevel.files import ReadDescriptor
 from onefs.model import Dataset
 
 #: seconds between two looks whether `onefs cache verify` has rejected an open file
@@ -60,13 +60,11 @@ class DiskHandle:
         if file.must_verify and not file.is_verified:
             return None
         try:
-            if file.disk.is_local:
-                status = os.fstat(file.opened.fd)
-            else:
-                status = file.disk.read_ahead(file.opened, offset, length)
+            data, status = file.disk.read(file.opened, offset, length)
         except OSError:
             return None
-        return file.opened.fd if file.is_same(status) and not self._is_rejected(file) else None
+        is_right = file.is_same(status) and not self._is_rejected(file)
+        return _descriptor(file, data) if is_right else None
 
     def wait_fd(self, offset: int, length: int) -> int:
         """Wait until a range of bytes can be read, and return a descriptor for the range.
@@ -101,19 +99,22 @@ class DiskHandle:
     def _wait(self, file: DiskFile, offset: int, length: int) -> int:
         if file.must_verify and not file.is_verified:
             self._files.verify(file)
-        status = file.disk.read_ahead(file.opened, offset, length)
+        data, status = file.disk.read(file.opened, offset, length)
         if not file.is_same(status):
             # the kernel may have got bytes after the change, in a request before this one
             self._files.on_invalidated(file.dataset)
             if not file.must_verify:
                 raise file.changed_error()
             self._files.verify(file)
+            data, status = file.disk.read(file.opened, offset, length)
+            if not file.is_same(status):
+                raise file.changed_error()
         if self._files.is_rejected(file):
             self._files.on_invalidated(file.dataset)
             raise BadContent(
                 f"the file {file.opened.path} contradicts the database: open the file again"
             )
-        return file.opened.fd
+        return _descriptor(file, data)
 
     def _is_rejected(self, file: DiskFile) -> bool:
         now = time.monotonic()
@@ -128,3 +129,7 @@ class DiskHandle:
             if self._other is None:
                 self._other = self._open_other()
             return self._other
+
+
+def _descriptor(file: DiskFile, data: bytes | None) -> int:
+    return file.opened.fd if data is None else ReadDescriptor(file.opened.fd, data)

@@ -170,18 +170,22 @@ class Disk:
         """Return the status that an open file has now. Raises DiskAway."""
         return self.run(lambda: os.fstat(file.fd), file.path)
 
-    def read_ahead(self, file: OpenedFile, offset: int, length: int) -> os.stat_result:
-        """Have the kernel read a range of an open file, and return the file's status after that.
+    def read(
+        self, file: OpenedFile, offset: int, length: int
+    ) -> tuple[bytes | None, os.stat_result]:
+        """Return a range of an open file, and the file's status after that. Raises DiskAway.
 
-        On a disk of this machine, only return the status. Raises DiskAway.
+        On a disk of this machine, only return the status, and None: the kernel reads the range.
         """
         if self.is_local:
-            return self.status_of(file)
+            return None, self.status_of(file)
 
-        def read() -> os.stat_result:
-            for at in range(offset, offset + length, _READ_BYTES):
+        def read() -> tuple[bytes, os.stat_result]:
+            chunks = [
                 os.pread(file.fd, min(_READ_BYTES, offset + length - at), at)
-            return os.fstat(file.fd)
+                for at in range(offset, offset + length, _READ_BYTES)
+            ]
+            return b"".join(chunks), os.fstat(file.fd)
 
         return self.run(read, file.path)
 

@@ -6,6 +6,7 @@ import errno
 import logging
 import os
 import stat
+import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
@@ -22,6 +23,9 @@ from onefs.content.disk_paths import one_path, paths_on_disk
 from onefs.download.disk import Disk, DiskAway
 from onefs.errors import BadContent, OnefsError, ServerError, Unreachable
 from onefs.model import Dataset, Replica
+from onefs.mount.file_handle import FileHandle
+from onefs.mount.request_limits import WaitingReads
+from onefs.tree.nodes import Node, NodeKind
 from tests.content.conftest import FileServer, Open, in_threads, make_rejected, place_of
 from tests.content.ranged_file import HandleReader, read_all
 from tests.disks import SecondDisk, put, remote_disk, second_disk
@@ -742,6 +746,47 @@ def test_a_disk_that_is_mounted_below_a_folder_of_this_machine_is_no_local_one(
         local.append(disk.is_local)
         assert read("first") == BYTES
     assert local == [True, False]
+
+
+def test_the_mount_gets_the_bytes_of_a_disk_that_may_stand_still_and_asks_it_no_more(
+    open_content: Open,
+    server: FileServer,
+    folder: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    dataset = server.dataset("a.b.npy", BYTES)
+    put(on_disk(folder, dataset), BYTES)
+    with remote_disk(folder, tmp_path / "remote") as remote:
+        content = open_content(disks=[remote.at])
+        handle = content.open(dataset, place_of(dataset))
+        file = FileHandle("/a", Node(NodeKind.FILE, 1, handle.size), handle, WaitingReads())
+        asked = _calls_of_this_thread(monkeypatch)
+        for _ in range(2):
+            assert file.extent(5, len(BYTES)).data == BYTES[5:]
+            assert file.read(9, 20) == BYTES[9:29]
+        handle.close()
+        assert asked == []
+        monkeypatch.undo()
+        assert server.asked == []
+
+
+def _calls_of_this_thread(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Return a list that gets each call for a descriptor that this thread makes from now on."""
+    asked: list[str] = []
+    ours = threading.get_ident()
+
+    def noting(name: str, real: Callable[..., Any]) -> Callable[..., Any]:
+        def note(*values: Any, **options: Any) -> Any:
+            if threading.get_ident() == ours:
+                asked.append(name)
+            return real(*values, **options)
+
+        return note
+
+    for name in ("fstat", "pread", "close"):
+        monkeypatch.setattr(os, name, noting(name, getattr(os, name)))
+    return asked
 
 
 def test_a_disk_that_is_missing_at_first_is_used_when_it_is_there(
