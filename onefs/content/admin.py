@@ -17,15 +17,14 @@ from onefs.blocks.block_map import (
     read_header,
 )
 from onefs.blocks.evict import Evictor
-from onefs.cache.files import disk_errors, identity_of, sync_file
+from onefs.cache.files import disk_errors, sync_file
 from onefs.cache.folder import Place
 from onefs.cache.records import CacheEntry
 from onefs.cache.sparse import allocated_size
 from onefs.cache.store import Store
-from onefs.cache.verify import ContentVerdict, check_content, hash_file
-from onefs.content.disk_file import hash_opened
-from onefs.content.disk_paths import one_path, split_at_lab
-from onefs.download.disk import Disk, DiskAway
+from onefs.cache.verify import ContentVerdict, hash_file
+from onefs.content.disk_paths import one_path
+from onefs.content.disk_verify import DiskVerifier, PathProgressCallback, VerifyResult
 from onefs.errors import BadContent, DeadlineExceeded, NotFound, reason_of
 from onefs.lowlevel.files import fsync_folder, open_new_file
 from onefs.lowlevel.locks import try_lock, unlock
@@ -58,20 +57,6 @@ class CacheItem:
     reason: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class VerifyResult:
-    """Whether the bytes of one dataset are right, and what is wrong with the file."""
-
-    #: the path relative to the cache folder
-    path: str
-    #: True if the bytes are right; None if there is no digest to compare them with
-    good: bool | None
-    #: what is wrong with the file; '' if nothing is wrong
-    reason: str = ""
-
-
-#: called with the path of a file and the number of bytes that were read from the file so far
-PathProgressCallback = Callable[[str, int], None]
 #: verifies one dataset. The caller holds the dataset's lock
 VerifyFunction = Callable[[str, PathProgressCallback], VerifyResult | None]
 
@@ -181,10 +166,12 @@ class CacheAdmin:
                 result = self._verify_locked(dataset_id, verify, watch)
                 if result is not None:
                     yield result
-        disks: dict[str, Disk] = {}
+        disks = DiskVerifier(self._store.disk_records, self._disk_seconds)
         for entry in self._store.disk_records.entries():
-            if entry.state != "bad" and (only is None or entry.dataset_id in only):
-                yield self._verify_on_disk(entry, disks, watch)
+            if only is None or entry.dataset_id in only:
+                result = disks.verify(entry, watch)
+                if result is not None:
+                    yield result
 
     def _checks(self) -> Iterator[tuple[str, VerifyFunction]]:
         """Yield the id of each dataset that can be verified, and the function that verifies the
@@ -316,38 +303,6 @@ class CacheAdmin:
             return VerifyResult(entry.path, True)
         reason = f"the hash of the file is {digest} instead of {entry.expected_digest}"
         return VerifyResult(entry.path, False, reason + self._remove_wrong_file(entry, path))
-
-    def _verify_on_disk(
-        self, entry: CacheEntry, disks: dict[str, Disk], watch: PathProgressCallback
-    ) -> VerifyResult:
-        """Hash a file on a disk, and record the result. The file is only read.
-
-        No lock is held, because the disk may stand still. ``disks`` gets the disks that were used.
-        """
-        path, name = entry.path, one_path(entry.path, entry.dataset_id)
-        claims = Dataset(entry.dataset_id, "", name, size=entry.claimed_size, md5=entry.claimed_md5)
-        if not claims.md5:
-            return VerifyResult(name, None)
-        folder, relative = split_at_lab(path)
-        disk = disks.setdefault(folder, Disk(Path(folder), self._disk_seconds))
-        opened = None
-        try:
-            opened = disk.open(relative)
-            if opened is None:
-                return VerifyResult(name, None, f"the file {path} cannot be read, or is missing")
-            if not entry.describes(opened.status, same_ctime=False):
-                return VerifyResult(name, None, f"the file {path} was changed since it was read")
-            size, digest = hash_opened(disk, opened, claims, partial(watch, name))
-            if identity_of(disk.status_of(opened)) != identity_of(opened.status):
-                return VerifyResult(name, None, f"the file {path} is being changed")
-        except DiskAway as error:
-            return VerifyResult(name, None, str(error))
-        finally:
-            if opened is not None:
-                disk.close_file(opened)
-        verdict = check_content(claims, size, digest)
-        self._store.disk_records.put(claims, path, opened.status, verdict)
-        return VerifyResult(name, verdict.is_good, verdict.reason)
 
     def _remove_wrong_file(self, entry: CacheEntry, path: Path) -> str:
         """Remove a wrong file. Return why the file could not be removed, or '' if the file was

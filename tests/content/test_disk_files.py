@@ -275,7 +275,15 @@ def test_a_file_that_was_rejected_stays_so_when_another_one_is_read(
     os.link(on_disk(folder, dataset), tmp_path / "backup")
     assert read_all(open_content(disks=[folder, other], small_file=SMALL), dataset) == BYTES
     assert content.fetch_file(dataset, place_of(dataset)) == good
+    path = on_disk(folder, dataset)
+    assert {each.good for each in content.admin.verify()} == {True, False}  # both are hashed again
     assert [each.good for each in content.admin.verify()] == [True]
+    times = path.stat()
+    path.write_bytes(BYTES)
+    os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
+    assert content.fetch_file(dataset, place_of(dataset)) == good
+    assert [each.good for each in content.admin.verify()] == [True, True]
+    assert content.fetch_file(dataset, place_of(dataset)) == path  # it was corrected
     assert server.asked == []
 
 
