@@ -1,13 +1,15 @@
 """Records of files on disks that are sources: which file was verified, and what was found.
 
 The files stay where they are. A record is a :class:`CacheEntry` whose ``path`` is the absolute path
-on the disk, in ``.onefs/disk/<dataset id>.json``. So a file is hashed again only if its inode,
-size, mtime or ctime has changed. Nothing that evicts, lists or removes cached files reads these
-records.
+on the disk, in ``.onefs/disk/<dataset id>.<hash of the path>.json``. Each of several disks may have
+a file of a dataset, and what was found in one of them says nothing about the others. A file is
+hashed again only if its inode, size, mtime or ctime has changed. Nothing that evicts, lists or
+removes cached files reads these records.
 """
 
 from __future__ import annotations
 
+import hashlib
 import os
 import time
 from collections.abc import Iterator
@@ -27,24 +29,36 @@ class DiskRecords:
 
     def __init__(self, private_folder: Path) -> None:
         folder = private_folder / "disk"
-        self._records = Records(folder, folder / "accepted")  # nothing on a disk is ever accepted
+        # nothing on a disk is ever accepted
+        self._records = Records(folder, folder / "accepted", _key_of)
         #: records that cannot be written, for example because the cache folder is read-only
         self._unwritten: dict[str, CacheEntry] = {}
 
-    def get(self, dataset_id: str) -> CacheEntry | None:
-        """Return the record of a dataset, or None."""
-        with suppress(OSError):
-            entry = self._records.get(dataset_id)
-            if entry is not None:
-                return entry
-        return self._unwritten.get(dataset_id)
+    def get(self, dataset_id: str, path: str) -> CacheEntry | None:
+        """Return the record of a dataset's file at a path, or None."""
+        return next(self._known(_key(dataset_id, path)), None)
 
-    def find(self, dataset: Dataset, status: os.stat_result) -> CacheEntry | None:
-        """Return the record of a file with this ``status``, if the database still says the same."""
-        entry = self.get(dataset.id)
-        if entry is None or (entry.claimed_size, entry.claimed_md5) != (dataset.size, dataset.md5):
-            return None
-        return entry if entry.describes(status, same_ctime=True) else None
+    def find(self, dataset: Dataset, path: str, status: os.stat_result) -> CacheEntry | None:
+        """Return the record of the file at ``path`` with this ``status``, if the database still
+        says the same.
+
+        The verdict that a file is bad stays if only its ctime has changed, as in a backup that
+        makes links to all files.
+        """
+        for entry in self._known(_key(dataset.id, path)):
+            is_current = (entry.claimed_size, entry.claimed_md5) == (dataset.size, dataset.md5)
+            if is_current and entry.describes(status, same_ctime=entry.state != "bad"):
+                return entry
+        return None
+
+    def _known(self, key: str) -> Iterator[CacheEntry]:
+        # what another process has written may be newer, and may be older
+        with suppress(OSError):
+            entry = self._records.get(key)
+            if entry is not None:
+                yield entry
+        if key in self._unwritten:
+            yield self._unwritten[key]
 
     def put(
         self, dataset: Dataset, path: str, status: os.stat_result, verdict: ContentVerdict
@@ -69,14 +83,22 @@ class DiskRecords:
         try:
             self._records.put(entry)
         except OSError:
-            self._unwritten[dataset.id] = entry
+            self._unwritten[_key_of(entry)] = entry
         else:
-            self._unwritten.pop(dataset.id, None)
+            self._unwritten.pop(_key_of(entry), None)
 
     def entries(self) -> Iterator[CacheEntry]:
         """Yield every record in the cache folder."""
         with suppress(OSError):
             yield from self._records.all_entries()
+
+
+def _key(dataset_id: str, path: str) -> str:
+    return f"{dataset_id}.{hashlib.sha256(os.fsencode(path)).hexdigest()[:32]}"
+
+
+def _key_of(entry: CacheEntry) -> str:
+    return _key(entry.dataset_id, entry.path)
 
 
 def is_settled(status: os.stat_result) -> bool:

@@ -126,11 +126,18 @@ class Records:
     """The records of one cache folder. Safe for threads and for other processes.
 
     ``folder`` has the records. ``accepted`` has an empty file for each dataset whose wrong bytes
-    the user has accepted. The caller makes both folders. Methods raise OSError.
+    the user has accepted. The caller makes both folders. Records have the names that ``key_of``
+    returns: the dataset ids, or others, which then stand for the dataset ids of the methods below.
+    Methods raise OSError.
     """
 
-    def __init__(self, folder: Path, accepted: Path) -> None:
-        self._folder = folder
+    def __init__(
+        self,
+        folder: Path,
+        accepted: Path,
+        key_of: Callable[[CacheEntry], str] = attrgetter("dataset_id"),
+    ) -> None:
+        self._folder, self._key_of = folder, key_of
         # finds the accepted datasets without reading every record
         self._accepted_folder = accepted
         # a network file system may report the identity that a file had some seconds ago
@@ -187,7 +194,7 @@ class Records:
                 self.replace_if_unchanged(entry, fresh)
 
         replace_file(
-            self._path(entry.dataset_id),
+            self._path(self._key_of(entry)),
             text,
             mtime=NEVER_USED if is_unused else None,
             before_rename=lambda: self._update_accepted_mark(entry),
@@ -221,7 +228,7 @@ class Records:
         Return False if the record has changed since ``entry`` was read.
         """
         try:
-            descriptor = os.open(self._path(entry.dataset_id), os.O_RDWR | os.O_CLOEXEC)
+            descriptor = os.open(self._path(self._key_of(entry)), os.O_RDWR | os.O_CLOEXEC)
         except FileNotFoundError:
             return False
         except PermissionError:  # the record belongs to another user of a shared folder
@@ -235,7 +242,7 @@ class Records:
                     return True
             finally:
                 os.close(descriptor)
-        if self.get(entry.dataset_id) != entry:
+        if self.get(self._key_of(entry)) != entry:
             return False
         self.put(replace(fresh, boot=fresh.boot.strip()))
         return True
@@ -301,9 +308,9 @@ class Records:
     def _read(self, dataset_id: str) -> CacheEntry | None:
         try:
             entry = _parse(read_small_file(self._path(dataset_id)))
+            return entry if self._key_of(entry) == dataset_id else None
         except (FileNotFoundError, ValueError, TypeError, AttributeError):
             return None
-        return entry if entry.dataset_id == dataset_id else None
 
     def _dataset_ids(self) -> list[str]:
         return [

@@ -153,10 +153,11 @@ def verify(paths: tuple[str, ...], as_json: bool, **flags: Any) -> None:
         with ProgressDisplay() as progress:
             progress.show("listing the cache:", 0, 0, "files so far")
             found = cached_files_at(access, patterns, on_disks=True)
-            items = [item for item in found if item.state != "bad"]
-            only = {item.dataset_id for item in items}
+            only = {item.dataset_id for item in found}
             progress.expect_files(
-                (item.path, item.size if item.state != "partial" else 0) for item in items
+                (item.path, item.size if item.state != "partial" else 0)
+                for item in found
+                if item.state != "bad"
             )
             for checked in access.content.admin.verify(progress.update, only):
                 progress.finish(checked.path)

@@ -17,13 +17,14 @@ from onefs.blocks.block_map import (
     read_header,
 )
 from onefs.blocks.evict import Evictor
-from onefs.cache.files import disk_errors, identity_of, sync_file
+from onefs.cache.files import disk_errors, sync_file
 from onefs.cache.folder import Place
 from onefs.cache.records import CacheEntry
 from onefs.cache.sparse import allocated_size
 from onefs.cache.store import Store
-from onefs.cache.verify import ContentVerdict, check_file, hash_file
+from onefs.cache.verify import ContentVerdict, hash_file
 from onefs.content.disk_paths import one_path
+from onefs.content.disk_verify import DiskVerifier, PathProgressCallback, VerifyResult
 from onefs.errors import BadContent, DeadlineExceeded, NotFound, reason_of
 from onefs.lowlevel.files import fsync_folder, open_new_file
 from onefs.lowlevel.locks import try_lock, unlock
@@ -56,20 +57,6 @@ class CacheItem:
     reason: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class VerifyResult:
-    """Whether the bytes of one dataset are right, and what is wrong with the file."""
-
-    #: the path relative to the cache folder
-    path: str
-    #: True if the bytes are right; None if there is no digest to compare them with
-    good: bool | None
-    #: what is wrong with the file; '' if nothing is wrong
-    reason: str = ""
-
-
-#: called with the path of a file and the number of bytes that were read from the file so far
-PathProgressCallback = Callable[[str, int], None]
 #: verifies one dataset. The caller holds the dataset's lock
 VerifyFunction = Callable[[str, PathProgressCallback], VerifyResult | None]
 
@@ -77,12 +64,14 @@ VerifyFunction = Callable[[str, PathProgressCallback], VerifyResult | None]
 class CacheAdmin:
     """Administration of one cache folder, which other processes may use at the same time.
 
-    Methods raise CacheError if the cache folder cannot be used.
+    ``disk_seconds`` is the longest wait for a disk that may stand still. Methods raise CacheError
+    if the cache folder cannot be used.
     """
 
-    def __init__(self, store: Store, evictor: Evictor) -> None:
+    def __init__(self, store: Store, evictor: Evictor, disk_seconds: float) -> None:
         self._store = store
         self._evictor = evictor
+        self._disk_seconds = disk_seconds
 
     def list_items(self) -> list[CacheItem]:
         """Return all cached files, sorted by path.
@@ -169,11 +158,18 @@ class CacheAdmin:
         - a block of a partial file becomes absent
         - a file on a disk stays, and is no longer used
 
-        A file that another process changes at the same time is skipped.
+        A file that another process changes at the same time is skipped. No file of a disk is
+        verified that is not the recorded one: the database may say something else of it.
         """
         for dataset_id, verify in self._checks():
             if only is None or dataset_id in only:
                 result = self._verify_locked(dataset_id, verify, watch)
+                if result is not None:
+                    yield result
+        disks = DiskVerifier(self._store.disk_records, self._disk_seconds)
+        for entry in self._store.disk_records.entries():
+            if only is None or entry.dataset_id in only:
+                result = disks.verify(entry, watch)
                 if result is not None:
                     yield result
 
@@ -185,9 +181,6 @@ class CacheAdmin:
                 yield entry.dataset_id, self._verify_file
         for header, _ in list(iter_headers(self._store.partial_folder)):
             yield header.dataset_id, self._verify_blocks
-        for entry in self._store.disk_records.entries():
-            if entry.state != "bad":
-                yield entry.dataset_id, self._verify_on_disk
 
     def _verify_locked(
         self, dataset_id: str, check: VerifyFunction, watch: PathProgressCallback
@@ -310,27 +303,6 @@ class CacheAdmin:
             return VerifyResult(entry.path, True)
         reason = f"the hash of the file is {digest} instead of {entry.expected_digest}"
         return VerifyResult(entry.path, False, reason + self._remove_wrong_file(entry, path))
-
-    def _verify_on_disk(self, dataset_id: str, watch: PathProgressCallback) -> VerifyResult | None:
-        """Hash the file of a dataset on a disk, and record the result. The file is only read."""
-        records = self._store.disk_records
-        entry = records.get(dataset_id)
-        if entry is None or entry.state == "bad":
-            return None
-        path, name = Path(entry.path), one_path(entry.path, dataset_id)
-        claims = Dataset(dataset_id, "", path.name, size=entry.claimed_size, md5=entry.claimed_md5)
-        if not claims.md5:
-            return VerifyResult(name, None)
-        try:
-            status = path.stat()
-            verdict = check_file(claims, path, partial(watch, name))
-            if identity_of(path.stat()) != identity_of(status):
-                return VerifyResult(name, None, f"the file {path} is being changed")
-        except OSError as error:
-            why = reason_of(error, path)
-            return VerifyResult(name, None, f"the file {path} cannot be read: {why}")
-        records.put(claims, entry.path, status, verdict)
-        return VerifyResult(name, verdict.is_good, verdict.reason)
 
     def _remove_wrong_file(self, entry: CacheEntry, path: Path) -> str:
         """Remove a wrong file. Return why the file could not be removed, or '' if the file was

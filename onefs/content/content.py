@@ -6,6 +6,7 @@ import os
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from onefs.blocks.evict import Evictor
@@ -93,7 +94,7 @@ class Content:
         self._hosts = hosts = Hosts(source, stall, preferred, self.quota.count)
         registry = PartialFileRegistry(store)
         evictor = Evictor(store, registry)
-        self.admin = CacheAdmin(store, evictor)
+        self.admin = CacheAdmin(store, evictor, min(stall, deadline))
         self.space = space = DiskSpace(cache_dir, store.usage, self.limits, evictor.evict)
         invalidate = self.invalidate_pages
         self.adopter = InPlaceAdopter(store, stall, invalidate)
@@ -131,17 +132,14 @@ class Content:
     def _open_on_disk(self, dataset: Dataset, place: Place, at: Place) -> DiskHandle | None:
         """Open a dataset's file on a disk. Return None if no disk has it."""
         file = self.disk_files.open(dataset, place)
-        if file is None and not self.disk_files.away_note():
+        if file is None and not self.disk_files.away_note(dataset):
             return None
         keep_cache = file is not None and self.page_versions.note_opened(at, dataset, file.version)
-        size = dataset.size if file is None else file.status.st_size
-        if size is None:
-            raise ValueError(f"{dataset.id} is opened before its size is known")
         return DiskHandle(
             self.disk_files,
+            dataset,
             file,
             lambda: self._open_cached(dataset, place, at, self.store.look_up(dataset)),
-            size,
             keep_cache,
         )
 
@@ -176,13 +174,13 @@ class Content:
         )
 
     def probe_size(self, dataset: Dataset) -> int:
-        """Ask a file server for the size in bytes of a dataset whose size is not in Alyx.
+        """Find out the size in bytes of a dataset whose size is not in Alyx.
 
-        Waits at most ``deadline`` seconds. Raises Unreachable, DeadlineExceeded, ServerError or
-        DataServerCredentials.
+        A server is asked for at most ``deadline`` seconds. Raises Unreachable, DeadlineExceeded,
+        ServerError or DataServerCredentials.
         """
-        size = self.disk_files.size_of(dataset) if self.disk_files else None
-        return size if size is not None else self.small_files.size_of(dataset, self._deadline)
+        ask_server = partial(self.small_files.size_of, dataset, self._deadline)
+        return self.disk_files.size_of(dataset, ask_server)
 
     def state(self, dataset: Dataset, place: Place | None = None) -> tuple[str, str]:
         """Return the state of a dataset, and a sentence on its problem ('' if there is no problem).
@@ -276,7 +274,7 @@ class Content:
             on_disk = self.disk_files.find(dataset, place)
             if on_disk is not None:
                 return on_disk
-        with self.disk_files.noting_away():
+        with self.disk_files.noting_away(dataset):
             return self._fetch_into_cache(dataset, place, watch)
 
     def _fetch_into_cache(

@@ -12,20 +12,18 @@ import logging
 import os
 import threading
 import time
-import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from functools import partial
+from dataclasses import replace
 from pathlib import Path
 
-from onefs.cache.disk_records import is_settled
-from onefs.cache.files import identity_of, stamp_of
+from onefs.cache.files import identity_of
 from onefs.cache.folder import Place
 from onefs.cache.store import Store
-from onefs.cache.verify import CHUNK_BYTES, ContentVerdict, check_content, check_size, new_hash
+from onefs.cache.verify import ContentVerdict, check_content, check_size
+from onefs.content.disk_file import DiskFile, hash_opened, is_bad
 from onefs.content.disk_paths import paths_on_disk
-from onefs.download.disk import Disk, DiskAway, OpenedFile
+from onefs.download.disk import Disk, DiskAway, FileFails, OpenedFile
 from onefs.errors import BadContent, DeadlineExceeded, OnefsError, Stopping, copy_error
 from onefs.lowlevel.single_flight import SingleFlight, result_of, wait_until_done
 from onefs.model import Dataset
@@ -37,51 +35,11 @@ HASH_THREADS = 4
 #: seconds between two checks whether a waiting reader has reached its deadline
 _STALL_CHECK_SECONDS = 0.5
 
+#: most datasets of which is known that their file cannot be read
+_MAX_FAILING = 1000
+
 #: identifies content: a dataset's id, size and md5
 _Key = tuple[str, int | None, str]
-
-
-@dataclass(slots=True)
-class DiskFile:
-    """One open file of a disk, which all readers of its dataset share."""
-
-    disk: Disk
-    dataset: Dataset
-    opened: OpenedFile
-    #: whether the file is hashed before its first byte is served
-    must_verify: bool
-    #: whether the bytes agree with the hash in the database
-    is_verified: bool
-    #: whether a record of this version of the file exists
-    is_recorded: bool
-    #: the status that the served bytes have
-    status: os.stat_result
-    readers: int = 1
-    #: differs for two versions of the bytes
-    version: str = field(init=False)
-
-    def __post_init__(self) -> None:
-        unique = "" if is_settled(self.status) else uuid.uuid4().hex
-        self.version = f"{self.status.st_dev} {identity_of(self.status)} {unique}"
-
-    @property
-    def has_known_bytes(self) -> bool:
-        """Whether no byte is served that the hash in the database does not prove."""
-        return self.must_verify or self.is_verified
-
-    def is_same(self, status: os.stat_result) -> bool:
-        """Whether ``fstat`` shows that the file was not changed."""
-        if identity_of(status) == identity_of(self.status):
-            return True
-        # the file was replaced by another one, or removed: the bytes of this one are the same
-        return not status.st_nlink and stamp_of(status) == stamp_of(self.status)
-
-    def changed_error(self) -> BadContent:
-        """Return the error for a file that was changed while programs have it open."""
-        return BadContent(
-            f"the file {self.opened.path} was changed while it is open: close it in all programs, "
-            "and open it again"
-        )
 
 
 class DiskFiles:
@@ -113,6 +71,8 @@ class DiskFiles:
         self._shared: dict[_Key, DiskFile] = {}
         self._served: dict[Path, set[str]] = {each.folder: set() for each in disks}
         self._reported: set[tuple[str, str]] = set()
+        #: why a file cannot be read although its disk is there, by dataset id
+        self._failing: dict[str, str] = {}
         self._flight: SingleFlight[os.stat_result | None] = SingleFlight("onefs-hash", HASH_THREADS)
         self._last_progress_at = time.monotonic()
         self._stopped = False
@@ -137,17 +97,25 @@ class DiskFiles:
             for each in self._disks
         ]
 
-    def away_note(self) -> str:
-        """Return which disks are away, as far as is known, or ''."""
-        return "; ".join(filter(None, (each.away for each in self._disks)))
+    def away_note(self, dataset: Dataset) -> str:
+        """Return which disks are away, and why a dataset's file cannot be read, or ''."""
+        away = (each.away for each in self._disks)
+        return "; ".join(filter(None, (*away, self._failing.get(dataset.id))))
+
+    def note_failure(self, dataset: Dataset, error: DiskAway) -> None:
+        """Note that a file of a dataset cannot be read, although its disk is there."""
+        if isinstance(error, FileFails):
+            if len(self._failing) >= _MAX_FAILING:
+                self._failing.clear()
+            self._failing[dataset.id] = str(error)
 
     @contextmanager
-    def noting_away(self) -> Iterator[None]:
-        """Add to an error of the ``with`` block which disks are away."""
+    def noting_away(self, dataset: Dataset) -> Iterator[None]:
+        """Add to an error of the ``with`` block what :meth:`away_note` returns."""
         try:
             yield
         except OnefsError as error:
-            note = self.away_note()
+            note = self.away_note(dataset)
             if not note or note in str(error):
                 raise
             fresh = copy_error(error)
@@ -174,7 +142,7 @@ class DiskFiles:
             elif other.is_same(found.status):
                 other.readers += 1
         if other is not found:
-            os.close(found.opened.fd)
+            found.disk.close_file(found.opened)
             if not other.is_same(found.status):
                 raise other.changed_error()
         return other
@@ -189,16 +157,22 @@ class DiskFiles:
             if shared is None:
                 return None
             shared.readers += 1
-        problem: OnefsError = shared.changed_error()
+        problem: OnefsError | None = None
         try:
-            if shared.is_same(shared.disk.read_ahead(shared.opened.fd, 0, 0)):
+            if not shared.is_same(shared.disk.status_of(shared.opened)):
+                problem = shared.changed_error()
+            elif not self.is_rejected(shared):
                 return shared
+            else:
+                self.on_invalidated(shared.dataset)
+        except FileFails:  # another host has replaced it
+            problem = shared.changed_error()
         except DiskAway as error:
             problem = error
         self.release(shared)
         with self._lock:
             if self._shared.get(key) is shared:
-                if not shared.has_known_bytes:
+                if problem is not None and not shared.has_known_bytes:
                     raise problem
                 del self._shared[key]
         return None
@@ -212,7 +186,7 @@ class DiskFiles:
                 return
             if self._shared.get(key) is file:
                 del self._shared[key]
-        os.close(file.opened.fd)
+        file.disk.close_file(file.opened)
 
     def find(self, dataset: Dataset, place: Place | None, *, verify: bool = True) -> Path | None:
         """Return the path of a dataset's file on a disk, or None if no disk has the right file.
@@ -227,18 +201,48 @@ class DiskFiles:
             if verify and found.must_verify and not found.is_verified:
                 self.verify(found)
             return Path(found.opened.path)
-        except (BadContent, DiskAway):
+        except (BadContent, DiskAway, DeadlineExceeded):
             return None
         finally:
             self.release(found)
 
-    def size_of(self, dataset: Dataset) -> int | None:
-        """Return the size of a dataset's file on a disk, or None if no disk has it."""
-        found = self._find(dataset, None, is_read=False)
+    def size_of(self, dataset: Dataset, ask_server: Callable[[], int]) -> int:
+        """Return the size of a dataset whose size the database lacks.
+
+        It is that of a file on a disk only if the hash in the database proves the file, because
+        sizes are stored. A large file is not hashed for that, unless ``ask_server`` fails. Raises
+        what ``ask_server`` raises, and Stopping.
+        """
+        size = self._proven_size(dataset, of_large=False)
+        if size is not None:
+            return size
+        try:
+            return ask_server()
+        except OnefsError:
+            size = self._proven_size(dataset, of_large=True)
+            if size is None:
+                raise
+            return size
+
+    def _proven_size(self, dataset: Dataset, *, of_large: bool) -> int | None:
+        found = self._find(dataset, None, is_read=False) if dataset.md5 else None
         if found is None:
             return None
-        self.release(found)
-        return found.status.st_size
+        # what is found is recorded for the dataset with its size
+        found.dataset = sized = replace(dataset, size=found.status.st_size)
+        try:
+            entry = self._records.find(sized, found.opened.path, found.status)
+            if entry is None or entry.state == "unverified":
+                if not (of_large or self._is_small(sized)):
+                    return None
+                self.verify(found)
+            elif entry.state == "bad":
+                return None
+            return found.status.st_size
+        except (BadContent, DiskAway, DeadlineExceeded):
+            return None
+        finally:
+            self.release(found)
 
     def state(self, dataset: Dataset, place: Place | None) -> tuple[str, str]:
         """Return the state of a dataset's file on the disks, and what is wrong with it.
@@ -246,19 +250,17 @@ class DiskFiles:
         The state is ``cached`` for verified bytes, ``unverified``, or '' if no disk has the right
         file.
         """
-        found = self._find(dataset, place, is_read=False)
+        wrong: list[str] = []
+        found = self._find(dataset, place, is_read=False, wrong=wrong)
         if found is not None:
             self.release(found)
             return "cached" if found.is_verified else "unverified", ""
-        entry = self._records.get(dataset.id)
-        is_wrong = entry is not None and entry.state == "bad"
-        wrong = f"the file {entry.path} is not used: {entry.reason}" if entry and is_wrong else ""
-        return "", wrong or self.away_note()
+        return "", "; ".join(wrong) or self.away_note(dataset)
 
     def is_rejected(self, file: DiskFile) -> bool:
         """Whether the bytes of an open file were found to contradict the database."""
-        entry = self._records.find(file.dataset, file.status)
-        return entry is not None and entry.state == "bad"
+        entry = self._records.find(file.dataset, file.opened.path, file.status)
+        return is_bad(entry, file.status, file.must_verify)
 
     def verify(self, file: DiskFile) -> None:
         """Hash an open file, and wait while that makes progress.
@@ -275,7 +277,13 @@ class DiskFiles:
                     f"{file.opened.path}: the disk has returned no data for {self._stall:g} s: try "
                     "again later"
                 )
-        status = result_of(future)
+        try:
+            status = result_of(future)
+        except Stopping:
+            if self._stopped:
+                raise
+            self.verify(file)  # another reader, which has closed its file, was to hash it
+            return
         if status is None:
             raise BadContent(f"the file {file.opened.path} contradicts the database")
         file.status, file.is_verified = status, True
@@ -287,23 +295,17 @@ class DiskFiles:
                 raise Stopping("the file was closed")
             file.readers += 1
         try:
-            fd, disk = file.opened.fd, file.disk
-            before = disk.read_ahead(fd, 0, 0)
+            opened, disk = file.opened, file.disk
+            before = disk.status_of(opened)
             if file.is_verified and file.is_same(before):  # another reader has just verified it
                 return file.status
-            digest, at = new_hash(file.dataset), 0
-            while chunk := disk.run(partial(os.pread, fd, CHUNK_BYTES, at)):
-                digest.update(chunk)
-                at += len(chunk)
-                self._last_progress_at = time.monotonic()
-                if self._stopped:
-                    raise Stopping("onefs is being stopped")
-            if identity_of(disk.read_ahead(fd, 0, 0)) != identity_of(before):
-                log.info("the file %s was changed while it was verified", file.opened.path)
+            size, digest = hash_opened(disk, opened, file.dataset, self._note_progress)
+            if identity_of(disk.status_of(opened)) != identity_of(before):
+                log.info("the file %s was changed while it was verified", opened.path)
                 return None
         finally:
             self.release(file)
-        verdict = check_content(file.dataset, at, digest.hexdigest())
+        verdict = check_content(file.dataset, size, digest)
         if not verdict.is_good:
             self._reject(file.dataset, file.opened.path, before, verdict)
             return None
@@ -311,20 +313,35 @@ class DiskFiles:
         file.status, file.is_verified = before, True
         return before
 
+    def _note_progress(self, _: int) -> None:
+        self._last_progress_at = time.monotonic()
+        if self._stopped:
+            raise Stopping("onefs is being stopped")
+
     def _find(
-        self, dataset: Dataset, place: Place | None, *, is_read: bool = True
+        self,
+        dataset: Dataset,
+        place: Place | None,
+        *,
+        is_read: bool = True,
+        wrong: list[str] | None = None,
     ) -> DiskFile | None:
+        """Open the file of the first disk that has it. ``wrong`` gets why others are not used."""
         for disk in self._disks:
             try:
-                found = self._find_on(disk, dataset, place, is_read)
-            except DiskAway:
+                found = self._find_on(disk, dataset, place, [] if wrong is None else wrong)
+            except DiskAway as error:
+                self.note_failure(dataset, error)
                 continue
             if found is not None:
+                self._failing.pop(dataset.id, None)
+                if is_read:
+                    self._note_read(found)
                 return found
         return None
 
     def _find_on(
-        self, disk: Disk, dataset: Dataset, place: Place | None, is_read: bool
+        self, disk: Disk, dataset: Dataset, place: Place | None, wrong: list[str]
     ) -> DiskFile | None:
         for relative, has_uuid in paths_on_disk(dataset, place):
             # without a UUID only the hash tells that this is the dataset
@@ -334,27 +351,29 @@ class DiskFiles:
             if opened is None:
                 continue
             hashed_first = self._is_small(dataset) or self._strict or not has_uuid
-            file = self._checked(disk, dataset, opened, hashed_first and bool(dataset.md5))
+            file = self._checked(disk, dataset, opened, hashed_first and bool(dataset.md5), wrong)
             if file is not None:
-                if is_read:
-                    self._note_read(file)
                 return file
         return None
 
     def _checked(
-        self, disk: Disk, dataset: Dataset, opened: OpenedFile, must_verify: bool
+        self, disk: Disk, dataset: Dataset, opened: OpenedFile, must_verify: bool, wrong: list[str]
     ) -> DiskFile | None:
         """Return an opened file if nothing is wrong with it. Otherwise close it."""
-        entry = self._records.find(dataset, opened.status)
-        if entry is None or entry.state != "bad":
-            verdict = check_size(dataset, opened.status.st_size)
+        path, status = opened.path, opened.status
+        entry = self._records.find(dataset, path, status)
+        if entry is not None and is_bad(entry, status, must_verify):
+            reason = entry.reason
+        else:
+            verdict = check_size(dataset, status.st_size)
             if verdict.is_good:
                 is_verified = entry is not None and entry.state == "cached"
                 known = entry is not None
-                status = opened.status
                 return DiskFile(disk, dataset, opened, must_verify, is_verified, known, status)
-            self._reject(dataset, opened.path, opened.status, verdict)
-        os.close(opened.fd)
+            self._reject(dataset, path, status, verdict)
+            reason = verdict.reason
+        wrong.append(f"the file {path} is not used: {reason}")
+        disk.close_file(opened)
         return None
 
     def _note_read(self, file: DiskFile) -> None:

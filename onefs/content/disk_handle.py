@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-import os
 import threading
 import time
 from collections.abc import Callable
 
-from onefs.content.disk_files import DiskFile, DiskFiles
+from onefs.content.disk_file import DiskFile
+from onefs.content.disk_files import DiskFiles
 from onefs.content.handle import DatasetHandle
 from onefs.download.disk import DiskAway
 from onefs.errors import BadContent
+from onefs.lowlevel.files import ReadDescriptor
+from onefs.model import Dataset
 
 #: seconds between two looks whether `onefs cache verify` has rejected an open file
 _REJECTION_TTL_SECONDS = 1.0
@@ -27,20 +29,22 @@ class DiskHandle:
     def __init__(
         self,
         files: DiskFiles,
+        dataset: Dataset,
         file: DiskFile | None,
         open_other: Callable[[], DatasetHandle],
-        size: int,
         keep_cache: bool,
     ) -> None:
-        self.size, self.keep_cache = size, keep_cache
-        self._files = files
+        self._files, self._dataset = files, dataset
         self._file = file
         self._open_other = open_other
         self._lock = threading.Lock()
-        self._other: DatasetHandle | None = None if file is not None else open_other()
         self._rejection_checked_at = time.monotonic()
-        if self._other is not None:
-            self.keep_cache = self._other.keep_cache
+        self._other: DatasetHandle | None = None
+        if file is not None:
+            self.size, self.keep_cache = file.status.st_size, keep_cache
+        else:
+            self._other = open_other()
+            self.size, self.keep_cache = self._other.size, self._other.keep_cache
 
     def try_fd(self, offset: int, length: int) -> int | None:
         """Return a file descriptor if a range of bytes can be read from it without a server.
@@ -56,13 +60,11 @@ class DiskHandle:
         if file.must_verify and not file.is_verified:
             return None
         try:
-            if file.disk.is_local:
-                status = os.fstat(file.opened.fd)
-            else:
-                status = file.disk.read_ahead(file.opened.fd, offset, length)
+            data, status = file.disk.read(file.opened, offset, length)
         except OSError:
             return None
-        return file.opened.fd if file.is_same(status) and not self._is_rejected(file) else None
+        is_right = file.is_same(status) and not self._is_rejected(file)
+        return _descriptor(file, data) if is_right else None
 
     def wait_fd(self, offset: int, length: int) -> int:
         """Wait until a range of bytes can be read, and return a descriptor for the range.
@@ -74,13 +76,14 @@ class DiskHandle:
         if self._other is None and file is not None:
             try:
                 return self._wait(file, offset, length)
-            except DiskAway:
+            except DiskAway as error:
                 if not file.has_known_bytes:
                     raise
+                self._files.note_failure(self._dataset, error)
             except BadContent:
                 if not file.must_verify:
                     raise
-        with self._files.noting_away():
+        with self._files.noting_away(self._dataset):
             return self._switched().wait_fd(offset, length)
 
     def close(self) -> None:
@@ -96,22 +99,26 @@ class DiskHandle:
     def _wait(self, file: DiskFile, offset: int, length: int) -> int:
         if file.must_verify and not file.is_verified:
             self._files.verify(file)
-        status = file.disk.read_ahead(file.opened.fd, offset, length)
+        data, status = file.disk.read(file.opened, offset, length)
         if not file.is_same(status):
+            # the kernel may have got bytes after the change, in a request before this one
+            self._files.on_invalidated(file.dataset)
             if not file.must_verify:
-                self._files.on_invalidated(file.dataset)
                 raise file.changed_error()
             self._files.verify(file)
+            data, status = file.disk.read(file.opened, offset, length)
+            if not file.is_same(status):
+                raise file.changed_error()
         if self._files.is_rejected(file):
             self._files.on_invalidated(file.dataset)
             raise BadContent(
                 f"the file {file.opened.path} contradicts the database: open the file again"
             )
-        return file.opened.fd
+        return _descriptor(file, data)
 
     def _is_rejected(self, file: DiskFile) -> bool:
         now = time.monotonic()
-        if file.has_known_bytes or now - self._rejection_checked_at < _REJECTION_TTL_SECONDS:
+        if now - self._rejection_checked_at < _REJECTION_TTL_SECONDS:
             return False
         self._rejection_checked_at = now
         return self._files.is_rejected(file)
@@ -122,3 +129,7 @@ class DiskHandle:
             if self._other is None:
                 self._other = self._open_other()
             return self._other
+
+
+def _descriptor(file: DiskFile, data: bytes | None) -> int:
+    return file.opened.fd if data is None else ReadDescriptor(file.opened.fd, data)

@@ -42,6 +42,13 @@ def one_path(path: str, dataset_id: str) -> str:
     return without_uuid(_from_lab(path) or path.lstrip("/"), dataset_id)
 
 
+def split_at_lab(path: str) -> tuple[str, str]:
+    """Return the folder of the disk that has a file, and the path below it, from the lab on."""
+    folder, _, name = path.rpartition("/")
+    relative = _from_lab(path) or name
+    return path[: -len(relative) - 1] or folder or "/", relative
+
+
 def _path_in_url(url: str) -> str:
     """Return the path from the lab on, or '' if the URL has another layout."""
     return _from_lab(os.fsdecode(unquote_to_bytes(url.partition("://")[2])))

@@ -14,7 +14,9 @@ import stat
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -47,6 +49,10 @@ _NO_FOLDER, _NOT_MOUNTED = "there is no such folder", "it is not mounted"
 
 class DiskAway(Unreachable):
     """A disk is not mounted, does not answer or fails. The requested file may exist on it."""
+
+
+class FileFails(DiskAway):
+    """A file cannot be read, although its disk is there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +96,8 @@ class Disk:
         self.away = ""
         self._checked_at = float("-inf")
         self._refused: set[str] = set()
+        #: the file systems on which files were found since the folder was examined
+        self._devices: set[int] = set()
 
     def close(self) -> None:
         """Make all callers that wait for the disk raise Stopping."""
@@ -103,23 +111,38 @@ class Disk:
         """
         if "\0" in relative or not _NO_NAMES.isdisjoint(relative.split("/")):
             return None
-        opened = self.run(lambda: self._open(relative), _close_late)
+        path = f"{self.folder}/{relative}"
+        opened = self.run(lambda: self._open(path), path, _close_late)
         if self.away:
             self._note_present()
         return opened
 
-    def run(self, work: Callable[[], R], discard: Callable[[R], object] = lambda _: None) -> R:
-        """Return the result of ``work``, which uses files of the disk.
+    def close_file(self, file: OpenedFile) -> None:
+        """Close a file. On a disk that may stand still, do so on another thread."""
+        close = partial(os.close, file.fd)
+        if self.is_local:
+            close()
+            return
+        try:
+            self._calls.start(close)
+        except (StandsStill, OnefsError):
+            with suppress(RuntimeError):  # no thread can be started
+                threading.Thread(target=close, name="onefs-disk-close", daemon=True).start()
+
+    def run(
+        self, work: Callable[[], R], path: str, discard: Callable[[R], object] = lambda _: None
+    ) -> R:
+        """Return the result of ``work``, which uses the file at ``path``.
 
         On a disk that may stand still, ``work`` runs on another thread, and ``discard`` gets a
-        result that arrives too late. An OSError becomes DiskAway, except for errors such as "too
-        many open files". Raises DiskAway.
+        result that arrives too late. An OSError becomes FileFails if the disk is there, and
+        DiskAway otherwise, except for errors such as "too many open files".
         """
         root = self._root
         try:
             if root is not None and root.is_local:
-                return work()
-            return self._calls.call(work, discard)
+                return self._run(work, path)
+            return self._calls.call(lambda: self._run(work, path), discard)
         except StandsStill:
             raise self._note_away(f"it has not answered for {self._seconds:g} s") from None
         except OSError as error:
@@ -127,23 +150,44 @@ class Disk:
                 raise
             raise self._note_away(reason_of(error, self.folder)) from error
 
+    def _run(self, work: Callable[[], R], path: str) -> R:
+        try:
+            return work()
+        except OSError as error:
+            if isinstance(error, DiskAway) or error.errno in _OWN_LIMITS:
+                raise
+            self._check_present()
+            reason = reason_of(error, path)
+            self._note_refused(path, reason)
+            raise FileFails(f"the file {path} cannot be read: {reason}") from error
+
     @property
     def is_local(self) -> bool:
         """Whether the disk is one of this machine, so that reads from it need no thread."""
         return self._root is not None and self._root.is_local
 
-    def read_ahead(self, fd: int, offset: int, length: int) -> os.stat_result:
-        """Have the kernel read a range of an open file, and return the file's status after that.
+    def status_of(self, file: OpenedFile) -> os.stat_result:
+        """Return the status that an open file has now. Raises DiskAway."""
+        return self.run(lambda: os.fstat(file.fd), file.path)
 
-        On a disk of this machine, only return the status. Raises DiskAway.
+    def read(
+        self, file: OpenedFile, offset: int, length: int
+    ) -> tuple[bytes | None, os.stat_result]:
+        """Return a range of an open file, and the file's status after that. Raises DiskAway.
+
+        On a disk of this machine, only return the status, and None: the kernel reads the range.
         """
+        if self.is_local:
+            return None, self.status_of(file)
 
-        def read() -> os.stat_result:
-            for at in range(offset, offset + length, _READ_BYTES):
-                os.pread(fd, min(_READ_BYTES, offset + length - at), at)
-            return os.fstat(fd)
+        def read() -> tuple[bytes, os.stat_result]:
+            chunks = [
+                os.pread(file.fd, min(_READ_BYTES, offset + length - at), at)
+                for at in range(offset, offset + length, _READ_BYTES)
+            ]
+            return b"".join(chunks), os.fstat(file.fd)
 
-        return self.run((lambda: os.fstat(fd)) if self.is_local else read)
+        return self.run(read, file.path)
 
     def away_reason(self) -> str:
         """Return a sentence if the disk is away, else ''. Does not wait for the disk."""
@@ -173,10 +217,9 @@ class Disk:
         else:
             self._note_present()
 
-    def _open(self, relative: str) -> OpenedFile | None:
+    def _open(self, path: str) -> OpenedFile | None:
         if self._root is None:
             self._examine()
-        path = f"{self.folder}/{relative}"
         try:
             place = os.open(path, os.O_PATH | os.O_CLOEXEC)
         except OSError as error:
@@ -184,7 +227,11 @@ class Disk:
             return None
         # the file itself is opened when it is known to be one of the disk
         try:
-            if not stat.S_ISREG(os.fstat(place).st_mode):
+            status = os.fstat(place)
+            if status.st_dev not in self._devices:  # something was mounted meanwhile
+                self._examine()
+                self._devices.add(status.st_dev)
+            if not stat.S_ISREG(status.st_mode):
                 self._note_refused(path, "it is not a regular file")
                 return None
             if not self._is_inside(place):
@@ -196,7 +243,11 @@ class Disk:
             return None
         finally:
             os.close(place)
-        return OpenedFile(fd, os.fstat(fd), path)
+        try:
+            return OpenedFile(fd, os.fstat(fd), path)
+        except BaseException:
+            os.close(fd)
+            raise
 
     def _check_missing(self, path: str, error: OSError) -> None:
         """Return if the disk is there, but not the file. Raises DiskAway or OSError."""
@@ -231,6 +282,7 @@ class Disk:
         if not stat.S_ISDIR(status.st_mode):
             raise self._note_away("it is not a folder")
         mounts = read_mounts()
+        self._devices = {status.st_dev}
         at = mount_of(real, mounts)
         self._root = _Root(
             real,
@@ -258,6 +310,8 @@ class Disk:
 
     def _is_unmounted(self, root: _Root) -> bool:
         """Whether nothing is mounted any more where the disk was."""
+        if not root.mountpoint:
+            return False
         inside = os.path.realpath(self.folder).startswith(root.mountpoint)
         return inside and all(each.mountpoint != root.mountpoint for each in read_mounts())
 

@@ -46,8 +46,8 @@ class BoundedCalls:
         self._lock = threading.Lock()
         self._queue: SimpleQueue[_QueuedCall] = SimpleQueue()
         self._is_closed = False
-        self._threads = self._idle = 0
-        #: when each running call was started, by the call's future (monotonic seconds)
+        self._threads = 0
+        #: when each queued or running call was started, by the call's future (monotonic seconds)
         self._running: dict[Future[Any], float] = {}
         self._last_return = time.monotonic()
         self._next_probe = 0.0
@@ -69,6 +69,8 @@ class BoundedCalls:
         """
         future = self.start(work, discard)
         if not wait_until_done(future, self._seconds) and future.cancel():
+            with self._lock:  # this call was the one that is tried
+                self._next_probe = time.monotonic() + _PROBE_SECONDS
             raise StandsStill
         return future.result(0)
 
@@ -87,7 +89,7 @@ class BoundedCalls:
                 self._next_probe = now + _PROBE_SECONDS
             self._running[future] = now
             # daemons, so that the process can end while a call stands still
-            if not self._idle and self._threads < MAX_CALL_THREADS:
+            if self._threads < min(len(self._running), MAX_CALL_THREADS):
                 thread = threading.Thread(target=self._run, name=self._name, daemon=True)
                 try:
                     thread.start()
@@ -97,8 +99,6 @@ class BoundedCalls:
                         raise Busy("no more threads can be started now; try again later") from error
                 else:
                     self._threads += 1
-            else:
-                self._idle = max(0, self._idle - 1)
             self._queue.put((work, future, discard))
         return future
 
@@ -120,7 +120,6 @@ class BoundedCalls:
                     if not self._queue.empty():
                         continue
                     self._threads -= 1
-                    self._idle = max(0, self._idle - 1)
                     return
             result, failure = None, None
             try:
@@ -131,7 +130,6 @@ class BoundedCalls:
             with self._lock:
                 self._running.pop(future, None)
                 self._last_return = time.monotonic()
-                self._idle += 1
             try:
                 if failure is None:
                     future.set_result(result)

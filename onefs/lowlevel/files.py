@@ -29,6 +29,18 @@ class HasFileno(Protocol):
         """Return the file's descriptor."""
 
 
+class ReadDescriptor(int):
+    """A descriptor from which the requested bytes were read already, because reading may block."""
+
+    data: bytes
+
+    def __new__(cls, descriptor: int, data: bytes) -> ReadDescriptor:
+        """Return ``descriptor`` with its ``data``."""
+        made = super().__new__(cls, descriptor)
+        made.data = data
+        return made
+
+
 def read_small_file(path: str) -> bytes:
     """Return the bytes of a file, at most the first RECORD_FILE_BYTES. Raises OSError."""
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)

@@ -8,6 +8,7 @@ import time
 from dataclasses import dataclass
 
 from onefs.errors import BadContent, copy_error
+from onefs.lowlevel.files import ReadDescriptor
 from onefs.mount.indexers import ALLOW_ALL, IndexerFilter
 from onefs.mount.path_errors import PathErrors
 from onefs.mount.request_limits import WaitingReads
@@ -33,6 +34,8 @@ class Extent:
     fd: int
     offset: int
     length: int
+    #: the bytes of the range, if they were read already
+    data: bytes | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +88,10 @@ class FileHandle:
             return Extent(-1, offset, 0)
         length = end - offset
         fd = self._descriptor_for(offset, length)
+        if isinstance(fd, ReadDescriptor):
+            if len(fd.data) < length:
+                raise self._short_file_error(offset + len(fd.data))
+            return Extent(fd, offset, length, fd.data)
         now = time.monotonic()
         if fd != self._size_checked_fd or now > self._size_checked_until:
             cached_size = os.fstat(fd).st_size
@@ -100,6 +107,8 @@ class FileHandle:
         Raises the errors that :meth:`extent` raises.
         """
         extent = self.extent(offset, size)
+        if extent.data is not None:
+            return extent.data
         chunks: list[bytes] = []
         missing = extent.length
         end = extent.offset + extent.length

@@ -369,8 +369,15 @@ def _fill_times(times: Iterable[Any], mtime: float) -> None:
 
 def _make_bufvec(extent: Extent) -> int:
     """Return the address of a new buffer that describes ``extent``. libfuse frees the buffer."""
-    flags, fd = (_FD_BUFFER_FLAGS, extent.fd) if extent.length else (0, 0)
-    content = _BUFVEC.pack(1, 0, 0, extent.length, flags, 0, fd, extent.offset, 0)
+    flags, fd, data = 0, 0, 0
+    if extent.data:
+        data = _copy(extent.data)
+    elif extent.length:
+        flags, fd = _FD_BUFFER_FLAGS, extent.fd
+    return _copy(_BUFVEC.pack(1, 0, 0, extent.length, flags, data, fd, extent.offset, 0))
+
+
+def _copy(content: bytes) -> int:
     address: int | None = _malloc(len(content))
     if address is None:
         raise MemoryError

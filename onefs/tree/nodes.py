@@ -66,9 +66,10 @@ class Handle(Protocol):
     def wait_fd(self, offset: int, length: int) -> int:
         """Wait for ``length`` bytes from ``offset`` on, and return a descriptor to read them from.
 
-        The bytes are at ``offset`` in the descriptor's file, too. The descriptor is valid until
-        :meth:`close`. ``offset + length`` must be at most ``size``. Raises an error of
-        ``onefs.errors`` if a byte is unavailable.
+        The bytes are at ``offset`` in the descriptor's file, too. If reading them there may block,
+        the descriptor is a :class:`onefs.lowlevel.files.ReadDescriptor`, which has the bytes. The
+        descriptor is valid until :meth:`close`. ``offset + length`` must be at most ``size``.
+        Raises an error of ``onefs.errors`` if a byte is unavailable.
         """
 
     def close(self) -> None:

@@ -6,6 +6,7 @@ import errno
 import logging
 import os
 import stat
+import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
@@ -22,10 +23,13 @@ from onefs.content.disk_paths import one_path, paths_on_disk
 from onefs.download.disk import Disk, DiskAway
 from onefs.errors import BadContent, OnefsError, ServerError, Unreachable
 from onefs.model import Dataset, Replica
+from onefs.mount.file_handle import FileHandle
+from onefs.mount.request_limits import WaitingReads
+from onefs.tree.nodes import Node, NodeKind
 from tests.content.conftest import FileServer, Open, in_threads, make_rejected, place_of
 from tests.content.ranged_file import HandleReader, read_all
-from tests.disks import SecondDisk, put, second_disk
-from tests.running import wait_until
+from tests.disks import SecondDisk, put, remote_disk, second_disk
+from tests.running import wait_until, within
 
 BYTES = bytes(range(256)) * 500
 OTHER = bytes(reversed(range(256))) * 500
@@ -250,6 +254,85 @@ def test_verify_hashes_large_files_and_rejects_wrong_ones(
     assert server.asked == ["/a.c.npy"]
 
 
+@pytest.mark.parametrize("has_uuid", [True, False], ids=["other-disk", "plain-name"])
+def test_a_file_that_was_rejected_stays_so_when_another_one_is_read(
+    open_content: Open,
+    server: FileServer,
+    folder: Path,
+    tmp_path: Path,
+    no_wait: None,
+    has_uuid: bool,
+) -> None:
+    dataset, other = server.dataset("a.b.npy", BYTES), tmp_path / "other"
+    put(on_disk(folder, dataset), OTHER)
+    good = put(on_disk(other if has_uuid else folder, dataset, uuid=has_uuid), BYTES)
+    content = open_content(disks=[folder, other], small_file=SMALL)
+    assert read_all(content, dataset) == OTHER  # of the right size
+    assert [each.good for each in content.admin.verify()] == [False]
+    for _ in range(3):
+        assert read_all(content, dataset) == BYTES
+    # as another process, and when only the ctime of the wrong one has changed
+    os.link(on_disk(folder, dataset), tmp_path / "backup")
+    assert read_all(open_content(disks=[folder, other], small_file=SMALL), dataset) == BYTES
+    assert content.fetch_file(dataset, place_of(dataset)) == good
+    path = on_disk(folder, dataset)
+    assert {each.good for each in content.admin.verify()} == {True, False}  # both are hashed again
+    assert [each.good for each in content.admin.verify()] == [True]
+    times = path.stat()
+    path.write_bytes(BYTES)
+    os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
+    assert content.fetch_file(dataset, place_of(dataset)) == good
+    assert [each.good for each in content.admin.verify()] == [True, True]
+    assert content.fetch_file(dataset, place_of(dataset)) == path  # it was corrected
+    assert server.asked == []
+
+
+def test_verify_does_not_compare_a_new_file_with_an_old_hash(
+    open_content: Open, server: FileServer, folder: Path, no_wait: None
+) -> None:
+    """The database may have been changed together with the file."""
+    dataset = server.dataset("a.b.npy", BYTES)
+    path = put(on_disk(folder, dataset), BYTES)
+    content = open_content(disks=[folder], small_file=SMALL)
+    read_all(content, dataset)
+    path.unlink()
+    os.mkfifo(path)
+    [result] = content.admin.verify()
+    assert (result.good, result.reason) == (None, f"the file {path} cannot be read, or is missing")
+    path.unlink()
+    put(path, OTHER)
+    [result] = content.admin.verify()
+    assert (result.good, result.reason) == (None, f"the file {path} was changed since it was read")
+    new = server.dataset("a.b.npy", OTHER)
+    assert read_all(content, new) == OTHER
+    assert [each.good for each in content.admin.verify()] == [True]
+    assert content.state(new, place_of(new)) == ("cached", "")
+    assert server.asked == []
+
+
+def test_verify_waits_for_no_disk_that_stands_still_and_holds_no_download_up(
+    open_content: Open, server: FileServer, folder: Path, tmp_path: Path, no_wait: None
+) -> None:
+    datasets = [server.dataset(f"a.b{number}.npy", BYTES) for number in range(3)]
+    with remote_disk(folder, tmp_path / "remote") as remote:
+        content = open_content(disks=[remote.at], small_file=SMALL)
+        for dataset in datasets:
+            put(on_disk(folder, dataset), BYTES)
+            read_all(content, dataset)
+        remote.stand_still()
+        with within():
+            checks = open_content(stall=0.5).admin.verify()
+            found = [next(checks)]
+            for dataset in datasets:
+                with open_content().store.locks.hold(dataset.id, 1.0):
+                    pass
+            found += checks
+        assert {each.reason for each in found} == {
+            f"the disk {remote.at} is away: it has not answered for 0.5 s"
+        }
+        assert len(found) == 3
+
+
 @pytest.mark.parametrize("small_file", [SMALL, 1 << 20], ids=["large", "small"])
 def test_a_file_that_is_replaced_is_read_to_its_end_as_it_was(
     open_content: Open, server: FileServer, folder: Path, small_file: int
@@ -286,6 +369,77 @@ def test_a_large_file_that_is_changed_in_place_is_never_mixed(
     with HandleReader(content, dataset) as reader:
         assert not reader.handle.keep_cache
         assert reader.read_to_end() == OTHER
+
+
+@pytest.mark.parametrize("small_file", [SMALL, 1 << 20], ids=["large", "small"])
+def test_a_change_of_mode_links_or_name_is_no_change_of_the_bytes(
+    open_content: Open, server: FileServer, folder: Path, tmp_path: Path, small_file: int
+) -> None:
+    dataset = server.dataset("a.b.npy", BYTES)
+    path = put(on_disk(folder, dataset), BYTES)
+    content = open_content(disks=[folder], small_file=small_file)
+    backup, aside = tmp_path / "backup", tmp_path / "aside"
+    changes: list[Callable[[], object]] = [
+        lambda: path.chmod(0o640),
+        lambda: os.link(path, backup),
+        lambda: path.rename(aside),  # NFS does so with an open file that is replaced
+        lambda: put(path, OTHER),
+        backup.unlink,
+    ]
+    with HandleReader(content, dataset) as reader:
+        for change in changes:
+            change()
+            assert reader.read(0, 5000) == BYTES[:5000]
+            assert small_file != SMALL or read_all(content, dataset) == BYTES
+        assert server.asked == []
+        times = aside.stat()
+        aside.write_bytes(OTHER)
+        os.utime(aside, ns=(times.st_atime_ns, times.st_mtime_ns))
+        if small_file == SMALL:
+            with pytest.raises(BadContent, match="was changed while it is open"):
+                reader.read(0, 9)
+        else:
+            assert reader.read(0, 9) == BYTES[:9]
+
+
+def test_the_pages_of_a_small_file_that_is_changed_in_place_are_dropped(
+    open_content: Open, server: FileServer, folder: Path, no_wait: None
+) -> None:
+    """A request before the change is noticed may have got new bytes into them."""
+    dropped: list[Dataset] = []
+    dataset = server.dataset("a.b.npy", BYTES)
+    path = put(on_disk(folder, dataset), BYTES)
+    content = open_content(disks=[folder], on_invalidated=dropped.append)
+    with HandleReader(content, dataset) as reader:
+        assert reader.read(0, 5000) == BYTES[:5000]
+        path.write_bytes(OTHER)
+        assert reader.read(5000, len(BYTES)) == BYTES[5000:]
+    assert dropped == [dataset]
+
+
+@pytest.mark.parametrize("small_file", [SMALL, 1 << 20], ids=["large", "small"])
+def test_a_file_that_is_rejected_while_it_is_open_is_not_opened_again(
+    open_content: Open, server: FileServer, folder: Path, no_wait: None, small_file: int
+) -> None:
+    """Also if its bytes have become wrong on the disk, after they were right."""
+    dataset = server.dataset("a.b.npy", BYTES)
+    path = put(on_disk(folder, dataset), BYTES)
+    content = open_content(disks=[folder], small_file=small_file)
+    read_all(content, dataset)
+    list(content.admin.verify())
+    assert content.state(dataset, place_of(dataset))[0] == "cached"
+    with HandleReader(content, dataset) as reader:
+        assert reader.read(0, 9) == BYTES[:9]
+        records = open_content().store.disk_records  # of another process
+        records.put(dataset, str(path), path.stat(), ContentVerdict("bad", "wrong"))
+        assert server.asked == []
+        assert read_all(content, dataset) == BYTES
+        assert server.asked == ["/a.b.npy"]
+        if small_file == SMALL:
+            with pytest.raises(BadContent, match="contradicts the database: open the file again"):
+                reader.read(0, 9)
+        else:
+            assert reader.read(0, 9) == BYTES[:9]
 
 
 def test_a_small_file_that_is_changed_in_place_is_fetched_from_the_server(
@@ -331,7 +485,7 @@ def test_a_file_that_was_written_just_now_is_not_remembered(
         with HandleReader(content, dataset) as reader:
             assert not reader.handle.keep_cache
             assert reader.read_to_end() == BYTES
-    assert content.store.disk_records.get(dataset.id) is None
+    assert [*content.store.disk_records.entries()] == []
 
 
 def test_symbolic_links_inside_the_folder_are_followed_and_others_are_not(
@@ -448,7 +602,7 @@ def test_a_disk_that_is_unmounted_is_away_and_comes_back(
             second.take_away()
             wait_until(partial(_is_away, content))
             assert reader.read(0, 9) == BYTES[:9]  # an open file keeps its disk, which stays away
-        assert content.disk_files.away_note()
+        assert content.disk_files.away_note(there)
         sentence = f"the disk {folder} is away: it is not mounted"
         served = server.files.pop(f"/{also.name}")
         with pytest.raises(ServerError, match=f"; {sentence}"):
@@ -470,34 +624,83 @@ def test_a_disk_that_is_unmounted_is_away_and_comes_back(
         server.asked.clear()
 
 
+def _failing_fstat(monkeypatch: pytest.MonkeyPatch, failing: int, number: int) -> None:
+    """Have ``fstat`` of a descriptor raise an error."""
+    real = os.fstat
+
+    def fail(descriptor: int) -> os.stat_result:
+        if descriptor == failing:
+            raise OSError(number, os.strerror(number))
+        return real(descriptor)
+
+    monkeypatch.setattr(os, "fstat", fail)
+
+
 @pytest.mark.parametrize("number", [errno.EIO, errno.ESTALE, errno.ENOTCONN])
-def test_a_small_file_is_read_on_from_the_server_when_its_disk_fails(
+@pytest.mark.parametrize("is_away", [False, True], ids=["file", "disk"])
+def test_a_small_file_is_read_on_from_the_server_when_it_or_its_disk_fails(
     open_content: Open,
     server: FileServer,
     folder: Path,
     monkeypatch: pytest.MonkeyPatch,
     number: int,
+    is_away: bool,
 ) -> None:
     dataset = server.dataset("a.b.npy", BYTES)
-    put(on_disk(folder, dataset), BYTES)
+    path = put(on_disk(folder, dataset), BYTES)
     content = open_content(disks=[folder])
     with HandleReader(content, dataset) as reader:
         assert reader.read(0, 5000) == BYTES[:5000]
-        real, failing = os.fstat, reader.handle.wait_fd(0, 1)
+        _failing_fstat(monkeypatch, reader.handle.wait_fd(0, 1), number)
+        if is_away:
+            real = os.stat
 
-        def fail(descriptor: int) -> os.stat_result:
-            if descriptor == failing:
-                raise OSError(number, os.strerror(number))
-            return real(descriptor)
+            def fail(name: str | Path, *more: Any, **options: Any) -> os.stat_result:
+                if str(name) == str(folder):
+                    raise OSError(number, os.strerror(number), str(name))
+                return real(name, *more, **options)
 
-        monkeypatch.setattr(os, "fstat", fail)
+            monkeypatch.setattr(os, "stat", fail)
         assert reader.read(5000, len(BYTES)) == BYTES[5000:]
     assert server.asked == ["/a.b.npy"]
-    assert f"is away: {os.strerror(number)}" in content.disk_files.away_note()
+    reason = os.strerror(number)
+    away, failing = (
+        f"the disk {folder} is away: {reason}",
+        f"the file {path} cannot be read: {reason}",
+    )
+    assert content.disk_files.away_note(dataset) == (away if is_away else failing)
+
+
+def test_a_file_that_fails_does_not_make_its_disk_count_as_away(
+    open_content: Open,
+    server: FileServer,
+    folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """On NFS, ESTALE means that another host has replaced the file."""
+    dataset, other = server.dataset("a.b.npy", BYTES), server.dataset("a.c.npy", OTHER)
+    for each, data in ((dataset, BYTES), (other, OTHER)):
+        put(on_disk(folder, each), data)
+    content = open_content(disks=[folder], small_file=SMALL)
+    with HandleReader(content, dataset) as reader:
+        _failing_fstat(monkeypatch, reader.handle.wait_fd(0, 1), errno.ESTALE)
+        for _ in range(3):
+            with pytest.raises(DiskAway, match="cannot be read: Stale file handle"):
+                reader.read(0, 9)
+            with pytest.raises(BadContent, match="close it in all programs, and open it again"):
+                read_all(content, dataset)
+            assert read_all(content, other) == OTHER
+            assert content.disk_files.usage()[0][2] == ""
+    monkeypatch.undo()
+    assert read_all(content, dataset) == BYTES
+    assert server.asked == []
+    [line] = [line for line in caplog.messages if str(folder) in line]
+    assert line == f"the file {on_disk(folder, dataset)} is not used: Stale file handle"
 
 
 @pytest.mark.parametrize("number", [errno.EIO, errno.ESTALE, errno.ENOTCONN, errno.ETIMEDOUT])
-def test_a_disk_that_fails_is_no_disk_without_the_file(
+def test_a_file_that_cannot_be_opened_is_no_file_that_the_disk_lacks(
     open_content: Open,
     server: FileServer,
     folder: Path,
@@ -514,17 +717,84 @@ def test_a_disk_that_fails_is_no_disk_without_the_file(
             raise OSError(number, os.strerror(number), str(name))
         return real(name, *more)
 
+    reason = f"the file {path} cannot be read: {os.strerror(number)}"
     with monkeypatch.context() as patch:
         patch.setattr(os, "open", fail)
         served = server.files.pop(f"/{there.name}")
-        with pytest.raises(ServerError, match=f"the disk {folder} is away: {os.strerror(number)}"):
+        with pytest.raises(ServerError, match=reason):
             read_all(content, there)
+        assert reason in content.state(there, place_of(there))[1]
+        assert content.disk_files.usage()[0][2] == ""
         server.files[f"/{there.name}"] = served
     server.asked.clear()
     assert read_all(content, there) == BYTES
     assert server.asked == []
-    assert content.disk_files.away_note() == ""
+    assert content.disk_files.away_note(there) == ""
     assert read_all(content, other) == OTHER
+
+
+def test_a_disk_that_is_mounted_below_a_folder_of_this_machine_is_no_local_one(
+    folder: Path, tmp_path: Path
+) -> None:
+    put(folder / "first", BYTES)
+    put(tmp_path / "data" / "file", OTHER)
+    disk = Disk(folder, 30)
+
+    def read(relative: str) -> bytes:
+        opened = disk.open(relative)
+        assert opened is not None
+        try:
+            return os.pread(opened.fd, len(BYTES), 0)
+        finally:
+            os.close(opened.fd)
+
+    local = [read("first") == BYTES and disk.is_local]
+    with remote_disk(tmp_path / "data", folder / "lab"):
+        assert read("lab/file") == OTHER
+        local.append(disk.is_local)
+        assert read("first") == BYTES
+    assert local == [True, False]
+
+
+def test_the_mount_gets_the_bytes_of_a_disk_that_may_stand_still_and_asks_it_no_more(
+    open_content: Open,
+    server: FileServer,
+    folder: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    dataset = server.dataset("a.b.npy", BYTES)
+    put(on_disk(folder, dataset), BYTES)
+    with remote_disk(folder, tmp_path / "remote") as remote:
+        content = open_content(disks=[remote.at])
+        handle = content.open(dataset, place_of(dataset))
+        file = FileHandle("/a", Node(NodeKind.FILE, 1, handle.size), handle, WaitingReads())
+        asked = _calls_of_this_thread(monkeypatch)
+        for _ in range(2):
+            assert file.extent(5, len(BYTES)).data == BYTES[5:]
+            assert file.read(9, 20) == BYTES[9:29]
+        handle.close()
+        assert asked == []
+        monkeypatch.undo()
+        assert server.asked == []
+
+
+def _calls_of_this_thread(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Return a list that gets each call for a descriptor that this thread makes from now on."""
+    asked: list[str] = []
+    ours = threading.get_ident()
+
+    def noting(name: str, real: Callable[..., Any]) -> Callable[..., Any]:
+        def note(*values: Any, **options: Any) -> Any:
+            if threading.get_ident() == ours:
+                asked.append(name)
+            return real(*values, **options)
+
+        return note
+
+    for name in ("fstat", "pread", "close"):
+        monkeypatch.setattr(os, name, noting(name, getattr(os, name)))
+    return asked
 
 
 def test_a_disk_that_is_missing_at_first_is_used_when_it_is_there(
@@ -542,16 +812,69 @@ def test_a_disk_that_is_missing_at_first_is_used_when_it_is_there(
     assert content.disk_files.usage()[0][1:] == (1, "")
 
 
-def test_the_size_of_a_dataset_comes_from_the_disk(
-    open_content: Open, server: FileServer, folder: Path
-) -> None:
-    dataset = server.dataset("a.b.npy", BYTES, size=None)
-    inside = f"lab/Subjects/s/2020-01-01/001/alf/a.b.{dataset.id}.npy"
+def _without_size(server: FileServer, name: str, **claims: Any) -> tuple[Dataset, str]:
+    """Return a dataset whose size is unknown, and its path on the file server."""
+    dataset = server.dataset(name, BYTES, size=None, **claims)
+    inside = f"lab/Subjects/s/2020-01-01/001/alf/{name[:-4]}.{dataset.id}.npy"
+    server.files[f"/{inside}"] = server.files.pop(f"/{name}")
     url = f"{server.listener.url}/{inside}"
-    dataset = replace(dataset, replicas=(Replica("flatiron_lab", url),))
+    return replace(dataset, replicas=(Replica("flatiron_lab", url),)), inside
+
+
+def test_the_size_of_a_dataset_comes_from_the_disk(
+    open_content: Open, server: FileServer, folder: Path, no_wait: None
+) -> None:
+    dataset, inside = _without_size(server, "a.b.npy")
     put(folder / inside, BYTES)
-    assert open_content(disks=[folder]).probe_size(dataset) == len(BYTES)
+    content = open_content(disks=[folder])
+    assert content.probe_size(dataset) == len(BYTES)
+    sized = replace(dataset, size=len(BYTES))
+    assert content.state(sized, place_of(dataset)) == ("cached", "")  # it is not hashed again
     assert server.asked == []
+
+
+@pytest.mark.parametrize("small_file", [SMALL, 1 << 20], ids=["large", "small"])
+@pytest.mark.parametrize("has_uuid", [True, False], ids=["uuid", "plain"])
+@pytest.mark.parametrize("data", [BYTES[:-9], BYTES + BYTES], ids=["shorter", "longer"])
+def test_the_size_of_another_file_on_the_disk_is_never_believed(
+    open_content: Open,
+    server: FileServer,
+    folder: Path,
+    no_wait: None,
+    small_file: int,
+    has_uuid: bool,
+    data: bytes,
+) -> None:
+    """A file is copied at the moment, or another revision is at its path."""
+    for md5 in ({}, {"md5": ""}) if has_uuid else ({},):
+        dataset, inside = _without_size(server, "a.b.npy", **md5)
+        put(folder / (inside if has_uuid else inside.replace(f".{dataset.id}", "")), data)
+        content = open_content(disks=[folder], small_file=small_file)
+        assert content.probe_size(dataset) == len(BYTES)
+        assert read_all(content, replace(dataset, size=len(BYTES))) == BYTES
+        content.admin.evict(dataset.id)
+    server.files.clear()
+    with pytest.raises(ServerError):
+        content.probe_size(dataset)
+
+
+def test_a_large_file_is_hashed_for_its_size_only_if_no_server_gives_it(
+    open_content: Open,
+    server: FileServer,
+    folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    no_wait: None,
+) -> None:
+    done = hashed(monkeypatch)
+    dataset, inside = _without_size(server, "a.b.npy")
+    put(folder / inside, BYTES)
+    content = open_content(disks=[folder], small_file=SMALL)
+    assert content.probe_size(dataset) == len(BYTES)
+    assert server.asked == [f"/{inside}"]
+    assert done == []
+    server.files.clear()
+    assert [content.probe_size(dataset) for _ in range(2)] == [len(BYTES)] * 2
+    assert done == [dataset.md5]
 
 
 def test_files_of_a_folder_that_may_not_be_read_are_fetched(

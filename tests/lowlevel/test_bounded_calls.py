@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 import pytest
 
@@ -33,8 +35,6 @@ def test_after_a_call_that_stands_still_others_fail_at_once_until_one_returns() 
     with pytest.raises(StandsStill):
         calls.call(lambda: event.wait(60), late.append)
     assert calls.stands_still()
-    with pytest.raises(StandsStill):  # the one that is tried
-        calls.call(lambda: event.wait(60))
     asked: list[int] = []
     for number in range(5):
         with pytest.raises(StandsStill):
@@ -54,6 +54,31 @@ def test_a_call_is_tried_although_another_never_returns(monkeypatch: pytest.Monk
             calls.call(lambda: event.wait(60))
     assert calls.call(lambda: 7) == 7
     event.set()
+
+
+def test_calls_still_run_after_more_calls_than_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bounded_calls, "_IDLE_SECONDS", 0.05)
+    monkeypatch.setattr(bounded_calls, "MAX_CALL_THREADS", 1)
+    calls, name = BoundedCalls("onefs-burst", 60), "onefs-burst"
+    for future in [calls.start(partial(time.sleep, 0.02)) for _ in range(8)]:
+        future.result(60)
+    wait_until(lambda: name not in {thread.name for thread in threading.enumerate()})
+    monkeypatch.setattr(bounded_calls, "MAX_CALL_THREADS", 4)
+    barrier = threading.Barrier(4)
+    together = [calls.start(partial(barrier.wait, 30)) for _ in range(4)]
+    assert sorted(future.result(30) for future in together) == [0, 1, 2, 3]
+
+
+def test_after_a_call_that_stands_still_the_same_caller_does_not_wait_again() -> None:
+    calls, event = BoundedCalls("test", 0.1), threading.Event()
+    late: list[int] = []
+    with pytest.raises(StandsStill):
+        calls.call(partial(event.wait, 60))
+    with pytest.raises(StandsStill):
+        calls.call(lambda: late.append(1))
+    event.set()
+    wait_until(lambda: not calls.stands_still())
+    assert late == []
 
 
 def test_a_caller_that_waits_is_woken_when_the_calls_are_closed() -> None:
