@@ -8,7 +8,8 @@ from collections.abc import Callable
 from concurrent.futures import Future
 
 from onefs.config.bucket import Bucket
-from onefs.errors import DataServerCredentials, NotFound, OnefsError, ServerError
+from onefs.download.sources.interface import KeysRefused, NoBucket
+from onefs.errors import NotFound, OnefsError, ServerError
 from onefs.lowlevel.negative_cache import NegativeCache
 from onefs.lowlevel.single_flight import result_of, wait_until_done
 
@@ -78,7 +79,7 @@ class Buckets:
 def _as_file_server_error(error: BaseException) -> BaseException:
     """Return the error of a replica for an error of Alyx, so that other replicas are tried."""
     if isinstance(error, NotFound):
-        return ServerError(str(error), 404)
+        return NoBucket(str(error), 404)
     if isinstance(error, PermissionError):
-        return DataServerCredentials(str(error))
+        return KeysRefused(str(error))
     return error

@@ -10,7 +10,12 @@ from urllib.parse import quote, urlencode
 from onefs.config.bucket import DEFAULT_REGION, Bucket
 from onefs.config.secret import excerpt
 from onefs.config.urls import normalise
-from onefs.download.sources.interface import CONNECT_TIMEOUT_SECONDS, VersionMismatch
+from onefs.download.sources.interface import (
+    CONNECT_TIMEOUT_SECONDS,
+    KeysRefused,
+    NoBucket,
+    VersionMismatch,
+)
 from onefs.download.sources.s3_signing import Signer
 from onefs.errors import DataServerCredentials, OnefsError, ServerError, Throttled
 from onefs.http import Stream, Transport, redirect_target, retry_after_seconds
@@ -183,7 +188,7 @@ def _error_of(stream: Stream, text: str, label: str) -> OnefsError:
     shown = excerpt(code) or f"HTTP {stream.status}"
     advice = _ADVICE.get(code, "")
     if code in _KEY_CODES:
-        return DataServerCredentials(f"{label}: S3 refuses the keys ({shown}){advice}")
+        return KeysRefused(f"{label}: S3 refuses the keys ({shown}){advice}")
     if stream.status in (401, 403, 407):
         return DataServerCredentials(
             f"{label}: the file is not in the bucket, or the bucket does not allow access ({shown})"
@@ -194,6 +199,8 @@ def _error_of(stream: Stream, text: str, label: str) -> OnefsError:
         return Throttled(f"{label}: S3 asks to wait: too many requests ({shown})", seconds)
     if stream.status == 412:
         return VersionMismatch(f"{label}: the file on the server has changed")
+    if code == "NoSuchBucket":
+        return NoBucket(f"{label}: the bucket does not exist ({shown})", stream.status)
     if stream.status in (404, 410):
         return ServerError(f"{label}: the bucket does not have this file ({shown})", stream.status)
     return ServerError(f"{label}: S3 answers with an error ({shown})", stream.status)

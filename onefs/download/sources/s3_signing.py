@@ -11,7 +11,8 @@ from typing import Any
 
 from onefs.config.bucket import Bucket
 from onefs.config.secret import Secret
-from onefs.errors import DataServerCredentials, MissingLibrary, reason_of
+from onefs.download.sources.interface import KeysRefused
+from onefs.errors import MissingLibrary, reason_of
 
 log = logging.getLogger(__name__)
 
@@ -30,7 +31,7 @@ class Signer:
     def sign(self, url: str, bucket: Bucket, region: str) -> dict[str, str]:
         """Return the headers that sign a GET of ``url``.
 
-        Raises MissingLibrary without botocore, and DataServerCredentials if there are no keys.
+        Raises MissingLibrary without botocore, and KeysRefused if there are no keys.
         """
         try:
             from botocore.auth import S3SigV4Auth
@@ -56,7 +57,7 @@ class Signer:
             log.info("the AWS keys cannot be renewed: %s", reason_of(error))
             keys = None
         if not keys:
-            raise DataServerCredentials(
+            raise KeysRefused(
                 f"the bucket {bucket.name} needs keys, and neither Alyx nor your AWS configuration "
                 "has any: run `aws configure`, or set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
             )
