@@ -158,6 +158,8 @@ class Hosts:
 
         Reads go on as before. Other errors than failures of the server have no effect.
         """
+        if isinstance(error, BUCKET_ERRORS):
+            return
         if isinstance(error, DeadlineExceeded | Throttled) or retry_delay(error, 1) is not None:
             asked = error.retry_after if isinstance(error, Throttled) else 0.0
             pause = min(max(asked, AHEAD_PAUSE_SECONDS), MAX_RETRY_AFTER_SECONDS)
@@ -172,10 +174,20 @@ class Hosts:
         if replicas and not self._circuits.wait_for_probe(replica.url for replica in replicas):
             raise _circuit_open_error(replicas)
 
-    def stall_timeout(self, replica_count: int) -> float:
-        """Return how many seconds to wait for new bytes from one of ``replica_count`` replicas."""
-        # so small that all replicas can be tried before readers give up
-        return self._stall if replica_count == 1 else self._stall / (replica_count + 1)
+    def stall_timeout(
+        self, replicas: Sequence[Replica], replica: Replica | None = None, spent: float = 0.0
+    ) -> float:
+        """Return how many seconds to wait for new bytes from each of ``replicas``.
+
+        That is so short that all can be tried before readers give up. Replicas that are refused do
+        not count, except ``replica``, because they fail at once: ``spent`` is how many seconds that
+        took.
+        """
+        count = sum(each == replica or not self._is_refused(each.url) for each in replicas)
+        if count > 1:
+            return self._stall / (count + 1)
+        # the error of this replica has to come before readers give up, and raise the last error
+        return self._stall if not spent else max(0.9 * (self._stall - spent), self._stall / 10)
 
     def is_longer_than_stall(self, delay: float) -> bool:
         """Whether a pause of ``delay`` seconds is longer than readers wait."""
@@ -226,6 +238,10 @@ class Hosts:
         error = self._last_failure(url)
         if error is not None and is_refusal(error):
             raise copy_error(error)
+
+    def _is_refused(self, url: str) -> bool:
+        error = self._last_failure(url)
+        return error is not None and is_refusal(error)
 
     def note_progress(self, url: str) -> None:
         """Record that bytes of ``url`` arrived, and close the circuits of the file and its host."""

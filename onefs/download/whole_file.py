@@ -447,8 +447,11 @@ class SmallFileDownloader:
         # replicas for which a retry is useful are tried again
         for attempt in range(1, MAX_ROUNDS + 1):
             delays: dict[Replica, float] = {}
-            stall = self._hosts.stall_timeout(len(waiting))
-            for replica in waiting:
+            began = time.monotonic()
+            for tried, replica in enumerate(waiting):
+                since = max(began, download.transfer.last_progress_at)
+                spent = time.monotonic() - since if tried else 0.0
+                stall = self._hosts.stall_timeout(waiting, replica, spent)
                 verdict, delay = self._try_replica(download, replicas, replica, attempt, stall)
                 if verdict is not None:
                     return verdict

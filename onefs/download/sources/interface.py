@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
-from onefs.errors import DataServerCredentials, MissingLibrary, OnefsError, ServerError
+from onefs.errors import DataServerCredentials, MissingLibrary, Offline, OnefsError, ServerError
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -31,8 +31,12 @@ class NoBucket(ServerError):
     """A repository has no bucket, or the bucket does not exist."""
 
 
+class BucketUnknown(Offline):
+    """Alyx cannot be asked for the bucket of a repository now."""
+
+
 #: errors that all files of a bucket have in common
-BUCKET_ERRORS = (KeysRefused, NoBucket, MissingLibrary)
+BUCKET_ERRORS = (KeysRefused, NoBucket, BucketUnknown, MissingLibrary)
 
 
 class WrongSize(OnefsError):

@@ -31,12 +31,6 @@ from tests.scripted_server import Script, ScriptedConnection, ScriptedServer, an
 PUBLIC = "lab-public"
 
 
-@pytest.fixture
-def transport() -> Iterator[Transport]:
-    with Transport() as found:
-        yield found
-
-
 def open_source(transport: Transport, endpoint: str) -> Source:
     buckets = Buckets(lambda repository: Bucket(PUBLIC))
     return with_http(S3Source(S3Client(transport, endpoint), buckets), transport)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
 
 import pytest
 
 from onefs.config.bucket import Bucket
 from onefs.config.secret import Secret
+from onefs.download.sources.interface import Body, ByteRequest, Source
 from onefs.download.sources.s3 import S3Source
 from onefs.download.sources.s3_buckets import Buckets
 from onefs.download.sources.s3_client import S3Client
@@ -27,12 +27,6 @@ NAMES = ["a.npy", "b.npy", "c.npy", "d.npy"]
 #: answers of S3, and reasons why S3 is not asked
 CODES = ["InvalidAccessKeyId", "NoSuchBucket"]
 REASONS = ["no keys", "no botocore", "no bucket"]
-
-
-@pytest.fixture
-def transport() -> Iterator[Transport]:
-    with Transport() as found:
-        yield found
 
 
 def _refusal(code: str, status: int) -> Script:
@@ -61,9 +55,6 @@ def test_a_bucket_that_cannot_be_read_is_tried_last(
     refusal = _refusal(kind, 404 if kind == "NoSuchBucket" else 403)
     buckets = {"no keys": Bucket(PRIVATE), "no bucket": None}
     repositories = _Repositories(buckets.get(kind, KEYED))
-    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
-    for name in ("AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE"):
-        monkeypatch.setenv(name, "/nonexistent")
     if kind == "no botocore":
         monkeypatch.setitem(sys.modules, "botocore.auth", None)
     routes = {f"/{name}": served(DATA) for name in NAMES}
@@ -86,6 +77,42 @@ def test_a_bucket_that_cannot_be_read_is_tried_last(
         assert asked.count(True) == (kind in CODES)
         assert asked.count(False) == len(NAMES)
         assert repositories.asked_count == 1
+
+
+class _NotedStalls:
+    """A source that notes how long it may take to answer, by the scheme of the URL."""
+
+    def __init__(self, source: Source) -> None:
+        self.probe, self._source = source.probe, source
+        self.noted: list[tuple[str, float]] = []
+
+    def open(self, request: ByteRequest) -> Body:
+        """See :class:`Source`."""
+        self.noted.append((request.url.partition(":")[0], request.stall))
+        return self._source.open(request)
+
+
+@pytest.mark.parametrize("small_file", [0, 1 << 30])
+def test_a_refusal_leaves_the_time_to_the_other_server(
+    open_content: Open, transport: Transport, small_file: int
+) -> None:
+    routes = {f"/{name}": served(DATA) for name in NAMES}
+    routes |= {f"/{PRIVATE}/{name}": _refusal("ExpiredToken", 400) for name in NAMES}
+    with ScriptedServer(routes) as server:
+        s3 = S3Source(S3Client(transport, server.url, {}), Buckets(lambda repository: KEYED))
+        source = _NotedStalls(with_http(s3, transport))
+        content = open_content(source=source, small_file=small_file, stall=600.0)
+        for name in NAMES[:2]:
+            bucket = Replica("aws_lab", f"alyx-s3://aws_lab/{name}")
+            replicas = (bucket, Replica("flatiron_lab", f"{server.url}/{name}"))
+            dataset = dataset_of(server, DATA, f"/{name}", replicas=replicas)
+            assert read_all(content, dataset) == DATA
+    schemes = [scheme for scheme, _ in source.noted]
+    assert schemes == ["alyx-s3", *["http"] * (len(schemes) - 1)]
+    assert source.noted[0] == ("alyx-s3", 200.0)
+    # nine tenths of what is left, and then all of it, because the bucket is known
+    assert 300.0 < source.noted[1][1] < 540.0
+    assert source.noted[-1] == ("http", 600.0)
 
 
 def test_the_error_of_an_unusable_bucket_is_that_of_its_file(
