@@ -166,9 +166,9 @@ class SmallFileDownloader:
         One replica is tried once, or the next one if its server refuses or lacks the file. Nothing
         is evicted. ``may_go_on`` is called with the length of each chunk, and returns False to end
         the download. Return False if the file is not downloaded, because it is cached, is being
-        downloaded, or because there is no room for it.
-        Raises the errors of :meth:`fetch`. Of a failure, a read knows only that a server refuses or
-        lacks the file, and tries other servers first.
+        downloaded, or because there is no room for it. Raises the errors of :meth:`fetch`. Of a
+        failure, a read knows only that a server refuses or lacks the file, and tries other servers
+        first.
 
         A reader that asks for the file meanwhile waits for this download. If it fails, the reader
         downloads the file itself.

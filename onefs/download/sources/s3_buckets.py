@@ -10,7 +10,7 @@ from functools import partial
 
 from onefs.config.bucket import Bucket
 from onefs.download.sources.interface import BucketUnknown, KeysRefused, NoBucket
-from onefs.errors import NotFound, OnefsError, Stopping, reason_of
+from onefs.errors import Busy, NotFound, OnefsError, Stopping, reason_of
 from onefs.lowlevel.negative_cache import NegativeCache
 from onefs.lowlevel.single_flight import SingleFlight, result_of, wait_until_done
 
@@ -64,7 +64,12 @@ class Buckets:
             return known.bucket
         if known is None:
             self._failures.raise_failure(repository)
-        future = self._single_flight.start(repository, partial(self._request, repository))
+        try:
+            future = self._single_flight.start(repository, partial(self._request, repository))
+        except Busy:  # no thread can be started
+            if known is None:
+                raise
+            return known.bucket
         if known is not None and not known.is_refused:
             return known.bucket
         if wait_until_done(future, min(seconds, MAX_WAIT_SECONDS)):
