@@ -46,7 +46,6 @@ def s3_url(record: Mapping[str, Any], dataset_id: str) -> str:
     stem, dot, extension = name.rpartition(".")
     if dot and dataset_id not in stem:
         name = f"{stem}.{dataset_id}.{extension}"
-    address = (
-        f"{ALYX_SCHEME}://{quote(repository, safe='')}/{alf.valid_text(f'{folder}{slash}{name}')}"
-    )
+    server = quote(alf.valid_text(repository), safe="")
+    address = f"{ALYX_SCHEME}://{server}/{alf.valid_text(f'{folder}{slash}{name}')}"
     return address if len(address) <= MAX_URL_LENGTH else ""

@@ -74,19 +74,21 @@ class RequestFetch:
         waiting = self._replicas.next_untried(self._usable_replicas())
         while self._claims.remaining:
             retries: dict[Replica, float] = {}
-            before = self._claims.written_bytes
-            for replica in waiting:
+            before, began = self._claims.written_bytes, time.monotonic()
+            for tried, replica in enumerate(waiting):
+                spent = time.monotonic() - began if tried else 0.0
+                stall = self._hosts.stall_timeout(waiting, replica, spent)
                 try:
                     self._wait_for_first_request(replica)
                     while self._claims.remaining:
-                        stall = self._hosts.stall_timeout(len(waiting))
                         self._request_with_version_retries(replica, stall)
                     if is_suspect:
                         self._store.mismatches.clear_size_mismatch(self._dataset)
                     return
                 except REPLICA_ERRORS as error:
                     self._request.last_error = error
-                    attempt = 0 if self._claims.written_bytes > before else attempt
+                    if self._claims.written_bytes > before:
+                        attempt, began = 0, time.monotonic()
                     delay = self._replicas.note_failure(replica, error, attempt + 1)
                     if delay is not None:
                         retries[replica] = delay
@@ -110,7 +112,7 @@ class RequestFetch:
         url = replica.url
         if len(self._dataset.replicas) == 1 or url in self._blocks.header.sources:
             return
-        stall = self._hosts.stall_timeout(len(self._dataset.replicas))
+        stall = self._hosts.stall_timeout(self._dataset.replicas)
         first = self._hosts.first_requests.begin(url, stall, self._request.raise_if_cancelled)
         if first is None:
             self._hosts.raise_refusal(url)

@@ -29,7 +29,7 @@ from onefs.tree.user_folders import user_folders_root
 #: environment variables that a mount may need later, but that no child process may inherit
 _SECRET_VARIABLES = (
     *("ONEFS_TOKEN", "ONEFS_DATA_PASSWORD"),
-    *("AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"),
+    *("AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_SECURITY_TOKEN"),
 )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, NoReturn
@@ -17,6 +18,11 @@ ALYX_SCHEME = "alyx-s3"
 #: schemes of URLs of files in buckets
 SCHEMES = ("s3", ALYX_SCHEME)
 _BEGINNINGS = tuple(f"{scheme}://" for scheme in SCHEMES)
+#: names of buckets on Amazon's and other servers, names of regions, and keys. Other characters
+#: could change the address or the header that they become a part of
+_NAME = re.compile(r"(?!\.+$)[A-Za-z0-9._-]{1,255}")
+_REGION = re.compile(r"[a-z0-9-]{1,40}")
+_KEY = re.compile(r"[!-~]{1,1000}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,16 +58,26 @@ def is_bucket_url(url: str) -> bool:
 def parse_bucket(record: Mapping[str, Any]) -> Bucket | None:
     """Return the bucket that Alyx's ``json`` of a repository describes.
 
-    Return None if ``record`` describes no bucket.
+    Return None if ``record`` describes no bucket. A region or a key that is invalid is left out.
     """
     name, region, access_key, secret_key = (
-        value if isinstance(value, str) else ""
+        value.strip() if isinstance(value, str) else ""
         for value in map(
             record.get, ("bucket_name", "region_name", "Access key ID", "Secret access key")
         )
     )
-    if not name or "/" in name:
+    if not is_bucket_name(name):
         return None
-    if not (access_key and secret_key):
+    if not (_KEY.fullmatch(access_key) and _KEY.fullmatch(secret_key)):
         access_key = secret_key = ""
-    return Bucket(name, region, Secret(access_key), Secret(secret_key))
+    return Bucket(name, region if is_region(region) else "", Secret(access_key), Secret(secret_key))
+
+
+def is_bucket_name(name: str) -> bool:
+    """Whether a bucket can have this name."""
+    return _NAME.fullmatch(name) is not None
+
+
+def is_region(name: str) -> bool:
+    """Whether a region of Amazon's can have this name."""
+    return _REGION.fullmatch(name) is not None

@@ -17,8 +17,8 @@ from onefs.cache.mismatches import UnconfirmedMismatch
 from onefs.config.urls import host_of
 from onefs.download.first_requests import FirstRequests
 from onefs.download.host_circuits import HostCircuits
-from onefs.download.server_names import kind_of, server_of
-from onefs.download.sources.interface import Source
+from onefs.download.server_names import bucket_of, kind_of, server_of
+from onefs.download.sources.interface import BUCKET_ERRORS, Source
 from onefs.errors import (
     CacheError,
     DataServerCredentials,
@@ -42,6 +42,9 @@ FAILED_REPLICA_TTL_SECONDS = 60.0
 #: the same seconds for a replica whose server refuses or lacks the file
 REFUSED_REPLICA_TTL_SECONDS = 3600.0
 MAX_FAILED_REPLICAS = 4096
+#: seconds during which the replicas in a bucket that cannot be read are tried last
+UNUSABLE_BUCKET_TTL_SECONDS = 60.0
+_MAX_UNUSABLE_BUCKETS = 256
 #: statuses for a file that does not exist, so that a retry is useless
 GONE_STATUSES = (404, 410)
 #: seconds that a probe may take to connect, and seconds that it may wait for the next bytes
@@ -108,6 +111,10 @@ class Hosts:
         self._failed_replicas: NegativeCache[str] = NegativeCache(
             MAX_FAILED_REPLICAS, _failed_replica_ttl
         )
+        #: by :func:`bucket_of`: why no file of a bucket can be read
+        self._unusable_buckets: NegativeCache[str] = NegativeCache(
+            _MAX_UNUSABLE_BUCKETS, lambda error: UNUSABLE_BUCKET_TTL_SECONDS
+        )
         self.first_requests = FirstRequests()
         probe = partial(source.probe, seconds=PROBE_TIMEOUT_SECONDS)
         self._circuits = HostCircuits(probe, recent_seconds=stall)
@@ -151,6 +158,8 @@ class Hosts:
 
         Reads go on as before. Other errors than failures of the server have no effect.
         """
+        if isinstance(error, BUCKET_ERRORS):
+            return
         if isinstance(error, DeadlineExceeded | Throttled) or retry_delay(error, 1) is not None:
             asked = error.retry_after if isinstance(error, Throttled) else 0.0
             pause = min(max(asked, AHEAD_PAUSE_SECONDS), MAX_RETRY_AFTER_SECONDS)
@@ -165,10 +174,20 @@ class Hosts:
         if replicas and not self._circuits.wait_for_probe(replica.url for replica in replicas):
             raise _circuit_open_error(replicas)
 
-    def stall_timeout(self, replica_count: int) -> float:
-        """Return how many seconds to wait for new bytes from one of ``replica_count`` replicas."""
-        # so small that all replicas can be tried before readers give up
-        return self._stall if replica_count == 1 else self._stall / (replica_count + 1)
+    def stall_timeout(
+        self, replicas: Sequence[Replica], replica: Replica | None = None, spent: float = 0.0
+    ) -> float:
+        """Return how many seconds to wait for new bytes from each of ``replicas``.
+
+        That is so short that all can be tried before readers give up. Replicas that are refused do
+        not count, except ``replica``, because they fail at once: ``spent`` is how many seconds that
+        took.
+        """
+        count = sum(each == replica or not self._is_refused(each.url) for each in replicas)
+        if count > 1:
+            return self._stall / (count + 1)
+        # the error of this replica has to come before readers give up, and raise the last error
+        return self._stall if not spent else max(0.9 * (self._stall - spent), self._stall / 10)
 
     def is_longer_than_stall(self, delay: float) -> bool:
         """Whether a pause of ``delay`` seconds is longer than readers wait."""
@@ -202,15 +221,27 @@ class Hosts:
         """Record that a replica could not be fetched.
 
         For a minute, other replicas of this file are tried first. If the server refuses or lacks
-        the file, this takes an hour.
+        the file, this takes an hour. If the whole bucket cannot be read, this applies to all files
+        in the bucket, for a minute.
         """
-        self._failed_replicas.add(url, error)
+        bucket = bucket_of(url)
+        if bucket and isinstance(error, BUCKET_ERRORS):
+            self._unusable_buckets.add(bucket, error)
+        else:
+            self._failed_replicas.add(url, error)
 
     def raise_refusal(self, url: str) -> None:
-        """Raise the error with which the server of ``url`` has refused this file, if it has."""
-        error = self._failed_replicas.get(url)
+        """Raise the error with which the server of ``url`` has refused this file, if it has.
+
+        Also raise the error of its whole bucket.
+        """
+        error = self._last_failure(url)
         if error is not None and is_refusal(error):
             raise copy_error(error)
+
+    def _is_refused(self, url: str) -> bool:
+        error = self._last_failure(url)
+        return error is not None and is_refusal(error)
 
     def note_progress(self, url: str) -> None:
         """Record that bytes of ``url`` arrived, and close the circuits of the file and its host."""
@@ -237,17 +268,23 @@ class Hosts:
             for rank, pattern in enumerate(self._preferred)
             if fnmatchcase(replica.repository, pattern)
         )
-        has_failed = self._failed_replicas.get(replica.url) is not None
+        has_failed = self._last_failure(replica.url) is not None
         return has_failed, next(ranks, len(self._preferred))
+
+    def _last_failure(self, url: str) -> OnefsError | None:
+        return self._unusable_buckets.get(bucket_of(url)) or self._failed_replicas.get(url)
 
     def _seconds_throttled(self, url: str) -> float:
         return self._throttled_until.get(server_of(url), 0.0) - time.monotonic()
 
 
 def is_refusal(error: OnefsError) -> bool:
-    """Whether a server has answered that it does not have the file, or does not allow access."""
+    """Whether a server does not have the file, or does not allow access.
+
+    Also whether its bucket cannot be read.
+    """
     is_absent = isinstance(error, ServerError) and error.status in GONE_STATUSES
-    return is_absent or isinstance(error, DataServerCredentials)
+    return is_absent or isinstance(error, (DataServerCredentials, *BUCKET_ERRORS))
 
 
 def _failed_replica_ttl(error: OnefsError) -> float:

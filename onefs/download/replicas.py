@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from onefs.download.hosts import GONE_STATUSES, Hosts, no_replica_error
-from onefs.download.sources.interface import WrongSize
+from onefs.download.sources.interface import BucketUnknown, WrongSize
 from onefs.errors import (
     DataServerCredentials,
     DeadlineExceeded,
@@ -93,7 +93,8 @@ class Replicas:
         is_gone = isinstance(error, ServerError) and error.status in GONE_STATUSES
         if is_gone or isinstance(error, WrongSize):
             self.gone_urls.add(replica.url)
-        if isinstance(error, DeadlineExceeded) or retry_delay(error, 1) is not None:
+        is_unknown = isinstance(error, DeadlineExceeded | BucketUnknown)
+        if is_unknown or retry_delay(error, 1) is not None:
             self._unanswered[replica.url] = error
         else:
             self._unanswered.pop(replica.url, None)

@@ -15,6 +15,12 @@ def server_of(url: str) -> str:
     return "S3" if is_bucket_url(url) else host_of(url)
 
 
+def bucket_of(url: str) -> str:
+    """Return the part of a URL that names the bucket or the repository; '' for a file server."""
+    scheme, _, rest = url.partition("://")
+    return f"{scheme}://{rest.partition('/')[0]}" if is_bucket_url(url) else ""
+
+
 def kind_of(url: str) -> str:
     """Return ``bucket`` for the URL of a file in a bucket, or ``server``."""
     return "bucket" if is_bucket_url(url) else "server"

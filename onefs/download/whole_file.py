@@ -163,23 +163,22 @@ class SmallFileDownloader:
     def fetch_ahead(self, dataset: Dataset, place: Place, may_go_on: Callable[[int], bool]) -> bool:
         """Download a dataset's file that no reader waits for, in the calling thread.
 
-        One replica is tried once, and nothing is evicted. ``may_go_on`` is called with the length
-        of each chunk, and returns False to end the download. Return False if the file is not
-        downloaded, because it is cached, is being downloaded, or because there is no room for it.
-        Raises the errors of :meth:`fetch`. Of a failure, a read knows only that a server refuses or
-        lacks the file, and tries other servers first.
+        One replica is tried once, or the next one if its server refuses or lacks the file. Nothing
+        is evicted. ``may_go_on`` is called with the length of each chunk, and returns False to end
+        the download. Return False if the file is not downloaded, because it is cached, is being
+        downloaded, or because there is no room for it. Raises the errors of :meth:`fetch`. Of a
+        failure, a read knows only that a server refuses or lacks the file, and tries other servers
+        first.
 
         A reader that asks for the file meanwhile waits for this download. If it fails, the reader
         downloads the file itself.
         """
         self._failures.raise_failure(dataset)
-        replica = self._hosts.replica_to_fetch_ahead(dataset.replicas)
-        if replica is None or not self._store.shared:
+        if not self.can_fetch_ahead(dataset):
             return False
-        ahead = Ahead(replica, may_go_on)
         try:
             path = self._single_flight.run_if_idle(
-                _content_key(dataset), lambda: self._run_ahead(dataset, place, ahead)
+                _content_key(dataset), lambda: self._run_ahead(dataset, place, may_go_on)
             )
         except FetchAheadEnded as end:
             if end.reason is None:
@@ -187,7 +186,7 @@ class SmallFileDownloader:
             raise end.reason from None
         return path is not None
 
-    def _run_ahead(self, dataset: Dataset, place: Place, ahead: Ahead) -> Path:
+    def _run_ahead(self, dataset: Dataset, place: Place, may_go_on: Callable[[int], bool]) -> Path:
         has_lock = False
         try:
             # no wait for the dataset's lock: another process that holds it fetches the file
@@ -196,17 +195,34 @@ class SmallFileDownloader:
                 entry, _ = self._store.look_up(dataset)
                 if entry is not None or has_candidate(self._store, dataset, place):
                     raise FetchAheadEnded(None)
-                path = self._download(dataset, place, ahead)
+                path = self._download_ahead(dataset, place, may_go_on)
         except OnefsError as error:
             is_locked = isinstance(error, DeadlineExceeded) and not has_lock
             if is_locked or isinstance(error, CacheFull):
                 raise FetchAheadEnded(None) from error
-            self._hosts.pause_ahead(ahead.replica.url, error)
-            if is_refusal(error):
-                self._hosts.note_failure(ahead.replica.url, error)
             raise FetchAheadEnded(error) from error
         self.sync_soon(dataset)
         return path
+
+    def _download_ahead(
+        self, dataset: Dataset, place: Place, may_go_on: Callable[[int], bool]
+    ) -> Path:
+        """Download from the first replica that may be used and is not refused.
+
+        Raises the error of the last replica, and FetchAheadEnded if none may be used.
+        """
+        untried, refusal = list(dataset.replicas), FetchAheadEnded(None)
+        while replica := self._hosts.replica_to_fetch_ahead(untried):
+            untried.remove(replica)
+            try:
+                return self._download(dataset, place, Ahead(replica, may_go_on))
+            except OnefsError as error:
+                self._hosts.pause_ahead(replica.url, error)
+                if not is_refusal(error):
+                    raise
+                self._hosts.note_failure(replica.url, error)
+                refusal = FetchAheadEnded(error)
+        raise refusal
 
     def _wait_for_download(
         self, dataset: Dataset, place: Place, before_retry: Callable[[], None]
@@ -431,8 +447,11 @@ class SmallFileDownloader:
         # replicas for which a retry is useful are tried again
         for attempt in range(1, MAX_ROUNDS + 1):
             delays: dict[Replica, float] = {}
-            stall = self._hosts.stall_timeout(len(waiting))
-            for replica in waiting:
+            began = time.monotonic()
+            for tried, replica in enumerate(waiting):
+                since = max(began, download.transfer.last_progress_at)
+                spent = time.monotonic() - since if tried else 0.0
+                stall = self._hosts.stall_timeout(waiting, replica, spent)
                 verdict, delay = self._try_replica(download, replicas, replica, attempt, stall)
                 if verdict is not None:
                     return verdict

@@ -40,7 +40,7 @@ __all__ = ["DaemonConfig", "Service", "ServiceBuilder", "run", "serve", "start",
 #: environment variables that the daemon does not inherit, because the configuration has the values
 _SECRET_VARIABLES = (
     *("ONEFS_PASSWORD", "ONEFS_TOKEN", "ONEFS_DATA_PASSWORD"),
-    *("AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"),
+    *("AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_SECURITY_TOKEN"),
 )
 #: seconds to wait for the daemon's exit before searching for other mount points of the same mount
 _HOLDER_CHECK_SECONDS = 1.0

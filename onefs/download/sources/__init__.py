@@ -7,7 +7,8 @@
 ``http_answer``   interprets an HTTP answer to a request for bytes
 ``s3``            :class:`S3Source`: buckets
 ``s3_client``     addresses, redirects and error answers of S3
-``s3_signing``    signatures and keys, with botocore
+``s3_signing``    signatures, with botocore
+``s3_own_keys``   the keys of the user's AWS configuration
 ``s3_buckets``    the buckets of Alyx's repositories
 ``s3_listing``    :class:`S3Lister`: lists the keys of a bucket
 ================  ===============================================================

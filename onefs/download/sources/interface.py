@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
-from onefs.errors import OnefsError
+from onefs.errors import DataServerCredentials, MissingLibrary, Offline, OnefsError, ServerError
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -21,6 +21,22 @@ if TYPE_CHECKING:
 BULK_CHUNK_BYTES = 2 * 1024 * 1024
 #: seconds that connecting may take
 CONNECT_TIMEOUT_SECONDS = 10.0
+
+
+class KeysRefused(DataServerCredentials):
+    """The keys for a bucket are missing or wrong, so that no file of the bucket can be read."""
+
+
+class NoBucket(ServerError):
+    """A repository has no bucket, or the bucket does not exist."""
+
+
+class BucketUnknown(Offline):
+    """Alyx cannot be asked for the bucket of a repository now."""
+
+
+#: errors that all files of a bucket have in common
+BUCKET_ERRORS = (KeysRefused, NoBucket, BucketUnknown, MissingLibrary)
 
 
 class WrongSize(OnefsError):

@@ -10,11 +10,16 @@ from collections.abc import Iterable
 from contextlib import suppress
 from urllib.parse import unquote
 
-from onefs.config.bucket import Bucket
+from onefs.config.bucket import Bucket, is_bucket_name
 from onefs.config.urls import safe_url
 from onefs.download.sources.http import HttpBody
 from onefs.download.sources.http_answer import range_headers
-from onefs.download.sources.interface import CONNECT_TIMEOUT_SECONDS, Body, ByteRequest
+from onefs.download.sources.interface import (
+    CONNECT_TIMEOUT_SECONDS,
+    Body,
+    ByteRequest,
+    KeysRefused,
+)
 from onefs.download.sources.s3_buckets import Buckets
 from onefs.download.sources.s3_client import S3Client
 from onefs.errors import DataServerCredentials, MissingLibrary, ServerError, Throttled
@@ -41,13 +46,16 @@ class S3Source:
         return HttpBody(lambda: self._send(request, CONNECT_TIMEOUT_SECONDS), request)
 
     def probe(self, url: str, seconds: float) -> None:
-        """Request one byte of ``url``. Raises an OnefsError if S3 does not answer."""
+        """Request one byte of ``url``. Raises an OnefsError if S3 does not answer.
+
+        Also raises BucketUnknown, because S3 was not asked then.
+        """
         # an answer that refuses is an answer
         with suppress(DataServerCredentials, ServerError, Throttled, MissingLibrary):
             self._send(ByteRequest(url, seconds, 0, 1), seconds).__exit__()
 
     def _send(self, request: ByteRequest, connect_timeout: float) -> Stream:
-        bucket, key = self._resolve(request.url)
+        bucket, key = self._resolve(request.url, request.stall)
         try:
             return self._client.get(
                 bucket,
@@ -56,19 +64,22 @@ class S3Source:
                 headers=range_headers(request),
                 connect_timeout=connect_timeout,
             )
-        except DataServerCredentials:
+        except KeysRefused:
             if bucket.access_key:  # the keys in Alyx may have been replaced
-                self._buckets.forget(_name_of(request.url), KEYS_RECHECK_SECONDS)
+                self._buckets.renew(_name_of(request.url), KEYS_RECHECK_SECONDS)
             raise
 
-    def _resolve(self, url: str) -> tuple[Bucket, str]:
-        """Return the bucket and the key of a URL. Raises ServerError for an invalid URL."""
+    def _resolve(self, url: str, seconds: float) -> tuple[Bucket, str]:
+        """Return the bucket and the key of a URL. Wait at most ``seconds`` for Alyx.
+
+        Raises ServerError for an invalid URL, and the errors of :meth:`Buckets.bucket_of`.
+        """
         name, path = _name_of(url), url.partition("://")[2].partition("/")[2]
-        if not name or not path:
-            raise ServerError(f"{safe_url(url)} names no bucket and key", 400)
         is_repository = url.lower().startswith("alyx-")
+        if not path or not (name if is_repository else is_bucket_name(name)):
+            raise ServerError(f"{safe_url(url)} names no bucket and key", 400)
         if is_repository:
-            bucket = self._buckets.bucket_of(name)
+            bucket = self._buckets.bucket_of(name, seconds)
         else:
             bucket = self._known.get(name) or Bucket(name)
         return bucket, unquote(path, errors="surrogateescape")

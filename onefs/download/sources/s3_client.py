@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import os
 import re
+import time
 from collections.abc import Mapping
 from urllib.parse import quote, urlencode
 
-from onefs.config.bucket import DEFAULT_REGION, Bucket
+from onefs.config.bucket import DEFAULT_REGION, Bucket, is_region
 from onefs.config.secret import excerpt
 from onefs.config.urls import normalise
-from onefs.download.sources.interface import CONNECT_TIMEOUT_SECONDS, VersionMismatch
+from onefs.download.sources.interface import (
+    CONNECT_TIMEOUT_SECONDS,
+    KeysRefused,
+    NoBucket,
+)
 from onefs.download.sources.s3_signing import Signer
 from onefs.errors import DataServerCredentials, OnefsError, ServerError, Throttled
 from onefs.http import Stream, Transport, redirect_target, retry_after_seconds
@@ -19,7 +24,6 @@ from onefs.http import Stream, Transport, redirect_target, retry_after_seconds
 _KEY_SAFE = "/-._~"
 #: names of buckets that can be a part of a host name. With a dot, a certificate does not match
 _HOST_LABEL = re.compile(r"[a-z0-9][a-z0-9-]{1,61}[a-z0-9]")
-_REGION = re.compile(r"[a-z0-9-]{1,40}")
 #: largest number of bytes of an error answer that are read
 _MAX_ERROR_BYTES = 16 * 1024
 _CODE = re.compile(r"<Code>\s*([A-Za-z0-9.]{1,80})\s*</Code>")
@@ -67,36 +71,47 @@ class S3Client:
 
         The caller must leave the stream. A redirect to another region is followed once, and the
         region is remembered. A redirect to another address is followed without a signature. Raises
-        DataServerCredentials, Throttled, VersionMismatch or ServerError for any other answer, and
-        the errors of :class:`Stream`.
+        DataServerCredentials, Throttled or ServerError for any other answer, and the errors of
+        :class:`Stream`. Raises ServerError if no request can be sent for the key.
         """
-        region = self._regions.get(bucket.name) or bucket.region or DEFAULT_REGION
+        label = f"s3://{bucket.name}/{key}"
+        if not {".", ".."}.isdisjoint(key.split("/")):  # a URL cannot contain them
+            raise ServerError(f"{label}: a key with . or .. cannot be requested", 400)
+        known = self._regions.get(bucket.name, "")
+        region = first_region = known or bucket.region or DEFAULT_REGION
         target, is_last = "", False
         while True:
-            base = "" if bucket.name in self._regions else bucket.url
-            url = target or object_url(bucket.name, key, region, self._endpoint, query, base)
+            base = "" if known or region != first_region else bucket.url
             is_signed = not (bucket.is_public or target)
-            signature = self._signer.sign(url, bucket, region) if is_signed else {}
-            stream = self._transport.stream(
-                url,
-                headers={**(headers or {}), **signature},
-                connect_timeout=min(connect_timeout, stall / 2),
-                stall_timeout=stall,
-                follow_redirects=bool(target),
-            )
-            stream.__enter__()
             try:
+                url = target or object_url(bucket.name, key, region, self._endpoint, query, base)
+                signature = self._signer.sign(url, bucket, region, stall) if is_signed else {}
+                stream = self._transport.stream(
+                    url,
+                    headers={**(headers or {}), **signature},
+                    connect_timeout=min(connect_timeout, stall / 2),
+                    stall_timeout=stall,
+                    follow_redirects=bool(target),
+                )
+                stream.__enter__()
+            except ValueError:  # its text may contain a header
+                raise ServerError(
+                    f"{label}: no request can be sent for this key, bucket and region", 400
+                ) from None
+            try:
+                if region != first_region and stream.status in (200, 206, 403, 404, 416):
+                    self._regions[bucket.name] = region
                 if stream.status in (200, 206, 416):
                     return stream
-                text = _error_text(stream)
+                text = _error_text(stream, stall)
                 region, before = _named_region(stream, text) or region, region
-                if region != before:
-                    self._regions[bucket.name] = region
                 target = "" if region != before else _redirect_of(stream)
                 if is_last or not (target or region != before):
-                    raise _error_of(stream, text, f"s3://{bucket.name}/{key}")
-            except BaseException:
+                    raise _error_of(stream, text, label)
+            except BaseException as error:
                 stream.__exit__()
+                if is_signed and isinstance(error, KeysRefused):
+                    self._signer.note_refusal(bucket)
                 raise
             stream.__exit__()
             is_last = True
@@ -143,13 +158,16 @@ def object_url(
     return base + path + (f"?{urlencode(query, quote_via=quote, safe='')}" if query else "")
 
 
-def _error_text(stream: Stream) -> str:
-    """Return the beginning of an error answer. Return '' if it cannot be read."""
-    text = b""
+def _error_text(stream: Stream, seconds: float) -> str:
+    """Return the beginning of an error answer, as much as arrives in ``seconds``.
+
+    Return '' if it cannot be read.
+    """
+    text, due = b"", time.monotonic() + seconds
     try:
         for chunk in stream.iter_chunks(lambda: _MAX_ERROR_BYTES):
             text += chunk
-            if len(text) >= _MAX_ERROR_BYTES:
+            if len(text) >= _MAX_ERROR_BYTES or time.monotonic() > due:
                 break
     except OnefsError:  # the status is known
         pass
@@ -161,7 +179,7 @@ def _named_region(stream: Stream, text: str) -> str:
     if stream.status not in (*_MOVED_STATUSES, 400):
         return ""
     header = stream.headers.get("x-amz-bucket-region", "")
-    if _REGION.fullmatch(header):
+    if is_region(header):
         return header
     location = _REGION_IN_HOST.search(stream.headers.get("Location", ""))
     match = _REGION_ELEMENT.search(text) or location
@@ -183,7 +201,7 @@ def _error_of(stream: Stream, text: str, label: str) -> OnefsError:
     shown = excerpt(code) or f"HTTP {stream.status}"
     advice = _ADVICE.get(code, "")
     if code in _KEY_CODES:
-        return DataServerCredentials(f"{label}: S3 refuses the keys ({shown}){advice}")
+        return KeysRefused(f"{label}: S3 refuses the keys ({shown}){advice}")
     if stream.status in (401, 403, 407):
         return DataServerCredentials(
             f"{label}: the file is not in the bucket, or the bucket does not allow access ({shown})"
@@ -192,8 +210,8 @@ def _error_of(stream: Stream, text: str, label: str) -> OnefsError:
     if stream.status == 429 or is_throttled:
         seconds = retry_after_seconds(stream.headers.get("Retry-After")) or 0.0
         return Throttled(f"{label}: S3 asks to wait: too many requests ({shown})", seconds)
-    if stream.status == 412:
-        return VersionMismatch(f"{label}: the file on the server has changed")
+    if code == "NoSuchBucket":
+        return NoBucket(f"{label}: the bucket does not exist ({shown})", stream.status)
     if stream.status in (404, 410):
         return ServerError(f"{label}: the bucket does not have this file ({shown})", stream.status)
     return ServerError(f"{label}: S3 answers with an error ({shown})", stream.status)

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from urllib.parse import unquote_plus
 from xml.etree import ElementTree
+from xml.parsers import expat
 
 from onefs.config.bucket import Bucket
 from onefs.download.sources.s3_client import S3Client
@@ -16,8 +17,9 @@ from onefs.integers import parse_whole_number
 
 #: keys in one page, which is the most that S3 sends
 PAGE_KEYS = 1000
-#: most pages of one list
+#: most pages of one list, and most keys and folders
 MAX_PAGES = 1000
+MAX_KEYS = MAX_PAGES * PAGE_KEYS
 #: size in bytes of the largest page: keys have 1,024 bytes, which can be escaped as three times as
 #: many
 MAX_PAGE_BYTES = 8 * 1024 * 1024
@@ -81,9 +83,12 @@ class S3Lister:
         return objects, folders
 
     def _pages(self, bucket: Bucket, prefix: str, delimiter: str) -> Iterator[_Page]:
-        token, seen = "", {""}
+        token, seen, count = "", {""}, 0
         for _ in range(MAX_PAGES):
             page = self._fetch_page(bucket, prefix, delimiter, token)
+            count += len(page.objects) + len(page.prefixes)
+            if count > MAX_KEYS:  # a server may send more keys in a page than it was asked for
+                break
             yield page
             token = page.token
             if not token:
@@ -91,9 +96,7 @@ class S3Lister:
             if token in seen:
                 raise ServerError(f"the list of the bucket {bucket.name} has no end", 200)
             seen.add(token)
-        raise TooLarge(
-            f"the bucket {bucket.name} has more than {MAX_PAGES * PAGE_KEYS} keys below {prefix!r}"
-        )
+        raise TooLarge(f"the bucket {bucket.name} has more than {MAX_KEYS} keys below {prefix!r}")
 
     def _fetch_page(self, bucket: Bucket, prefix: str, delimiter: str, token: str) -> _Page:
         """Return one page. A request that fails is sent again if that can help."""
@@ -131,11 +134,9 @@ class S3Lister:
 def _parse_page(body: bytes, bucket: str) -> _Page:
     """Return the page in an XML answer. Raises ServerError if the answer is no list of keys."""
     error = ServerError(f"the list of the bucket {bucket} is invalid", 200)
-    if b"<!DOCTYPE" in body[:1000] or b"<!ENTITY" in body:  # a list needs no definitions
-        raise error
     try:
-        root = ElementTree.fromstring(body)
-    except (ElementTree.ParseError, ValueError) as cause:
+        root = _parse_xml(body)
+    except (expat.ExpatError, ValueError) as cause:
         raise error from cause
     if _tag(root) != "ListBucketResult":
         raise error
@@ -160,6 +161,26 @@ def _parse_page(body: bytes, bucket: str) -> _Page:
     if is_truncated and not token:  # the rest of the list cannot be requested
         raise error
     return _Page(objects, prefixes, token if is_truncated else "")
+
+
+def _parse_xml(body: bytes) -> ElementTree.Element:
+    """Return the root of an XML text. Raises ExpatError or ValueError if it is invalid.
+
+    A text that defines entities is invalid, because a small one can be very large when it is read.
+    """
+    builder = ElementTree.TreeBuilder()
+    parser = expat.ParserCreate(namespace_separator="}")
+    parser.buffer_text = True
+    parser.StartDoctypeDeclHandler = _reject_definitions
+    parser.StartElementHandler = builder.start
+    parser.EndElementHandler = builder.end
+    parser.CharacterDataHandler = builder.data
+    parser.Parse(body, True)
+    return builder.close()
+
+
+def _reject_definitions(*_: object) -> None:
+    raise ValueError
 
 
 def _tag(element: ElementTree.Element) -> str:

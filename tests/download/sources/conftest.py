@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from onefs.http import Transport
 from tests import s3_servers
 from tests.content.conftest import disk, open_content
 from tests.download.conftest import DATA
@@ -13,6 +14,23 @@ from tests.download.sources.wires import KEY
 from tests.s3_servers import PRIVATE, PUBLIC, S3Server
 
 __all__ = ["disk", "open_content"]
+
+
+@pytest.fixture
+def transport() -> Iterator[Transport]:
+    with Transport() as found:
+        yield found
+
+
+@pytest.fixture(autouse=True)
+def _no_own_keys(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The user has no AWS configuration, and this machine is not one of Amazon's."""
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    monkeypatch.setenv("AWS_CONFIG_FILE", "/nonexistent")
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", "/nonexistent")
+    for name in ("ACCESS_KEY_ID", "SECRET_ACCESS_KEY", "SESSION_TOKEN", "SECURITY_TOKEN"):
+        monkeypatch.delenv(f"AWS_{name}", raising=False)
+    monkeypatch.delenv("AWS_PROFILE", raising=False)
 
 
 @pytest.fixture(scope="session")

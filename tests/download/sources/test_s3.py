@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pickle
 import sys
-import threading
 from collections.abc import Iterator
 from urllib.parse import quote
 
@@ -21,7 +20,6 @@ from onefs.download.sources.s3_client import S3Client, endpoint_of, object_url
 from onefs.errors import (
     DataServerCredentials,
     MissingLibrary,
-    NotFound,
     OnefsError,
     ServerError,
     Throttled,
@@ -30,7 +28,7 @@ from onefs.errors import (
 from onefs.http import HostAuth, Transport
 from onefs.model import Replica
 from tests import s3_servers
-from tests.content.conftest import Open, in_threads, login
+from tests.content.conftest import Open, login
 from tests.content.ranged_file import dataset_of, read_all, served
 from tests.download.conftest import DATA
 from tests.download.sources.wires import with_http
@@ -47,22 +45,6 @@ KEYS = [
 ]
 OBJECTS = {f"{bucket}/{key}": key.encode() for bucket in (PUBLIC, PRIVATE) for key in KEYS}
 KEYED = Bucket(PRIVATE, "us-east-1", Secret(ACCESS_KEY), Secret(SECRET_KEY))
-
-
-@pytest.fixture
-def transport() -> Iterator[Transport]:
-    with Transport() as found:
-        yield found
-
-
-@pytest.fixture(autouse=True)
-def _no_own_keys(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The user has no AWS configuration, and this machine is not one of Amazon's."""
-    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
-    monkeypatch.setenv("AWS_CONFIG_FILE", "/nonexistent")
-    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", "/nonexistent")
-    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_PROFILE"):
-        monkeypatch.delenv(name, raising=False)
 
 
 @pytest.fixture(scope="module")
@@ -138,13 +120,12 @@ def test_wrong_keys_are_named_as_such(signing_server: S3Server, transport: Trans
 def test_the_keys_of_the_user_are_used_for_a_bucket_without_keys(
     signing_server: S3Server, transport: Transport, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    source = source_of(transport, signing_server.endpoint)
     url = f"s3://{PRIVATE}/{quote(KEYS[0])}"
     with pytest.raises(DataServerCredentials, match="aws configure"):
-        read(source, url)
+        read(source_of(transport, signing_server.endpoint), url)
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", ACCESS_KEY)
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", SECRET_KEY)
-    assert read(source, url) == KEYS[0].encode()
+    assert read(source_of(transport, signing_server.endpoint), url) == KEYS[0].encode()
     assert SECRET_KEY not in redact(f"a log line with {SECRET_KEY}")
 
 
@@ -246,41 +227,6 @@ def test_slow_down_is_a_request_to_wait(transport: Transport) -> None:
         with pytest.raises(Throttled) as caught:
             read(source_of(transport, server.url), f"s3://{PUBLIC}/x.npy")
         assert caught.value.retry_after == 7
-
-
-def test_the_bucket_of_a_repository_is_requested_once() -> None:
-    asked, go_on = [], threading.Event()
-
-    def find(repository: str) -> Bucket:
-        asked.append(repository)
-        assert go_on.wait(30)
-        return KEYED
-
-    buckets = Buckets(find)
-    timer = threading.Timer(0.2, go_on.set)
-    timer.start()
-    assert in_threads(8, lambda: buckets.bucket_of("aws_lab")) == [KEYED] * 8
-    assert buckets.bucket_of("aws_lab") == KEYED
-    assert asked == ["aws_lab"]
-    buckets.forget("aws_lab", 60.0)
-    buckets.bucket_of("aws_lab")
-    assert asked == ["aws_lab"]
-
-
-def test_a_repository_without_bucket_is_an_error_of_its_replica() -> None:
-    asked = []
-
-    def find(repository: str) -> Bucket:
-        asked.append(repository)
-        raise NotFound("Alyx names no bucket")
-
-    buckets = Buckets(find)
-    for _ in range(2):
-        with pytest.raises(ServerError) as caught:
-            buckets.bucket_of("aws_lab")
-        assert caught.value.status == 404
-        assert not isinstance(caught.value, NotFound)
-    assert asked == ["aws_lab"]
 
 
 def test_keys_are_secrets() -> None:

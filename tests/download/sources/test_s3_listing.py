@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from onefs.config.bucket import Bucket
+from onefs.download.sources import s3_listing
 from onefs.download.sources.s3_client import S3Client
 from onefs.download.sources.s3_listing import MAX_PAGE_BYTES, S3Lister
 from onefs.errors import OnefsError, ServerError, TooLarge
@@ -80,8 +81,10 @@ def test_a_thousand_keys_take_one_request(transport: Transport, total: int) -> N
         b"<ListBucketResult><Contents><Size>1</Size></Contents></ListBucketResult>",
         b"<ListBucketResult><IsTruncated>true</IsTruncated></ListBucketResult>",
         b'<!DOCTYPE x [<!ENTITY a "b">]><ListBucketResult/>',
+        '<!DOCTYPE x [<!ENTITY a "b">]><ListBucketResult/>'.encode("utf-16"),
+        b"<ListBucketResult/>" + b" " * 2000 + b"<x/>",
     ],
-    ids=range(7),
+    ids=range(9),
 )
 def test_an_invalid_list_is_an_error_and_not_empty(transport: Transport, body: bytes) -> None:
     with ScriptedServer({f"/{PUBLIC}/": answer(body)}) as server:
@@ -96,6 +99,19 @@ def test_a_page_that_is_too_large_is_an_error(transport: Transport) -> None:
         pytest.raises(TooLarge),
     ):
         list(S3Lister(S3Client(transport, server.url)).objects(Bucket(PUBLIC), "x/"))
+
+
+def test_a_server_that_ignores_the_limit_of_a_page_sends_no_endless_list(
+    transport: Transport, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(s3_listing, "MAX_KEYS", 2500)
+    item = b"<Contents><Key>a</Key><Size>1</Size></Contents>"
+    body = b"<ListBucketResult>" + item * 3000 + b"</ListBucketResult>"
+    with ScriptedServer({f"/{PUBLIC}/": answer(body)}) as server:
+        lister = S3Lister(S3Client(transport, server.url))
+        for listed in (lister.objects, lister.folder):
+            with pytest.raises(TooLarge, match="more than 2500 keys"):
+                list(listed(Bucket(PUBLIC), "x/"))
 
 
 def test_a_list_in_circles_ends(transport: Transport) -> None:
