@@ -339,7 +339,7 @@ class Access:
             deadline=deadline,
             offline=self._offline,
             no_alyx=None if self.without_alyx.has_alyx else self.without_alyx.error,
-            open_bucket=self.without_alyx.bucket_of_aggregates(),
+            bucket=self.without_alyx.bucket_of_aggregates(),
         )
         catalogue.availability.on_change = self._transport().set_fail_fast
         return catalogue

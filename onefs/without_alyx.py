@@ -84,11 +84,11 @@ class WithoutAlyx:
         has_bucket = url == ALYX_URL or os.environ.get(BUCKET_VARIABLE)
         return public_bucket(bucket_url()) if has_bucket else None
 
-    def bucket_of_aggregates(self) -> Callable[[], PublicBucket] | None:
-        """Return the function that opens the bucket with aggregates of this database, or None."""
+    def bucket_of_aggregates(self) -> PublicBucket | None:
+        """Return the bucket with aggregates of this database, or None."""
         bucket = self.public_bucket()
         if self.tag or bucket is None:
             return None
         from onefs.cache_tables.bucket import PublicBucket
 
-        return lambda: PublicBucket(self._transport(), bucket.url, deadline=self._deadline)
+        return PublicBucket(self._transport(), bucket.url, deadline=self._deadline)
