@@ -30,7 +30,7 @@ from onefs.config.credentials import (
     data_server_urls,
     find_token,
 )
-from onefs.config.releases import release_dir
+from onefs.config.releases import database_dir, release_dir
 from onefs.config.secret import Secret
 from onefs.config.settings import Settings
 from onefs.config.urls import is_loopback
@@ -321,10 +321,13 @@ class Access:
     def _open_database(self) -> OverlayDatabase:
         from onefs.catalogue.storage.overlay import OverlayDatabase
 
-        database = OverlayDatabase(
-            self.settings.state_dir / "catalogue.sqlite",
-            self.without_alyx.repositories_of_labs(),
-        )
+        state_dir, of_labs = self.settings.state_dir, self.without_alyx.repositories_of_labs()
+        path = state_dir / "catalogue.sqlite"
+        if self.without_alyx.tag:
+            from onefs.catalogue.storage.release import ReleaseDatabase
+
+            return ReleaseDatabase(path, database_dir(state_dir) / path.name, of_labs)
+        database = OverlayDatabase(path, of_labs)
         if not self._offline and self.without_alyx.has_alyx:
             database.note_server_url(self.url)  # before anything is stored in it
         return database

@@ -486,7 +486,7 @@ class Catalogue:
         """
         # listings in memory stay unchanged, because the caller already uses the size
         try:
-            self._database.store_probed_size(dataset.id, size)
+            self._database.store_probed_size(dataset.uuid, size)
             if dataset.from_tables:
                 self._database.store_probed_size_by_md5(dataset, size)
         except CacheError as error:
@@ -513,7 +513,11 @@ class Catalogue:
         self, session: Session, repositories: Mapping[str, Repository]
     ) -> ListingRequest[list[Dataset]]:
         return listing_requests.datasets_request(
-            session, repositories, self._prefetcher, self._clock()
+            session,
+            repositories,
+            self._prefetcher,
+            self._clock(),
+            self._database.datasets_basis(session.eid),
         )
 
     def _current_datasets_request(self, session: Session) -> ListingRequest[list[Dataset]]:

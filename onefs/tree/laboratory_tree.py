@@ -227,7 +227,7 @@ class LaboratoryTree:
         catalogue = self._context.catalogue
         eid = self._context.searches.queries.session_of_dataset(dataset_id)
         for dataset, place in self.find_datasets(f"{BY_EID}/{eid}"):
-            if dataset.id == dataset_id:
+            if dataset.uuid == dataset_id:
                 return dataset, place
         session = catalogue.session(eid)
         refuse_unserved(catalogue, session, lambda _, dataset: dataset.id == dataset_id)
