@@ -12,10 +12,13 @@ from pathlib import Path
 
 import pytest
 
+from onefs.access import Access
+from onefs.config.settings import Settings
 from onefs.demo.bucket import PublicBucket
 from onefs.demo.folder_laboratory import FolderLaboratory
 from onefs.demo.public_servers import PublicServers
 from onefs.demo.records import SessionRecord, Source
+from onefs.public_tables import TablesInBackground
 from tests.laboratories import SMALL, AlteredLaboratory, small_file
 from tests.public_database import serve_public, variables_of
 from tests.running import BUSY_SECONDS, Home, read_errno, wait_until
@@ -206,6 +209,14 @@ class SlowTables(PublicBucket):
         return super().content(key)
 
 
+class DamagedTables(PublicBucket):
+    """A bucket whose archive of tables cannot be read."""
+
+    def content(self, key: str) -> Path | bytes | None:
+        """Return the bytes of an object."""
+        return b"no archive" if key.endswith("cache.zip") else super().content(key)
+
+
 def test_while_the_tables_load_nothing_is_absent(
     tmp_path: Path, laboratory: FolderLaboratory
 ) -> None:
@@ -248,3 +259,38 @@ def test_a_one_object_reads_the_public_database(
         with pytest.raises(Unreachable, match="no Alyx"):
             one.search(users="somebody")
     assert public.requests_to("alyx") == []
+
+
+def test_an_archive_that_cannot_be_read_is_downloaded_less_and_less_often(
+    tmp_path: Path,
+    laboratory: FolderLaboratory,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setattr("onefs.public_tables.RETRY_SECONDS", 0.01)
+    caplog.set_level("INFO", "onefs.public_tables")
+    with PublicServers(DamagedTables(laboratory), laboratory) as public:
+        settings = Settings(
+            url=public.bucket_url,
+            username="",
+            profile="",
+            cache_dir=tmp_path / "cache",
+            state_dir=tmp_path / "state",
+            public=True,
+        )
+        access = Access(settings, "test")
+        tables = TablesInBackground(access, lambda: None)
+        try:
+            tables.start(0.0)
+
+            def pauses() -> list[str]:
+                lines = [each.getMessage() for each in caplog.records]
+                return [each.split()[-2] for each in lines if "requested again in" in each]
+
+            wait_until(lambda: len(pauses()) >= 4, what="four attempts")
+            assert pauses()[:4] == ["0.02", "0.04", "0.08", "0.16"]
+            archives = [each for each in public.requests_to("bucket") if "cache.zip" in each.path]
+            assert len(archives) >= 4
+        finally:
+            tables.close()
+            access.close()
