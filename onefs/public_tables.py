@@ -50,9 +50,8 @@ def load_tables(access: Access, progress: SyncProgress | None = None) -> BuildRe
 
 def has_tables(access: Access) -> bool:
     """Whether all tables are loaded, and not only the sessions."""
-    tables = access.database.tables
-    tables.check_file_at_next_use()
-    return tables.version is not None and not tables.lacks_datasets
+    access.database.tables.check_file_at_next_use()
+    return access.database.has_complete_tables()
 
 
 def ensure_tables(access: Access) -> None:

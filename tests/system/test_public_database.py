@@ -101,6 +101,13 @@ def test_what_only_alyx_knows_is_an_error_that_says_so(user: Home, public: Publi
     sentence = user.error_of(4, "search", "--user", "somebody")
     assert "the public database has no Alyx" in sentence
     assert "cannot search by users" in sentence
+    # the tables have no types: a guess may find too few sessions, so that nothing is no answer
+    assert "matches the search" in user.error_of(
+        4, "search", "--dataset-type", "_iblrig_Camera.raw"
+    )
+    guessed = user.run("search", "--dataset-type", "licks.times", "--format", "eids")
+    assert guessed.stdout
+    assert "guessed from file names" in guessed.stderr
     session = FIRST.rsplit("/", 3)[0]
     assert read_errno(mount.path / session / ".session.json") == errno.EHOSTUNREACH
     assert "only Alyx knows" in mount.xattr("error", session)

@@ -59,6 +59,10 @@ class CatalogueDatabase(CatalogueFile):
         """Return when the cache tables were made. Return 0.0 if there are no cache tables."""
         return 0.0
 
+    def has_complete_tables(self) -> bool:
+        """Whether there are cache tables with sessions and datasets."""
+        return False
+
     def has_lab_in_tables(self, lab: str) -> bool:
         """Whether cache tables have sessions of the lab."""
         return False
