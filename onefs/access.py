@@ -389,6 +389,7 @@ class Access:
                 self._database_name, self.settings.cache_options.writable, self.catalogue.created
             ),
             None if self.without_alyx.tag else LoadedReleases(self),
+            is_release=bool(self.without_alyx.tag),
         )
 
     def _open_source(self) -> Source:
