@@ -26,8 +26,8 @@ from __future__ import annotations
 from onefs.http.auth import HostAuth
 from onefs.http.json_body import MAX_JSON_BYTES, MAX_JSON_VALUES, JsonAnswer
 from onefs.http.offline import OfflineTransport
+from onefs.http.redirects import redirect_target
 from onefs.http.retry import retry_after_seconds, retry_delay
-from onefs.http.sender import redirect_target
 from onefs.http.stream import Stream
 from onefs.http.transport import DEADLINE_SECONDS, Transport
 

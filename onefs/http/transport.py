@@ -160,7 +160,8 @@ class Transport:
         Raises ServerError for a redirect. Otherwise raises the same errors as :meth:`get_json`.
         """
         # loaded with the first request
-        from onefs.http.sender import REDIRECT_STATUSES, redirect_target
+        from onefs.http.redirects import redirect_target
+        from onefs.http.sender import REDIRECT_STATUSES
 
         self.load()
         sent = {"Content-Type": "application/json", **(headers or {})}
