@@ -328,6 +328,11 @@ class Access:
 
             return ReleaseDatabase(path, database_dir(state_dir) / path.name, of_labs)
         database = OverlayDatabase(path, of_labs)
+        try:
+            self.without_alyx.claim_state_folder(database)
+        except UsageError:
+            database.close()
+            raise
         if not self._offline and self.without_alyx.has_alyx:
             database.note_server_url(self.url)  # before anything is stored in it
         return database

@@ -42,9 +42,10 @@ def load_tables(access: Access, progress: SyncProgress | None = None) -> BuildRe
     """
     if find_spec("pyarrow") is None:  # before anything is downloaded
         check_pyarrow()
+    database = access.database  # raises UsageError for the state folder of another database
     server, state_dir = access.without_alyx.tables_server(), access.settings.state_dir
     built = sync_from_server(server, state_dir, progress, build_in_child, sessions_first=True)
-    access.database.tables.check_file_at_next_use()
+    database.tables.check_file_at_next_use()
     return built
 
 

@@ -18,8 +18,9 @@ from onefs.demo.bucket import PublicBucket
 from onefs.demo.folder_laboratory import FolderLaboratory
 from onefs.demo.public_servers import PublicServers
 from onefs.demo.records import SessionRecord, Source
+from onefs.demo.servers import Servers
 from onefs.public_tables import TablesInBackground
-from tests.laboratories import SMALL, AlteredLaboratory, small_file
+from tests.laboratories import SMALL, AlteredLaboratory, account, small_file
 from tests.public_database import serve_public, variables_of
 from tests.running import BUSY_SECONDS, Home, read_errno, wait_until
 
@@ -147,6 +148,24 @@ def test_setup_saves_it_without_a_login(user: Home, public: PublicServers) -> No
     assert "loaded now" not in user.run("search", "--lab", "labtwo").stderr
     assert "no newer tables" in user.run("sync").stdout
     assert public.requests_to("alyx") == []
+
+
+def test_the_state_folder_of_an_alyx_is_refused(
+    tmp_path: Path, laboratory: FolderLaboratory, public: PublicServers
+) -> None:
+    with Servers(laboratory) as servers, Home(tmp_path, **account(servers)) as user:
+        both = str(tmp_path / "state of both")
+        variables = {**variables_of(public), "ONEFS_STATE_DIR": both}
+        user.run("sync", variables=variables)
+        tables = (tmp_path / "state of both" / "tables.sqlite").read_bytes()
+        for command in (["search", "--public", "--lab", "labone"], ["sync", "--public"]):
+            assert "belongs to another database" in user.error_of(2, *command, **variables)
+        assert (tmp_path / "state of both" / "tables.sqlite").read_bytes() == tables
+        variables["ONEFS_STATE_DIR"] = str(tmp_path / "public state")
+        for _ in range(2):
+            user.run("search", "--public", "--lab", "labone", variables=variables)
+        refused = user.error_of(2, "search", "--lab", "labone", **variables)
+        assert "belongs to another database" in refused
 
 
 def test_public_excludes_other_databases(user: Home) -> None:
