@@ -30,7 +30,7 @@ from onefs.config.credentials import (
     data_server_urls,
     find_token,
 )
-from onefs.config.releases import release_dir
+from onefs.config.releases import database_dir, release_dir
 from onefs.config.secret import Secret
 from onefs.config.settings import Settings
 from onefs.config.urls import is_loopback
@@ -321,10 +321,18 @@ class Access:
     def _open_database(self) -> OverlayDatabase:
         from onefs.catalogue.storage.overlay import OverlayDatabase
 
-        database = OverlayDatabase(
-            self.settings.state_dir / "catalogue.sqlite",
-            self.without_alyx.repositories_of_labs(),
-        )
+        state_dir, of_labs = self.settings.state_dir, self.without_alyx.repositories_of_labs()
+        path = state_dir / "catalogue.sqlite"
+        if self.without_alyx.tag:
+            from onefs.catalogue.storage.release import ReleaseDatabase
+
+            return ReleaseDatabase(path, database_dir(state_dir) / path.name, of_labs)
+        database = OverlayDatabase(path, of_labs)
+        try:
+            self.without_alyx.claim_state_folder(database)
+        except UsageError:
+            database.close()
+            raise
         if not self._offline and self.without_alyx.has_alyx:
             database.note_server_url(self.url)  # before anything is stored in it
         return database
@@ -339,7 +347,7 @@ class Access:
             deadline=deadline,
             offline=self._offline,
             no_alyx=None if self.without_alyx.has_alyx else self.without_alyx.error,
-            open_bucket=self.without_alyx.bucket_of_aggregates(),
+            bucket=self.without_alyx.bucket_of_aggregates(),
         )
         catalogue.availability.on_change = self._transport().set_fail_fast
         return catalogue
@@ -386,6 +394,7 @@ class Access:
                 self._database_name, self.settings.cache_options.writable, self.catalogue.created
             ),
             None if self.without_alyx.tag else LoadedReleases(self),
+            is_release=bool(self.without_alyx.tag),
         )
 
     def _open_source(self) -> Source:

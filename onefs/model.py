@@ -73,7 +73,7 @@ def shown_url(replicas: Sequence[Replica]) -> str:
 class Dataset:
     """One file of a session, as the database describes it."""
 
-    #: the dataset's UUID, lower-case with dashes
+    #: the dataset's UUID, lower-case with dashes, or the id in the cache: see ``published_id``
     id: str
     #: the eid of the session that has the dataset
     eid: str
@@ -99,6 +99,14 @@ class Dataset:
     #: whether the dataset is known only from cache tables. Then its type and date are unknown, and
     #: ``replicas`` has the expected URLs of the file, or is empty
     from_tables: bool = False
+    #: the dataset's UUID in a release, if ``id`` is another one; else ''. See
+    #: ``onefs.catalogue.storage.release``
+    published_id: str = ""
+
+    @property
+    def uuid(self) -> str:
+        """The dataset's UUID in the database, in names and URLs. ``id`` is that in the cache."""
+        return self.published_id or self.id
 
     def with_replicas(self, replicas: tuple[Replica, ...]) -> Dataset:
         """Return a copy of the dataset with other replicas."""
@@ -117,4 +125,5 @@ class Dataset:
             self.mtime,
             replicas,
             self.from_tables,
+            self.published_id,
         )

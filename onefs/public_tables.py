@@ -10,19 +10,21 @@ import logging
 import threading
 import time
 from collections.abc import Callable
+from importlib.util import find_spec
 
 from onefs.access import Access
 from onefs.cache_tables.build import BuildResult
 from onefs.cache_tables.parquet import check_pyarrow
 from onefs.cache_tables.worker import build_in_child
 from onefs.catalogue.sync import SyncProgress, sync_from_server
-from onefs.errors import Busy, OnefsError, Stopping, Unreachable
+from onefs.errors import Busy, OnefsError, Stopping, Unreachable, UsageError
 
 log = logging.getLogger(__name__)
 
 #: seconds between two requests of a mount whether the bucket has newer tables
 CHECK_INTERVAL_SECONDS = 86400.0
-#: seconds after which a mount tries again: without any tables, and with older ones
+#: seconds after which a mount tries again: without any tables, and with older ones. Each attempt
+#: that has downloaded the archive in vain doubles them, at most to the interval above
 RETRY_SECONDS, RETRY_WITH_TABLES_SECONDS = 10.0, 600.0
 #: the longest time in seconds that a command waits for tables that another process loads
 OTHERS_TIMEOUT_SECONDS = 600.0
@@ -35,19 +37,22 @@ _CLOSE_WAIT_SECONDS = 2.0
 def load_tables(access: Access, progress: SyncProgress | None = None) -> BuildResult | None:
     """Load the tables of a public database. Return None if the same tables are already loaded.
 
-    Raises what :func:`onefs.catalogue.sync.sync_from_server` raises.
+    Raises what :func:`onefs.catalogue.sync.sync_from_server` raises, and UsageError if pyarrow is
+    not installed.
     """
+    if find_spec("pyarrow") is None:  # before anything is downloaded
+        check_pyarrow()
+    database = access.database  # raises UsageError for the state folder of another database
     server, state_dir = access.without_alyx.tables_server(), access.settings.state_dir
     built = sync_from_server(server, state_dir, progress, build_in_child, sessions_first=True)
-    access.database.tables.check_file_at_next_use()
+    database.tables.check_file_at_next_use()
     return built
 
 
 def has_tables(access: Access) -> bool:
     """Whether all tables are loaded, and not only the sessions."""
-    tables = access.database.tables
-    tables.check_file_at_next_use()
-    return tables.version is not None and not tables.lacks_datasets
+    access.database.tables.check_file_at_next_use()
+    return access.database.has_complete_tables()
 
 
 def ensure_tables(access: Access) -> None:
@@ -57,7 +62,6 @@ def ensure_tables(access: Access) -> None:
     """
     if has_tables(access):
         return
-    check_pyarrow()
     log.warning("the list of the public database is loaded now, once, for all later commands")
     end = time.monotonic() + OTHERS_TIMEOUT_SECONDS
     while True:
@@ -65,11 +69,22 @@ def ensure_tables(access: Access) -> None:
             load_tables(access)
             return
         except Busy:
-            if has_tables(access):
+            if _wait_for_tables(lambda: has_tables(access), threading.Event()):
                 return
             if time.monotonic() > end:
                 raise
-            time.sleep(_POLL_SECONDS)
+
+
+def _wait_for_tables(has_tables: Callable[[], bool], stop: threading.Event) -> bool:
+    """Return whether another process has loaded the tables, within :data:`RETRY_SECONDS`.
+
+    No request is sent meanwhile. Also returns when ``stop`` is set.
+    """
+    end = time.monotonic() + RETRY_SECONDS
+    while not has_tables():
+        if time.monotonic() > end or stop.wait(_POLL_SECONDS):
+            return False
+    return True
 
 
 class TablesInBackground(SyncProgress):
@@ -85,6 +100,8 @@ class TablesInBackground(SyncProgress):
         #: set when the first attempt has ended, well or not
         self._first_ended = threading.Event()
         self._error: OnefsError | None = None
+        #: whether this attempt has downloaded bytes of the archive, and how many have in vain
+        self._has_downloaded, self._wasted_attempts = False, 0
         self._thread = threading.Thread(target=self._run, name="onefs-tables", daemon=True)
 
     def start(self, wait: float) -> None:
@@ -92,9 +109,9 @@ class TablesInBackground(SyncProgress):
 
         Raises the error of the first attempt if it has failed and there are no tables.
         """
-        check_pyarrow()
         is_needed = not has_tables(self._access)
         if is_needed:
+            check_pyarrow()
             self._access.without_alyx.loading = "it is being loaded"
         self._thread.start()
         if is_needed and self._first_ended.wait(wait) and self._error is not None:
@@ -108,6 +125,9 @@ class TablesInBackground(SyncProgress):
         self._stop.set()
         self._thread.join(_CLOSE_WAIT_SECONDS)
 
+    def report_bytes(self, done: int, total: int) -> None:
+        self._has_downloaded = True
+
     def report_rows(self, done: int, total: int) -> None:
         if self._access.without_alyx.loading:
             self._access.without_alyx.loading = (
@@ -118,15 +138,21 @@ class TablesInBackground(SyncProgress):
         pause = 0.0
         while not self._stop.wait(pause):
             pause = CHECK_INTERVAL_SECONDS
+            self._has_downloaded = False
             try:
                 built = load_tables(self._access, self)
-                self._access.without_alyx.loading = ""
-                self._error = None
             except Stopping:
                 return
+            except Busy:  # another process loads the same tables
+                _wait_for_tables(self._has_tables, self._stop)
+                pause = 0.0
+                continue
             except OnefsError as error:
                 pause = self._note_failure(error)
-                built = None
+                self._first_ended.set()
+                continue
+            self._access.without_alyx.loading = ""
+            self._error, self._wasted_attempts = None, 0
             self._first_ended.set()
             if built is not None:
                 log.info("%d sessions and %d datasets loaded", built.sessions, built.datasets)
@@ -134,14 +160,24 @@ class TablesInBackground(SyncProgress):
 
     def _note_failure(self, error: OnefsError) -> float:
         """Return the seconds until the next attempt."""
-        if has_tables(self._access):
+        self._wasted_attempts += self._has_downloaded
+        pause = RETRY_SECONDS
+        if self._has_tables():
+            pause = RETRY_WITH_TABLES_SECONDS
             self._access.without_alyx.loading = ""
-            if not isinstance(error, Busy):
-                log.warning("the mount shows the list that it has, because of an error: %s", error)
-            return RETRY_WITH_TABLES_SECONDS
-        if isinstance(error, Busy):  # another process loads the same tables
-            return _POLL_SECONDS
-        self._error = error
-        self._access.without_alyx.loading = f"it cannot be loaded now: {error}"
-        log.warning("the list of the public database cannot be loaded: %s", error)
-        return RETRY_SECONDS
+            log.warning("the mount shows the list that it has, because of an error: %s", error)
+        else:
+            self._error = error
+            self._access.without_alyx.loading = f"it cannot be loaded now: {error}"
+            log.warning("the list of the public database cannot be loaded: %s", error)
+        pause = float(min(pause * 2 ** min(self._wasted_attempts, 20), CHECK_INTERVAL_SECONDS))
+        if isinstance(error, UsageError):  # pyarrow is missing
+            pause = CHECK_INTERVAL_SECONDS
+        log.info("the list of the public database is requested again in %g s", pause)
+        return pause
+
+    def _has_tables(self) -> bool:
+        try:
+            return has_tables(self._access)
+        except OnefsError:  # an error of the disk; the next attempt reports it
+            return False

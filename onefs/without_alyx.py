@@ -20,12 +20,16 @@ from onefs.config.public_bucket import (
 )
 from onefs.config.releases import release_of
 from onefs.config.settings import Settings
-from onefs.errors import NoAlyx, TablesLoading, Unreachable
+from onefs.errors import CacheError, NoAlyx, TablesLoading, Unreachable, UsageError
 from onefs.http import Transport
 from onefs.model import Repository
 
 if TYPE_CHECKING:
     from onefs.cache_tables.bucket import PublicBucket
+    from onefs.catalogue.storage.overlay import OverlayDatabase
+
+#: the fact in the catalogue of a public database with the name of this database
+_OWNER_FACT = "public_database"
 
 
 class WithoutAlyx:
@@ -64,6 +68,30 @@ class WithoutAlyx:
             f"{ALYX_URL}"
         )
 
+    def claim_state_folder(self, database: OverlayDatabase) -> None:
+        """Note in a catalogue that it is that of this public database, if it is one.
+
+        Raises UsageError if it is the catalogue of an Alyx, or for an Alyx, that of a public
+        database: each would show the list of the other.
+        """
+        name = self._settings.database_name if self._settings.public else ""
+        try:
+            owner = database.fact(_OWNER_FACT) or ""
+            is_claimed = bool(owner)
+            if name and not owner:
+                source = database.tables.fact("source")
+                is_claimed = "://" in source and not source.startswith(self._settings.url)
+                is_claimed |= database.fact("alyx_url") is not None
+                if not is_claimed:
+                    database.set_fact(_OWNER_FACT, name)
+        except CacheError:  # the catalogue cannot be read or written, which a later use reports
+            return
+        if is_claimed and owner != name:
+            raise UsageError(
+                f"the state folder {self._settings.state_dir} belongs to another database: give "
+                "another folder with --state-dir"
+            )
+
     def tables_server(self, tag: str = "") -> PublicBucket:
         """Return the bucket with the tables of this public database, or of a release of it."""
         # not loaded by commands that need no bucket
@@ -84,11 +112,11 @@ class WithoutAlyx:
         has_bucket = url == ALYX_URL or os.environ.get(BUCKET_VARIABLE)
         return public_bucket(bucket_url()) if has_bucket else None
 
-    def bucket_of_aggregates(self) -> Callable[[], PublicBucket] | None:
-        """Return the function that opens the bucket with aggregates of this database, or None."""
+    def bucket_of_aggregates(self) -> PublicBucket | None:
+        """Return the bucket with aggregates of this database, or None."""
         bucket = self.public_bucket()
         if self.tag or bucket is None:
             return None
         from onefs.cache_tables.bucket import PublicBucket
 
-        return lambda: PublicBucket(self._transport(), bucket.url, deadline=self._deadline)
+        return PublicBucket(self._transport(), bucket.url, deadline=self._deadline)

@@ -144,7 +144,8 @@ class Store(CacheFolder):
     ) -> Path:
         """Move a verified partial file to its final path. Return the final path.
 
-        If another program's file is at this path, the final path is in ``.onefs/aside`` instead.
+        If another program's file is at this path, the final path is in ``.onefs/aside`` instead. So
+        it is for content of a release that the whole database has no longer.
 
         - ``durable`` says that the bytes are synced to disk.
         - ``generation`` is the random text in the name of the partial file.
@@ -157,7 +158,8 @@ class Store(CacheFolder):
         with disk_errors(self.root):
             final = self.final_path(place)
             former = self.records.get(dataset.id)
-            if not self.owns(former, final) and os.path.lexists(final):
+            is_taken = not self.owns(former, final) and os.path.lexists(final)
+            if is_taken or dataset.published_id:  # see onefs.catalogue.storage.release
                 final = self.private_folder / "aside" / dataset.id
             is_replaced = former and former.ours and self.root / former.path == final != partial
             freed = disk_size(former.size) if former and is_replaced else 0

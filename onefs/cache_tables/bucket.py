@@ -33,6 +33,10 @@ class PublicBucket:
         #: the address of the folder with the tables
         self.url = f"{url}/{folder}"
 
+    def close(self) -> None:
+        """End the lists of keys that are under way."""
+        self._lister.close()
+
     def cache_info(self) -> dict[str, Any] | None:
         """Return the description of the cache tables. Return None if there are no tables.
 

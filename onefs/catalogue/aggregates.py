@@ -7,9 +7,9 @@ keys, sizes and ETags; an ETag is no hash of the bytes, so that these datasets h
 from __future__ import annotations
 
 import json
-import logging
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from uuid import UUID, uuid5
 
@@ -18,134 +18,150 @@ from onefs.alyx.parsing import escape_url, usable_replicas
 from onefs.cache_tables.bucket import PublicBucket
 from onefs.cache_tables.reader import split_path
 from onefs.catalogue.availability import ServerAvailability
+from onefs.catalogue.invalidation import TreePath
 from onefs.catalogue.listing import Listing, ListingRequest, ListingVersion
 from onefs.catalogue.listing_cache import ListingCache
 from onefs.catalogue.storage.database import CatalogueDatabase
 from onefs.catalogue.ttl import LABS_TTL_SECONDS
 from onefs.config.public_bucket import public_bucket
 from onefs.download.sources.s3_listing import S3Object
-from onefs.errors import CacheError, OnefsError, Stopping
+from onefs.errors import ServerError
 from onefs.model import Dataset, Replica, Repository
-
-log = logging.getLogger(__name__)
 
 #: the folder of aggregates, in the bucket, on file servers, in the cache folder and in the tree
 FOLDER = f"{alf.AGGREGATES}/"
+#: the path in the tree of the listings of aggregates
+AGGREGATES_SCOPE: TreePath = (alf.AGGREGATES,)
 #: the name of the repository of aggregates that are in the bucket alone
 BUCKET_REPOSITORY = "aws_aggregates"
-#: the key of the bucket's listing among the stored answers
-_STORED_KEY = "table/bucket aggregates"
+#: stands for an eid in the key of the bucket's listing among the stored records
+_STORED_AS = "bucket of aggregates"
 #: the UUID namespace of the ids of datasets that only the bucket lists
 _NAMESPACE = UUID("1a3f0d52-5c1d-5d0a-9a86-6f3b0a0c7b11")
+
+#: the versions of the listings of Alyx and of the bucket
+_Versions = tuple[ListingVersion, ListingVersion]
 
 
 class Aggregates:
     """The aggregates of one database. Thread-safe. Raises the same errors as the catalogue.
 
-    ``open_bucket`` returns the bucket that lists more of them; None if there is no such bucket.
+    ``listings`` are those of Alyx. ``bucket_listings`` has the listing of the bucket; None if there
+    is no such bucket.
     """
 
     def __init__(
         self,
-        database: CatalogueDatabase,
         listings: ListingCache,
         availability: ServerAvailability,
-        open_bucket: Callable[[], PublicBucket] | None,
+        bucket_listings: BucketListings | None,
         clock: Callable[[], float],
     ) -> None:
-        self._database = database
         self._listings = listings
         self._availability = availability
-        self._open_bucket = open_bucket
-        self._clock = clock
+        self._in_bucket = bucket_listings
         self._lock = threading.Lock()
-        self._in_bucket: Listing[list[Dataset]] | None = None
-        #: the listings that the last result was made of, and this result
-        self._last: tuple[object, object, Listing[list[Dataset]]] | None = None
+        #: the versions of the listings that the last result was made of, and this result
+        self._last: tuple[_Versions, Listing[list[Dataset]]] | None = None
+        #: stands for the listing of what does not exist
+        self._nothing: Listing[list[Dataset]] = Listing([], ListingVersion(clock()))
 
     def exist(self) -> bool:
         """Whether anything lists aggregates: Alyx or a bucket."""
-        return self._availability.has_server or self._open_bucket is not None
+        return self._availability.has_server or self._in_bucket is not None
 
     def get(self, repositories: Mapping[str, Repository]) -> Listing[list[Dataset]]:
         """Return all aggregates. A dataset that Alyx knows is left out of the bucket's.
 
         ``repositories`` are those of the database.
         """
-        known: Listing[list[Dataset]] = Listing([], ListingVersion(self._clock()))
-        if self._availability.has_server:
-            known = self._listings.get(_alyx_request(repositories))
-        more = self._bucket_listing()
+        # the rows are read only if they have changed, because there may be many
+        request = _alyx_request(repositories)
+        has_alyx, bucket = self._availability.has_server, self._in_bucket
+        versions = (
+            self._listings.get_version(request) if has_alyx else self._nothing.version,
+            bucket.get_version() if bucket is not None else self._nothing.version,
+        )
         with self._lock:
-            last = self._last
-            if last is not None and last[0] is known.version and last[1] is more:
-                return last[2]
-            if not self._availability.has_server and last is not None and last[1] is more:
-                return last[2]
-            paths = {_path_of(dataset) for dataset in known.value}
-            others = [each for each in more.value if _path_of(each) not in paths]
-            version = ListingVersion(min(known.fetched_at, more.fetched_at))
-            merged = Listing([*known.value, *others], version)
-            self._last = known.version, more, merged
-            return merged
-
-    def _bucket_listing(self) -> Listing[list[Dataset]]:
+            if self._last is not None and self._last[0] == versions:
+                return self._last[1]
+        known = self._listings.get(request) if has_alyx else self._nothing
+        more = bucket.get() if bucket is not None else self._nothing
+        paths = {_path_of(dataset) for dataset in known.value}
+        others = [each for each in more.value if _path_of(each) not in paths]
+        version = ListingVersion(min(known.fetched_at, more.fetched_at))
+        merged = Listing([*known.value, *others], version)
         with self._lock:
-            listing = self._in_bucket
-        if self._open_bucket is None:
-            return listing or self._remember(Listing([], ListingVersion(self._clock())))
-        if listing is None:
-            listing = self._stored()
-        is_old = listing is None or not 0 <= self._clock() - listing.fetched_at < LABS_TTL_SECONDS
-        if is_old or self._is_invalidated(listing):
-            try:
-                return self._remember(self._fetch(self._open_bucket()))
-            except Stopping:
-                raise
-            except OnefsError as error:
-                if listing is None:
-                    raise
-                log.info("the aggregates in the bucket are those listed before: %s", error)
-        assert listing is not None
-        return self._remember(listing)
+            self._last = (known.version, more.version), merged
+        return merged
 
-    def _is_invalidated(self, listing: Listing[list[Dataset]] | None) -> bool:
-        return listing is None or self._listings.invalidations.time_of(()) > listing.fetched_at
 
-    def _remember(self, listing: Listing[list[Dataset]]) -> Listing[list[Dataset]]:
-        with self._lock:
-            self._in_bucket = listing
-        return listing
+class BucketListings:
+    """The listing of a bucket's aggregates, which is cached as listings of Alyx are. Thread-safe.
 
-    def _stored(self) -> Listing[list[Dataset]] | None:
-        """Return the listing that was stored last, or None."""
-        try:
-            body, asked = self._database.stored_answer(_STORED_KEY) or ("null", 0.0)
-            url, rows = json.loads(body) or ("", None)
-            if rows is None:
-                return None
-            objects = [S3Object(str(key), int(size), str(etag)) for key, size, etag in rows]
-        except (CacheError, ValueError, TypeError):
-            return None
-        return Listing(datasets_of(objects, str(url)), ListingVersion(asked))
+    ``make_cache`` makes the cache for a server with this availability.
+    """
 
-    def _fetch(self, bucket: PublicBucket) -> Listing[list[Dataset]]:
-        asked = self._clock()
-        objects = [each for each in bucket.objects(FOLDER) if not each.key.endswith("/")]
-        try:
-            rows = [(each.key, each.size, each.etag) for each in objects]
-            body = json.dumps([bucket.bucket_url, rows])
-            self._database.store_answer(_STORED_KEY, body, asked)
-        except CacheError as error:
-            log.warning("the list of aggregates cannot be stored: %s", error)
-        return Listing(datasets_of(objects, bucket.bucket_url), ListingVersion(asked))
+    def __init__(
+        self,
+        bucket: PublicBucket,
+        make_cache: Callable[[ServerAvailability], ListingCache],
+        clock: Callable[[], float],
+        *,
+        offline: bool,
+    ) -> None:
+        self._bucket = bucket
+        self._availability = ServerAvailability(
+            bucket.bucket_url, self._probe, clock, always_offline=offline
+        )
+        self.cache = make_cache(self._availability)
+
+    def get(self) -> Listing[list[Dataset]]:
+        """Return the listing, as :meth:`ListingCache.get` does."""
+        return self.cache.get(self._request())
+
+    def get_version(self) -> ListingVersion:
+        """Return the version of the listing, as :meth:`ListingCache.get_version` does."""
+        return self.cache.get_version(self._request())
+
+    def close(self) -> None:
+        """Send no more requests. Raise Stopping in each waiting caller."""
+        self._availability.close()
+        self.cache.close()
+        self._bucket.close()
+
+    def _probe(self) -> None:
+        with suppress(ServerError):  # this is an answer, too
+            self._bucket.cache_info()
+
+    def _request(self) -> ListingRequest[list[Dataset]]:
+        return ListingRequest(
+            f"record/{_STORED_AS}",
+            LABS_TTL_SECONDS,
+            fetch=lambda alyx: self._fetch(),
+            store=lambda database, body, asked: database.store_record(_STORED_AS, body, asked),
+            load=lambda database: _parse_stored(database.record(_STORED_AS) or ""),
+            scope=AGGREGATES_SCOPE,
+        )
+
+    def _fetch(self) -> str:
+        objects = (each for each in self._bucket.objects(FOLDER) if not each.key.endswith("/"))
+        rows = [(each.key, each.size, each.etag) for each in objects]
+        return json.dumps([self._bucket.bucket_url, rows])
+
+
+def _parse_stored(body: str) -> list[Dataset]:
+    """Return the datasets in a stored listing of a bucket. Raises ValueError if it is damaged."""
+    url, rows = json.loads(body)
+    objects = (S3Object(str(key), int(size), str(etag)) for key, size, etag in rows)
+    return datasets_of(objects, str(url))
 
 
 def datasets_of(objects: Iterable[S3Object], bucket_url: str) -> list[Dataset]:
     """Return the datasets for objects of the bucket at ``bucket_url``.
 
-    A UUID in a key is the dataset's; any other id is computed from the object, and is another one
-    for another content.
+    An id is computed from the object, and is another one for another content. So it is not the UUID
+    in a key, which stays the same for another content.
     """
     return [_dataset_of(each, bucket_url) for each in objects]
 
@@ -153,8 +169,8 @@ def datasets_of(objects: Iterable[S3Object], bucket_url: str) -> list[Dataset]:
 def _dataset_of(item: S3Object, bucket_url: str) -> Dataset:
     folder, slash, name = alf.valid_text(item.key.removeprefix(FOLDER)).rpartition("/")
     id_ = str(uuid5(_NAMESPACE, f"{bucket_url}/{item.key} {item.size} {item.etag}"))
-    for uuid, plain in alf.names_with_uuid(name):
-        id_, name = uuid, plain
+    for _, plain in alf.names_with_uuid(name):
+        name = plain
     parts = split_path(f"{folder}{slash}{name}")
     url = escape_url(public_bucket(bucket_url).url_of(item.key))
     return Dataset(
@@ -186,7 +202,7 @@ def _alyx_request(repositories: Mapping[str, Repository]) -> ListingRequest[list
         store=lambda database, rows, asked: database.store_datasets("", rows, asked),
         load=load,
         basis=repositories,
-        scope=(),
+        scope=AGGREGATES_SCOPE,
     )
 
 

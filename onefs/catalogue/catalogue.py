@@ -18,7 +18,7 @@ from onefs import alf
 from onefs.alyx.client import AlyxClient
 from onefs.alyx.parsing import usable_replicas
 from onefs.catalogue import listing_requests
-from onefs.catalogue.aggregates import Aggregates
+from onefs.catalogue.aggregates import Aggregates, BucketListings
 from onefs.catalogue.availability import ServerAvailability
 from onefs.catalogue.invalidation import TreePath
 from onefs.catalogue.listing import Listing, ListingRequest, ListingVersion
@@ -50,10 +50,10 @@ class Catalogue:
     """The contents of one Alyx database, read from SQLite first and from Alyx when needed.
 
     Thread-safe. ``deadline`` is the longest wait for Alyx in seconds. With ``offline``, Alyx is
-    never asked. ``open_bucket`` returns the bucket with more aggregates. With ``no_alyx``, there is
-    no Alyx, and this function makes the error that says so: the cache tables are the whole
-    database. NotFound means that the object does not exist. Methods may also raise Unreachable,
-    DeadlineExceeded, AlyxCredentials, Throttled, ServerError, CacheError or Stopping.
+    never asked. ``bucket`` has more aggregates. With ``no_alyx``, there is no Alyx, and this
+    function makes the error that says so: the cache tables are the whole database. NotFound means
+    that the object does not exist. Methods may also raise Unreachable, DeadlineExceeded,
+    AlyxCredentials, Throttled, ServerError, CacheError or Stopping.
     """
 
     def __init__(
@@ -65,7 +65,7 @@ class Catalogue:
         clock: Callable[[], float] = time.time,
         offline: bool = False,
         no_alyx: Callable[[], Unreachable] | None = None,
-        open_bucket: Callable[[], PublicBucket] | None = None,
+        bucket: PublicBucket | None = None,
     ) -> None:
         self._database = database
         self._alyx = alyx
@@ -76,8 +76,18 @@ class Catalogue:
         )
         self._listing_cache = ListingCache(database, alyx, self.availability, deadline, clock)
         self._new_sessions = NewSessions(database, self._listing_cache, self.availability, clock)
+
+        def make_cache(availability: ServerAvailability) -> ListingCache:
+            shared = self._listing_cache.invalidations
+            return ListingCache(database, alyx, availability, deadline, clock, shared)
+
+        self._bucket_listings = (
+            BucketListings(bucket, make_cache, clock, offline=offline)
+            if bucket is not None
+            else None
+        )
         self._aggregates = Aggregates(
-            database, self._listing_cache, self.availability, open_bucket, clock
+            self._listing_cache, self.availability, self._bucket_listings, clock
         )
         self._prefetcher = BatchPrefetcher(database, alyx, self._listing_cache, deadline, clock)
         self._types_warning_logged = self._failure_warning_logged = False
@@ -98,7 +108,9 @@ class Catalogue:
     @property
     def changes(self) -> int:
         """A number that grows when a listing in memory has changed, or was invalidated."""
-        return self._listing_cache.changes
+        in_bucket = self._bucket_listings
+        changes = self._listing_cache.changes
+        return changes if in_bucket is None else changes + in_bucket.cache.changes
 
     def unchanged_until(self, version: ListingVersion) -> float:
         """Return until when the catalogue has no newer listing (``time.monotonic``).
@@ -112,6 +124,8 @@ class Catalogue:
         self.availability.close()
         self._prefetcher.close()
         self._listing_cache.close()
+        if self._bucket_listings is not None:
+            self._bucket_listings.close()
 
     def check_server(self) -> None:
         """Request the labs from Alyx now. Raises every error of that request.
@@ -141,6 +155,8 @@ class Catalogue:
         Recent failures are forgotten, so that the failed requests can be repeated without a pause.
         """
         self._listing_cache.reload_invalidations()
+        if self._bucket_listings is not None:
+            self._bucket_listings.cache.reload_invalidations()
 
     def labs(self) -> Listing[list[str]]:
         """Return the names of all labs."""
@@ -470,7 +486,7 @@ class Catalogue:
         """
         # listings in memory stay unchanged, because the caller already uses the size
         try:
-            self._database.store_probed_size(dataset.id, size)
+            self._database.store_probed_size(dataset.uuid, size)
             if dataset.from_tables:
                 self._database.store_probed_size_by_md5(dataset, size)
         except CacheError as error:
@@ -497,7 +513,11 @@ class Catalogue:
         self, session: Session, repositories: Mapping[str, Repository]
     ) -> ListingRequest[list[Dataset]]:
         return listing_requests.datasets_request(
-            session, repositories, self._prefetcher, self._clock()
+            session,
+            repositories,
+            self._prefetcher,
+            self._clock(),
+            self._database.datasets_basis(session.eid),
         )
 
     def _current_datasets_request(self, session: Session) -> ListingRequest[list[Dataset]]:

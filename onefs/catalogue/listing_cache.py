@@ -68,13 +68,15 @@ class ListingCache:
         availability: ServerAvailability,
         deadline: float,
         clock: Callable[[], float],
+        invalidations: Invalidations | None = None,
     ) -> None:
         self._database = database
         self._alyx = alyx
         self._availability = availability
         self._deadline = deadline
         self._clock = clock
-        self.invalidations = Invalidations(database)
+        #: those that were given, or else those in the database
+        self.invalidations = invalidations or Invalidations(database)
         self._tables_version = database.tables_version()
         self._flights: SingleFlight[Listing[Any]] = SingleFlight("onefs-list", workers=8)
         self._background_flights: SingleFlight[Listing[Any]] = SingleFlight(

@@ -223,11 +223,12 @@ def datasets_request(
     repositories: Mapping[str, Repository],
     prefetcher: BatchPrefetcher,
     now: float,
+    basis: object = None,
 ) -> ListingRequest[list[Dataset]]:
     """Return the request for a session's datasets, with their replicas.
 
     A dataset that Alyx lists is left out if none of its replicas can be fetched. Datasets from
-    cache tables are all included.
+    cache tables are all included. ``basis`` is :meth:`CatalogueDatabase.datasets_basis`.
     """
     eid, scope = session.eid, alf.session_folder(session)
     ttl = session_ttl_seconds(session, now)
@@ -248,7 +249,7 @@ def datasets_request(
         fetch,
         lambda database, rows, asked: database.store_datasets(eid, rows, asked),
         load,
-        basis=repositories,
+        basis=repositories if basis is None else (repositories, basis),
         scope=scope,
         plan_batch=lambda: prefetcher.plan_datasets(session, scope),
         start_refresh=lambda: prefetcher.schedule_refresh(session),
@@ -267,7 +268,7 @@ def _with_replicas(
     """
     # the tables have no replicas: they are derived from the path of the file
     if row.dataset.from_tables:
-        replicas = presumed_replicas(row.server_path, row.dataset.id, servers_of)
+        replicas = presumed_replicas(row.server_path, row.dataset.uuid, servers_of)
     else:
         replicas = usable_replicas(row.claimed_replicas, repositories)
     return row.dataset.with_replicas(replicas)

@@ -75,12 +75,14 @@ def load_release(
     :func:`onefs.catalogue.sync.sync_from_server` raises, and NotFound if there is no such release.
     """
     folder = release_dir(state_dir, tag)
+    # before the tables, because a release without repositories has no files
+    repositories = alyx.repositories() if alyx is not None else []
     try:
         built = sync_from_server(server, folder, progress, builder)
     except NotFound as error:
         raise NotFound(f"there is no release {tag}: `onefs tags` lists the releases") from error
     # create the file too, because a mount checks whether it exists
     with closing(OverlayDatabase(folder / "catalogue.sqlite")) as database:
-        if alyx is not None:
-            database.store_repositories(alyx.repositories(), clock())
+        if repositories:
+            database.store_repositories(repositories, clock())
     return built

@@ -79,7 +79,7 @@ def clear_rejections(access: Access, path: Place, variant: Variant = FULL_TREE) 
     """
     is_full = variant.is_full_tree
     ids: set[str] = set()
-    if path and not is_full:
+    if path and (not is_full or path[0] == alf.AGGREGATES):
         ids = _dataset_ids_at(access, variant.path_in_full_tree("/".join(path)))
     store = access.content.store
     bad = {entry.dataset_id: entry for entry in store.entries() if entry.state == "bad"}

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from onefs import alf
 from onefs.cli.options import database_options, folder_options, require_value
 from onefs.cli.output import EXIT_FAILED, say
 from onefs.config.cache_options import resolve_cache_options
@@ -92,6 +93,8 @@ class _Target:
 
     def scopes_to_invalidate(self) -> list[tuple[str, ...]]:
         """Return the folders whose listings must be invalidated."""
+        if self.place[:1] == (alf.AGGREGATES,):  # one listing has all of them
+            return [self.place[:1]]
         # "~" marks one of two folders with the same name: invalidate both, through their parent
         depth = next((i for i, name in enumerate(self.place) if "~" in name), _SESSION_DEPTH)
         deepest = self.place[: min(depth, _SESSION_DEPTH)]

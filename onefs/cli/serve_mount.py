@@ -115,7 +115,7 @@ def build_service(config: DaemonConfig) -> Service:
             access.catalogue.invalidate(())
         if mount.offline or access.without_alyx.has_alyx:
             _check_server(access, mount.offline)
-        elif settings.public:
+        elif not access.without_alyx.tag:  # a release is loaded by a command
             tables = TablesInBackground(access, lambda: _publish(access, mount.database))
             undo.callback(tables.close)
             tables.start(mount.deadlines["metadata"])

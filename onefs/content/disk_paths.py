@@ -24,9 +24,9 @@ def paths_on_disk(dataset: Dataset, place: Place | None) -> list[tuple[str, bool
             return []
         lab, *folders, name = place
         stem, dot, extension = name.rpartition(".")
-        name = f"{stem}.{dataset.id}.{extension}" if dot else f"{name}.{dataset.id}"
+        name = f"{stem}.{dataset.uuid}.{extension}" if dot else f"{name}.{dataset.uuid}"
         served = "/".join((lab, SUBJECTS, *folders, name))
-    plain = without_uuid(served, dataset.id)
+    plain = without_uuid(served, dataset.uuid)
     return [(served, True), (plain, False)] if plain != served else [(plain, False)]
 
 

@@ -214,7 +214,7 @@ class Loader:
             "dataset_type": dataset.dataset_type,
             "eid": dataset.eid,
             "ref": session.ref,
-            "dataset_id": dataset.id,
+            "dataset_id": dataset.uuid,
             "collection": dataset.collection,
             "revision": dataset.revision,
             "size": dataset.size,
@@ -288,7 +288,7 @@ class Loader:
         path = self._laboratory.content.cached_path(dataset)
         return DatasetInfo(
             data=data,
-            dataset_id=dataset.id,
+            dataset_id=dataset.uuid,
             local_path=str(path or self.resolver.paths.file_path((*folder, *place))),
             dataset_type=dataset.dataset_type,
             url=shown_url(dataset.replicas),

@@ -100,8 +100,7 @@ class SessionQueries(NameTables):
         return FoundSessions(
             list(rows),
             lambda: map(SearchHit.from_row, rows.values()),
-            has_complete_numbers=limit is None
-            and all(name in _SESSION_NUMBER_TERMS for name, _ in query.values),
+            has_complete_numbers=limit is None and _has_number_terms_only(query),
         )
 
     def session_of_dataset(self, dataset_id: str) -> str:
@@ -176,31 +175,39 @@ class SessionQueries(NameTables):
             ) from trouble
         if isinstance(trouble, TablesLoading):
             raise trouble
-        eids = offline.search_catalogue(self._database(), query, limit)
-        if isinstance(trouble, NoAlyx):  # the catalogue is complete
-            return FoundSessions(
-                eids, lambda: self._hits_in_catalogue(eids), has_complete_numbers=limit is None
-            )
-        if not eids:  # an error, since Alyx may have such sessions
+        database = self._database()
+        eids = offline.search_catalogue(database, query, limit)
+        is_complete = isinstance(trouble, NoAlyx) and database.has_complete_tables()
+        is_guess = "dataset_types" in query and database.tables_version() is not None
+        if not eids and (is_guess or not is_complete):  # an error, since there may be such sessions
             raise _unanswered_error(
                 trouble, "no session in the catalogue matches the search"
             ) from trouble
-        log.warning(
-            "the search result is from the catalogue, and may be incomplete, because of an error: "
-            "%s",
-            trouble,
-        )
-        if "dataset_types" in query and self._database().tables_version() is not None:
+        if not is_complete:
+            log.warning(
+                "the search result is from the catalogue, and may be incomplete, because of an "
+                "error: %s",
+                trouble,
+            )
+        if is_guess:
             log.warning(
                 "the cache tables have no dataset types: the types were guessed from file names"
             )
-        return FoundSessions(eids, lambda: self._hits_in_catalogue(eids))
+        return FoundSessions(
+            eids,
+            lambda: self._hits_in_catalogue(eids),
+            has_complete_numbers=is_complete and limit is None and _has_number_terms_only(query),
+        )
 
     def _hits_in_catalogue(self, eids: Sequence[str]) -> Iterator[SearchHit]:
         for session in self._database().sessions_by_eid(eids):
             yield SearchHit(
                 offline.row_of_session(session, self._alyx.url), session, session.number >= 0
             )
+
+
+def _has_number_terms_only(query: Query) -> bool:
+    return all(name in _SESSION_NUMBER_TERMS for name, _ in query.values)
 
 
 def _unanswered_error(trouble: Exception, reason: str) -> OnefsError:

@@ -62,5 +62,6 @@ class AggregatesFolder(SessionFolder):
             lambda before, after: self.context.open_files.listing_changed(
                 AGGREGATES_PLACE, before, after
             ),
+            is_kept=True,  # a layout for each look-up would take seconds: there may be many
         )
         return LastLayout(layout, listing.version, changes, monotonic())

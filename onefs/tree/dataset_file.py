@@ -78,7 +78,7 @@ class DatasetFile(File):
         dataset = self._with_alyx_record()
         values = {
             "eid": dataset.eid,
-            "dataset_id": dataset.id,
+            "dataset_id": dataset.uuid,
             "md5": dataset.md5,
             "revision": dataset.revision,
             "default": "1" if dataset.default else "0",

@@ -55,6 +55,8 @@ class LaboratoryTree:
     - ``rest``: the folder with a target of the link ``.rest`` for each process; None for no link
     - ``user_folders``: the links to the folders that users' code writes to; None for no links
     - ``releases``: the releases of the database, for the folder ``.tags``; None for no such folder
+    - ``is_release``: this is the tree of a release. ONE's tables, which are in the cache folder,
+      list the whole database, so that they are not shown
     """
 
     def __init__(
@@ -68,6 +70,8 @@ class LaboratoryTree:
         rest: Path | None = None,
         user_folders: UserFolders | None = None,
         releases: ReleaseSource | None = None,
+        *,
+        is_release: bool = False,
     ) -> None:
         self._entry_cache = _EntryCache()
         #: the open datasets, and the paths at which the dataset has changed
@@ -82,7 +86,7 @@ class LaboratoryTree:
             self.open_files,
             url,
             SearchCache(queries),
-            OneApiFolder(content.one_tables, self.open_files, rest_link),
+            OneApiFolder(content.one_tables, self.open_files, rest_link, has_tables=not is_release),
             ListedSessions(),
             user_folders,
             Releases(releases, deadline) if releases is not None else None,
@@ -227,7 +231,7 @@ class LaboratoryTree:
         catalogue = self._context.catalogue
         eid = self._context.searches.queries.session_of_dataset(dataset_id)
         for dataset, place in self.find_datasets(f"{BY_EID}/{eid}"):
-            if dataset.id == dataset_id:
+            if dataset.uuid == dataset_id:
                 return dataset, place
         session = catalogue.session(eid)
         refuse_unserved(catalogue, session, lambda _, dataset: dataset.id == dataset_id)

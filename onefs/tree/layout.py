@@ -84,7 +84,7 @@ def session_layout(
     for path, in_folder in files.items():
         # of two flagged datasets, or of two that are not flagged, the first keeps the plain name
         ranked = sorted(in_folder, key=lambda dataset: not dataset.default)
-        named = ((alf.dataset_file(dataset, path), dataset.id, dataset) for dataset in ranked)
+        named = ((alf.dataset_file(dataset, path), dataset.uuid, dataset) for dataset in ranked)
         folders[path].update(alf.unique_names(named, taken=list(folders[path])))
     return SessionLayout({path: dict(sorted(names.items())) for path, names in folders.items()})
 
@@ -188,7 +188,7 @@ def path_by_uuid(layout: SessionLayout, folders: Folders, name: str) -> Folders 
     for uuid, plain in alf.names_with_uuid(name):
         for path, dataset in datasets_by_path(layout):
             folder, shown = path[:-1], path[-1]
-            named = dataset.id == uuid and plain in (shown, alf.dataset_file(dataset, folder))
+            named = dataset.uuid == uuid and plain in (shown, alf.dataset_file(dataset, folder))
             if named and folders in ((), alf.collection_folder(dataset), folder):
                 return path
     return None

@@ -5,7 +5,7 @@ A layout is kept until its listing changes.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, MutableMapping
 from threading import Lock
 from typing import Any, TypeVar, cast
 
@@ -32,6 +32,8 @@ class LayoutCache:
         self._layouts: LRUCache[str, tuple[ListingVersion, int, Any]] = LRUCache(
             MAX_CACHED_ROWS, getsizeof=lambda built: built[1]
         )
+        #: the same for the layouts that are never removed
+        self._kept: dict[str, tuple[ListingVersion, int, Any]] = {}
 
     def get_or_build(
         self,
@@ -39,21 +41,26 @@ class LayoutCache:
         listing: Listing[L],
         build: Callable[[L], S],
         on_change: Callable[[S, S], None] | None = None,
+        *,
+        is_kept: bool = False,
     ) -> S:
         """Return the layout of a listing. Build the layout if no layout of the listing is cached.
 
         ``key`` identifies the folder that is listed. ``on_change`` is called with the old and the
-        new layout if the folder has a cached layout of an earlier listing.
+        new layout if the folder has a cached layout of an earlier listing. ``is_kept``: keep the
+        layout whatever its size, and never remove it.
         """
+        layouts: MutableMapping[str, tuple[ListingVersion, int, Any]]
+        layouts = self._kept if is_kept else self._layouts
         with self._lock:
-            before = self._layouts.get(key)
+            before = layouts.get(key)
         if before is not None and before[0] is listing.version:
             return cast("S", before[2])
         layout = build(listing.value)
         if before is not None and on_change is not None:
             on_change(cast("S", before[2]), layout)
         rows = listing.row_count()
-        if rows <= MAX_CACHED_ROWS:
+        if is_kept or rows <= MAX_CACHED_ROWS:
             with self._lock:
-                self._layouts[key] = (listing.version, rows, layout)
+                layouts[key] = (listing.version, rows, layout)
         return layout

@@ -26,11 +26,20 @@ class OneApiFolder:
     """The two cache tables and the link ``.rest`` of one mount. Thread-safe.
 
     A table that programs have open stays at its path, even if ``onefs sync`` replaces the table.
+    ``has_tables`` is False for a mount without tables.
     """
 
     # Datasets are treated in the same way (see ``onefs.tree.open_files``).
-    def __init__(self, tables: OneTables, open_files: OpenFiles, rest: RestLink | None) -> None:
+    def __init__(
+        self,
+        tables: OneTables,
+        open_files: OpenFiles,
+        rest: RestLink | None,
+        *,
+        has_tables: bool = True,
+    ) -> None:
         self._tables = tables
+        self._has_tables = has_tables
         self._open_files = open_files
         self._rest = rest
         self._lock = Lock()
@@ -41,7 +50,7 @@ class OneApiFolder:
 
     def children(self) -> dict[str, OneTableFile]:
         """Return the two tables by their file names, or {} if there are no tables."""
-        pair = self._tables.current_pair()
+        pair = self._tables.current_pair() if self._has_tables else {}
         with self._lock:
             before, self._last_pair = self._last_pair, pair or self._last_pair
         if pair and before and pair != before:

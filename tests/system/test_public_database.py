@@ -12,11 +12,15 @@ from pathlib import Path
 
 import pytest
 
+from onefs.access import Access
+from onefs.config.settings import Settings
 from onefs.demo.bucket import PublicBucket
 from onefs.demo.folder_laboratory import FolderLaboratory
 from onefs.demo.public_servers import PublicServers
 from onefs.demo.records import SessionRecord, Source
-from tests.laboratories import SMALL, AlteredLaboratory, small_file
+from onefs.demo.servers import Servers
+from onefs.public_tables import TablesInBackground
+from tests.laboratories import SMALL, AlteredLaboratory, account, small_file
 from tests.public_database import serve_public, variables_of
 from tests.running import BUSY_SECONDS, Home, read_errno, wait_until
 
@@ -98,6 +102,13 @@ def test_what_only_alyx_knows_is_an_error_that_says_so(user: Home, public: Publi
     sentence = user.error_of(4, "search", "--user", "somebody")
     assert "the public database has no Alyx" in sentence
     assert "cannot search by users" in sentence
+    # the tables have no types: a guess may find too few sessions, so that nothing is no answer
+    assert "matches the search" in user.error_of(
+        4, "search", "--dataset-type", "_iblrig_Camera.raw"
+    )
+    guessed = user.run("search", "--dataset-type", "licks.times", "--format", "eids")
+    assert guessed.stdout
+    assert "guessed from file names" in guessed.stderr
     session = FIRST.rsplit("/", 3)[0]
     assert read_errno(mount.path / session / ".session.json") == errno.EHOSTUNREACH
     assert "only Alyx knows" in mount.xattr("error", session)
@@ -137,6 +148,24 @@ def test_setup_saves_it_without_a_login(user: Home, public: PublicServers) -> No
     assert "loaded now" not in user.run("search", "--lab", "labtwo").stderr
     assert "no newer tables" in user.run("sync").stdout
     assert public.requests_to("alyx") == []
+
+
+def test_the_state_folder_of_an_alyx_is_refused(
+    tmp_path: Path, laboratory: FolderLaboratory, public: PublicServers
+) -> None:
+    with Servers(laboratory) as servers, Home(tmp_path, **account(servers)) as user:
+        both = str(tmp_path / "state of both")
+        variables = {**variables_of(public), "ONEFS_STATE_DIR": both}
+        user.run("sync", variables=variables)
+        tables = (tmp_path / "state of both" / "tables.sqlite").read_bytes()
+        for command in (["search", "--public", "--lab", "labone"], ["sync", "--public"]):
+            assert "belongs to another database" in user.error_of(2, *command, **variables)
+        assert (tmp_path / "state of both" / "tables.sqlite").read_bytes() == tables
+        variables["ONEFS_STATE_DIR"] = str(tmp_path / "public state")
+        for _ in range(2):
+            user.run("search", "--public", "--lab", "labone", variables=variables)
+        refused = user.error_of(2, "search", "--lab", "labone", **variables)
+        assert "belongs to another database" in refused
 
 
 def test_public_excludes_other_databases(user: Home) -> None:
@@ -206,6 +235,14 @@ class SlowTables(PublicBucket):
         return super().content(key)
 
 
+class DamagedTables(PublicBucket):
+    """A bucket whose archive of tables cannot be read."""
+
+    def content(self, key: str) -> Path | bytes | None:
+        """Return the bytes of an object."""
+        return b"no archive" if key.endswith("cache.zip") else super().content(key)
+
+
 def test_while_the_tables_load_nothing_is_absent(
     tmp_path: Path, laboratory: FolderLaboratory
 ) -> None:
@@ -248,3 +285,38 @@ def test_a_one_object_reads_the_public_database(
         with pytest.raises(Unreachable, match="no Alyx"):
             one.search(users="somebody")
     assert public.requests_to("alyx") == []
+
+
+def test_an_archive_that_cannot_be_read_is_downloaded_less_and_less_often(
+    tmp_path: Path,
+    laboratory: FolderLaboratory,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setattr("onefs.public_tables.RETRY_SECONDS", 0.01)
+    caplog.set_level("INFO", "onefs.public_tables")
+    with PublicServers(DamagedTables(laboratory), laboratory) as public:
+        settings = Settings(
+            url=public.bucket_url,
+            username="",
+            profile="",
+            cache_dir=tmp_path / "cache",
+            state_dir=tmp_path / "state",
+            public=True,
+        )
+        access = Access(settings, "test")
+        tables = TablesInBackground(access, lambda: None)
+        try:
+            tables.start(0.0)
+
+            def pauses() -> list[str]:
+                lines = [each.getMessage() for each in caplog.records]
+                return [each.split()[-2] for each in lines if "requested again in" in each]
+
+            wait_until(lambda: len(pauses()) >= 4, what="four attempts")
+            assert pauses()[:4] == ["0.02", "0.04", "0.08", "0.16"]
+            archives = [each for each in public.requests_to("bucket") if "cache.zip" in each.path]
+            assert len(archives) >= 4
+        finally:
+            tables.close()
+            access.close()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import json
 import os
 from collections.abc import Iterator
@@ -13,6 +14,7 @@ import pytest
 from onefs.demo.public_servers import PublicServers
 from onefs.demo.servers import Servers
 from onefs.demo.synthetic.plan import BEHAVIOUR_TAG, REPEATED_SITE_TAG, TUTORIAL_EID
+from tests.changing_laboratory import ChangingLaboratory
 from tests.laboratories import account
 from tests.public_database import TUTORIAL, FewSessions, serve_public, variables_of
 from tests.running import Home, files_below, read_errno, wait_until
@@ -87,7 +89,7 @@ def test_a_mount_shows_a_release_alone(
     tag = TAGS[1]
     with Home(tmp_path, **variables_of(public)) as user:
         mount = user.mount("--public", "--tag", tag)
-        assert files_below(mount.path) - {"sessions.pqt", "datasets.pqt"} == files_of(few, tag)
+        assert files_below(mount.path) == files_of(few, tag)
         assert not (mount.path / TUTORIAL).exists()
         shown = user.status_of(mount.path)
         assert shown is not None
@@ -125,5 +127,50 @@ def test_a_release_of_alyx_stays_as_it_was_published(tmp_path: Path, few: FewSes
         assert (release / one.split("/alf/")[0] / ".session.json").parent.exists()
         assert read_errno(release / one.split("/alf/")[0] / ".session.json") == errno.EHOSTUNREACH
         alone = user.mount("--tag", tag, at="alone")
-        assert files_below(alone.path) - {"sessions.pqt", "datasets.pqt"} == files_of(few, tag)
+        user.run("sync")  # ONE's tables of the whole database are in the shared cache folder
+        assert (mount.path / "sessions.pqt").exists()
+        assert files_below(alone.path) == files_of(few, tag)
         assert (alone.path / one).read_bytes() == (release / one).read_bytes()
+
+
+def test_a_dataset_that_has_changed_since_a_release_is_in_the_cache_twice(
+    tmp_path: Path, few: FewSessions
+) -> None:
+    tag = TAGS[0]
+    source = ChangingLaboratory(few)
+    one = min(each for each in files_of(few, tag) if each.endswith(".npy"))
+
+    def downloads() -> int:
+        return len([each for each in servers.requests if each.server == "data"])
+
+    with Servers(source) as servers, Home(tmp_path, **account(servers)) as user:
+        user.run("sync", "--tag", tag)
+        mount = user.mount()
+        former, now = mount.path / ".tags" / tag / one, mount.path / one
+        published, id_ = now.read_bytes(), mount.xattr("dataset_id", one)
+        # the same content is cached once
+        servers.clear_requests()
+        assert former.read_bytes() == published
+        assert downloads() == 0
+        source.replace(id_, b"x" * len(published))
+        user.run("refresh")
+        wait_until(lambda: now.read_bytes() != published, what="the changed dataset")
+        # the servers do not have what was published any more: only the release lacks it
+        servers.clear_requests()
+        assert read_errno(former) == errno.EIO
+        asked = downloads()
+        assert now.read_bytes() == b"x" * len(published)
+        assert mount.xattr("state", one) == "cached"
+        assert downloads() == asked
+        # from a server that has it, it is cached beside the other
+        source.replace(id_, published, announce=False)
+        user.run("refresh", former)
+        wait_until(lambda: read_errno(former) == 0, what="the published bytes")
+        assert former.read_bytes() == published
+        servers.clear_requests()
+        for _ in range(2):
+            assert former.read_bytes() == published
+            assert now.read_bytes() == b"x" * len(published)
+        assert downloads() == 0
+        assert mount.xattr("dataset_id", f".tags/{tag}/{one}") == id_
+        assert mount.xattr("md5", f".tags/{tag}/{one}") == hashlib.md5(published).hexdigest()

@@ -59,6 +59,10 @@ class CatalogueDatabase(CatalogueFile):
         """Return when the cache tables were made. Return 0.0 if there are no cache tables."""
         return 0.0
 
+    def has_complete_tables(self) -> bool:
+        """Whether there are cache tables with sessions and datasets."""
+        return False
+
     def has_lab_in_tables(self, lab: str) -> bool:
         """Whether cache tables have sessions of the lab."""
         return False
@@ -315,6 +319,10 @@ class CatalogueDatabase(CatalogueFile):
         )
         return [str(row[0]) for row in self._fetch_rows(query, json.dumps(list(eids)), since)]
 
+    def datasets_basis(self, eid: str) -> object:
+        """Return what decides the datasets of a session besides its listing. None: nothing."""
+        return None
+
     def store_datasets(self, eid: str, rows: Sequence[DatasetRow], now: float) -> None:
         """Replace all stored datasets of a session, as :meth:`store_datasets_by_eid` does."""
         self.store_datasets_by_eid({eid: rows}, now)
@@ -353,7 +361,7 @@ class CatalogueDatabase(CatalogueFile):
 
         The size is used only while the dataset's md5 stays the same.
         """
-        self._execute("REPLACE INTO probed_sizes VALUES (?, ?, ?)", dataset.id, dataset.md5, size)
+        self._execute("REPLACE INTO probed_sizes VALUES (?, ?, ?)", dataset.uuid, dataset.md5, size)
 
     def distinct_values(self, table: str, column: str) -> list[str]:
         """Return the values in a column of a table, each value once."""

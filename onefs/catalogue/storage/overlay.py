@@ -93,6 +93,9 @@ class OverlayDatabase(CatalogueDatabase):
             return _STALE_TIMESTAMP
         return own
 
+    def has_complete_tables(self) -> bool:
+        return self.tables.version is not None and not self.tables.lacks_datasets
+
     def has_lab_in_tables(self, lab: str) -> bool:
         return self.tables.has_lab(lab)
 

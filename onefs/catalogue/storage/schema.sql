@@ -5,7 +5,8 @@
 -- fetched has no row in `listings`, even if other tables contain some rows of the listing.
 
 -- One row for each fact about the catalogue itself: 'database' (the laboratory: its host, or
--- demo-<hash>), 'alyx_url' (the URL of the last requests), 'search/<name>' (a saved search).
+-- demo-<hash>), 'alyx_url' (the URL of the last requests), 'public_database' (the name of a database
+-- without an Alyx), 'search/<name>' (a saved search).
 CREATE TABLE IF NOT EXISTS facts (
     key   TEXT PRIMARY KEY,
     value TEXT NOT NULL

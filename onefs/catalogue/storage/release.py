@@ -1,0 +1,78 @@
+"""The catalogue of a release, which knows the datasets of the whole database.
+
+A release and the whole database may list one dataset with another hash or size, because the dataset
+has changed since. The cache has one record and one file for each id. So such a dataset of a release
+gets an id of its own, and neither takes the place of the other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from uuid import UUID, uuid5
+
+from onefs.alyx.parsing import DatasetRow
+from onefs.catalogue.storage.overlay import OverlayDatabase
+from onefs.errors import CacheError
+from onefs.model import Dataset, Repository
+
+#: the UUID namespace of the ids that datasets have in releases only
+_NAMESPACE = UUID("6f1f5d0c-8d0e-5b6a-9a55-2f0c3c1a7e42")
+
+
+class ReleaseDatabase(OverlayDatabase):
+    """The catalogue of a release at ``path``. That of the whole database is at ``whole_path``.
+
+    ``lab_repositories`` is that of :class:`OverlayDatabase`.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        whole_path: Path,
+        lab_repositories: Callable[[str], list[Repository]] | None = None,
+    ) -> None:
+        super().__init__(path, lab_repositories)
+        self._whole_path = whole_path
+        self._whole = OverlayDatabase(whole_path)
+
+    def close(self) -> None:
+        super().close()
+        self._whole.close()
+
+    def datasets_basis(self, eid: str) -> object:
+        try:
+            return self._listed_in_whole(eid)
+        except CacheError:  # the datasets are read again, which raises it if it lasts
+            return None
+
+    def datasets(self, eid: str) -> list[DatasetRow]:
+        rows = super().datasets(eid)
+        if self._listed_in_whole(eid) is None:
+            return rows
+        in_whole = {row.dataset.id: row.dataset for row in self._whole.datasets(eid)}
+        return [_with_own_id(row, in_whole.get(row.dataset.id)) for row in rows]
+
+    def _listed_in_whole(self, eid: str) -> float | None:
+        """Return when the whole database listed a session's datasets, or None if it never did."""
+        # the whole database is not created, because its first use does more than this
+        return self._whole.fetched_at(f"datasets/{eid}") if self._whole_path.exists() else None
+
+
+def _with_own_id(row: DatasetRow, in_whole: Dataset | None) -> DatasetRow:
+    """Return a row of a release, with an id of its own if the whole database has other content.
+
+    ``in_whole`` is the dataset there, or None if it is not there.
+    """
+    dataset = row.dataset
+    if in_whole is not None and _has_same_content(dataset, in_whole):
+        return row
+    # another release with the same content has the same id
+    id_ = str(uuid5(_NAMESPACE, f"{dataset.id} {dataset.md5 or dataset.size}"))
+    return replace(row, dataset=replace(dataset, id=id_, published_id=dataset.id))
+
+
+def _has_same_content(one: Dataset, other: Dataset) -> bool:
+    sizes_agree = one.size == other.size or (bool(one.md5) and None in (one.size, other.size))
+    return one.md5 == other.md5 and sizes_agree
