@@ -19,7 +19,7 @@ from tests.content.ranged_file import dataset_of, read_all, served
 from tests.download.conftest import DATA
 from tests.download.sources.wires import with_http
 from tests.s3_servers import ACCESS_KEY, PRIVATE, PUBLIC, SECRET_KEY
-from tests.scripted_server import Script, ScriptedServer, answer
+from tests.scripted_server import Script, ScriptedConnection, ScriptedServer, answer
 
 RECORD = {
     "bucket_name": PRIVATE,
@@ -126,6 +126,23 @@ def test_a_file_that_a_gateway_refuses_by_a_condition_is_read_elsewhere(
             Replica("flatiron_lab", f"{server.url}/a.b.npy"),
         )
         assert read_all(content, dataset_of(server, DATA, replicas=replicas)) == DATA
+
+
+def test_an_error_text_that_trickles_is_not_read_to_its_end(transport: Transport) -> None:
+    """Each byte comes in time, but the text would take ten seconds, or days."""
+    sent = []
+
+    def trickle(talk: ScriptedConnection) -> None:
+        talk.head(403, Content_Length=100)
+        for _ in range(100):
+            talk.send(b"x")
+            sent.append(1)
+            talk.pause(0.1)
+
+    with ScriptedServer({f"/{PRIVATE}/x.npy": trickle}) as server:
+        with pytest.raises(DataServerCredentials):
+            S3Client(transport, server.url, {}).get(KEYED, "x.npy", 0.5)
+        assert len(sent) < 100
 
 
 def _moved(code: str, status: int) -> Script:

@@ -70,13 +70,21 @@ def refuse(talk: ScriptedConnection) -> None:
     answer(b"<Error><Code>AccessDenied</Code></Error>", 403)(talk)
 
 
-@pytest.mark.parametrize("first", ["server", "bucket"])
+def refuse_keys(talk: ScriptedConnection) -> None:
+    """Refuse the keys for a bucket late."""
+    talk.pause(0.3)
+    answer(b"<Error><Code>InvalidAccessKeyId</Code></Error>", 403)(talk)
+
+
+@pytest.mark.parametrize(
+    ("first", "refusal"), [("server", refuse), ("bucket", refuse), ("bucket", refuse_keys)]
+)
 def test_a_replica_that_is_refused_costs_one_request_also_in_parallel(
-    transport: Transport, open_content: Open, first: str
+    transport: Transport, open_content: Open, first: str, refusal: Script
 ) -> None:
     """Six reads of a large file at once; and then the rest of it, and the file once more."""
     good = served(TwoReplicas.data)
-    scripts = {"server": good, "bucket": good, first: refuse}
+    scripts = {"server": good, "bucket": good, first: refusal}
     with two_replicas(first, **scripts) as served_twice:
         content = open_content(source=open_source(transport, served_twice.server.url), small_file=0)
         dataset = served_twice.dataset("/one.npy")
