@@ -254,6 +254,20 @@ def test_verify_hashes_large_files_and_rejects_wrong_ones(
     assert server.asked == ["/a.c.npy"]
 
 
+def test_a_file_that_was_changed_just_now_is_rejected_for_good(
+    open_content: Open, server: FileServer, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dataset = server.dataset("a.b.npy", BYTES)
+    path = put(on_disk(folder, dataset), OTHER)
+    content = open_content(disks=[folder], small_file=SMALL)
+    with monkeypatch.context() as patch:
+        patch.setattr("onefs.cache.disk_records._SETTLED_SECONDS", -1.0)
+        assert read_all(content, dataset) == OTHER
+    path.chmod(0o600)
+    assert [each.good for each in content.admin.verify()] == [False]
+    assert read_all(content, dataset) == BYTES
+
+
 @pytest.mark.parametrize("has_uuid", [True, False], ids=["other-disk", "plain-name"])
 def test_a_file_that_was_rejected_stays_so_when_another_one_is_read(
     open_content: Open,
@@ -982,12 +996,12 @@ def test_a_path_for_reading_is_never_that_of_a_file_that_may_not_be_served(
     for path, data in zip(paths, (BYTES, OTHER), strict=True):
         put(path, data)
     content = open_content(disks=[folder], small_file=small_file)
+    assert [content.disk_path(each, place_of(each)) for each in (good, bad)] == paths
     found = [content.cached_path(each, place_of(each)) for each in (good, bad)]
     if small_file == SMALL:  # a large one is served by its size, but only with its UUID
         assert found == (paths if has_uuid else [None, None])
     else:
         assert found == [paths[0], None]
-    assert [content.disk_path(each, place_of(each)) for each in (good, bad)] == paths
     assert server.asked == []
 
 
