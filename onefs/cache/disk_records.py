@@ -22,6 +22,8 @@ from onefs.model import Dataset
 
 #: a file that was changed less than these seconds ago may change again without another time
 _SETTLED_SECONDS = 2.0
+#: most records in memory of files that are not bad
+_MAX_UNWRITTEN = 4096
 
 
 class DiskRecords:
@@ -33,10 +35,6 @@ class DiskRecords:
         self._records = Records(folder, folder / "accepted", _key_of)
         #: records that cannot be written, for example because the cache folder is read-only
         self._unwritten: dict[str, CacheEntry] = {}
-
-    def get(self, dataset_id: str, path: str) -> CacheEntry | None:
-        """Return the record of a dataset's file at a path, or None."""
-        return next(self._known(_key(dataset_id, path)), None)
 
     def find(self, dataset: Dataset, path: str, status: os.stat_result) -> CacheEntry | None:
         """Return the record of the file at ``path`` with this ``status``, if the database still
@@ -57,14 +55,18 @@ class DiskRecords:
             entry = self._records.get(key)
             if entry is not None:
                 yield entry
-        if key in self._unwritten:
-            yield self._unwritten[key]
+        entry = self._unwritten.get(key)
+        if entry is not None:
+            yield entry
 
     def put(
         self, dataset: Dataset, path: str, status: os.stat_result, verdict: ContentVerdict
     ) -> None:
-        """Record what is known about a file, unless the file was changed just now."""
-        if not is_settled(status):
+        """Record what is known about a file, unless the file was changed just now.
+
+        It may be changed again without another time. But a verdict that it is bad is never lost.
+        """
+        if verdict.is_good and not is_settled(status):
             return
         entry = CacheEntry(
             dataset_id=dataset.id,
@@ -83,6 +85,9 @@ class DiskRecords:
         try:
             self._records.put(entry)
         except OSError:
+            if len(self._unwritten) >= _MAX_UNWRITTEN:  # others are found out again
+                entries = list(self._unwritten.items())
+                self._unwritten = {key: each for key, each in entries if each.state == "bad"}
             self._unwritten[_key_of(entry)] = entry
         else:
             self._unwritten.pop(_key_of(entry), None)

@@ -240,7 +240,8 @@ def _sessions_at(access: Access, folders: Sequence[str]) -> set[str]:
 def _print_dry_run(access: Access, datasets: Iterable[tuple[Dataset, Place]]) -> None:
     count, amount, cached = 0, 0, 0
     for dataset, place in datasets:
-        if access.content.cached_path(dataset, place) is not None:
+        content = access.content
+        if content.cached_path(dataset) or content.disk_path(dataset, place):
             cached += 1
             continue
         count += 1

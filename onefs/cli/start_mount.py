@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import ExitStack, suppress
 from dataclasses import asdict, dataclass, field
 from functools import partial
+from pathlib import Path
 
 from onefs.access import Deadlines
 from onefs.cache.folder_check import check_usable_as_cache
@@ -14,6 +15,7 @@ from onefs.cache.permissions import check_cache_and_state_folders, check_folder
 from onefs.cli.demo_process import DemoOptions
 from onefs.cli.serve_mount import MountSettings, build_service, settings_to_json
 from onefs.config.settings import Settings
+from onefs.download.disk import check_outside_disk
 from onefs.errors import UsageError
 from onefs.lowlevel.bounded_calls import BoundedCalls, StandsStill
 from onefs.mount import (
@@ -80,7 +82,7 @@ def start(request: MountRequest, timeout: float) -> None:
     served = (request.demo.data,) if request.demo is not None and request.demo.data else ()
     mountpoints.check_outside_mountpoint(request.mountpoint, *folders, *served)
     for disk in settings.cache_options.disks:
-        _check_disk(request.mountpoint, disk)
+        _check_disk(request.mountpoint, disk, folders)
     place = mountpoints.resolve_mountpoint(request.mountpoint)
     with ExitStack() as claim:
         claim.enter_context(
@@ -98,13 +100,16 @@ def start(request: MountRequest, timeout: float) -> None:
         _remove_created_folder(prepared)
 
 
-def _check_disk(mountpoint: str, disk: str) -> None:
-    """Check that a disk is no file, and not in the mount.
+def _check_disk(mountpoint: str, disk: str, folders: Iterable[Path | None]) -> None:
+    """Check that a disk is no file, and not in the mount, and that no folder of onefs is on it.
 
     Raises UsageError. A disk that does not answer, or is not mounted, is checked no further.
     """
     calls = BoundedCalls("onefs-disk", Deadlines.from_environment().metadata)
     with suppress(StandsStill):
+        real = Path(calls.call(partial(os.path.realpath, disk)))
+        for folder in filter(None, folders):
+            check_outside_disk(folder, real)
         calls.call(partial(mountpoints.check_outside_mountpoint, mountpoint, disk))
         if calls.call(partial(os.path.isfile, disk)):
             raise UsageError(f"{disk} is a file: --source names the folder that has the labs")

@@ -353,12 +353,14 @@ class Content:
     def cached_path(self, dataset: Dataset, place: Place | None = None) -> Path | None:
         """Return the path of a dataset's verified file, or None if the dataset is not cached.
 
-        With ``place``, the path in ONE's cache folder, also look on the disks, whose files may not
-        be verified yet. Nothing is fetched or hashed. Raises CacheError if the cache folder cannot
-        be used.
+        With ``place``, the path in ONE's cache folder, also look on the disks for a file that may
+        be served; a small one is hashed for that. Nothing is fetched. Raises CacheError if the
+        cache folder cannot be used.
         """
         path = self.store.cached_path(dataset)
-        return self.disk_path(dataset, place) if path is None and place else path
+        if path is None and place and self.disk_files:
+            return self.disk_files.find(dataset, place, of_large=False)
+        return path
 
     def disk_path(self, dataset: Dataset, place: Place) -> Path | None:
         """Return the path of a dataset's file on a disk, or None. Nothing is hashed."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import uuid
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 from onefs.cache.disk_records import is_settled
@@ -42,6 +42,11 @@ class DiskFile:
         self.name = _name_of(self.opened.fd)
         unique = "" if is_settled(self.status) else uuid.uuid4().hex
         self.version = f"{self.status.st_dev} {identity_of(self.status)} {unique}"
+
+    @property
+    def sized_dataset(self) -> Dataset:
+        """The dataset, with the file's size."""
+        return replace(self.dataset, size=self.status.st_size)
 
     @property
     def has_known_bytes(self) -> bool:

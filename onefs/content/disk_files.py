@@ -14,7 +14,6 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 
 from onefs.cache.files import identity_of
@@ -23,7 +22,7 @@ from onefs.cache.store import Store
 from onefs.cache.verify import ContentVerdict, check_content, check_size
 from onefs.content.disk_file import DiskFile, hash_opened, is_bad
 from onefs.content.disk_paths import paths_on_disk
-from onefs.download.disk import Disk, DiskAway, FileFails, OpenedFile
+from onefs.download.disk import Disk, DiskAway, FileFails, OpenedFile, check_outside_disk
 from onefs.errors import BadContent, DeadlineExceeded, OnefsError, Stopping, copy_error
 from onefs.lowlevel.single_flight import SingleFlight, result_of, wait_until_done
 from onefs.model import Dataset
@@ -50,7 +49,7 @@ class DiskFiles:
     - ``stall``: seconds without progress after which a reader stops waiting
     - ``on_invalidated``: called with a dataset whose bytes in the kernel's pages are not valid
 
-    Thread-safe.
+    Raises UsageError if the cache folder is on one of the disks. Thread-safe.
     """
 
     def __init__(
@@ -63,6 +62,8 @@ class DiskFiles:
         stall: float,
         on_invalidated: Callable[[Dataset], None],
     ) -> None:
+        for each in disks:
+            check_outside_disk(store.root, each.folder)
         self._records = store.disk_records
         self._disks = disks
         self._is_small, self._strict, self._stall = is_small, strict, stall
@@ -188,17 +189,22 @@ class DiskFiles:
                 del self._shared[key]
         file.disk.close_file(file.opened)
 
-    def find(self, dataset: Dataset, place: Place | None, *, verify: bool = True) -> Path | None:
+    def find(
+        self, dataset: Dataset, place: Place | None, *, verify: bool = True, of_large: bool = True
+    ) -> Path | None:
         """Return the path of a dataset's file on a disk, or None if no disk has the right file.
 
-        With ``verify``, a file that must be hashed before it is served is hashed. A disk that is
-        away counts as one without the file.
+        With ``verify``, a file that must be hashed before it is served is hashed; without
+        ``of_large``, a large one counts as missing instead. A disk that is away counts as one
+        without the file.
         """
         found = self._find(dataset, place, is_read=verify)
         if found is None:
             return None
         try:
             if verify and found.must_verify and not found.is_verified:
+                if not (of_large or self._is_small(found.sized_dataset)):
+                    return None
                 self.verify(found)
             return Path(found.opened.path)
         except (BadContent, DiskAway, DeadlineExceeded):
@@ -229,7 +235,7 @@ class DiskFiles:
         if found is None:
             return None
         # what is found is recorded for the dataset with its size
-        found.dataset = sized = replace(dataset, size=found.status.st_size)
+        found.dataset = sized = found.sized_dataset
         try:
             entry = self._records.find(sized, found.opened.path, found.status)
             if entry is None or entry.state == "unverified":

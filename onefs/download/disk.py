@@ -20,7 +20,7 @@ from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
-from onefs.errors import OnefsError, Unreachable, reason_of
+from onefs.errors import OnefsError, Unreachable, UsageError, reason_of
 from onefs.lowlevel.bounded_calls import BoundedCalls, StandsStill
 from onefs.lowlevel.filesystems import is_all_local, mount_of
 from onefs.lowlevel.mountinfo import read_mounts
@@ -333,3 +333,15 @@ class Disk:
 def _close_late(opened: OpenedFile | None) -> None:
     if opened is not None:
         os.close(opened.fd)
+
+
+def check_outside_disk(place: Path, disk: Path) -> None:
+    """Raise UsageError if a folder that onefs writes to is on a disk, which is only read.
+
+    The disk is not asked: links that lead to it are not followed.
+    """
+    if Path(os.path.realpath(place)).is_relative_to(os.path.abspath(disk)):
+        raise UsageError(
+            f"{place} is inside {disk}, which --source names, and which onefs never writes to: "
+            "choose another folder"
+        )

@@ -80,7 +80,7 @@ class DatasetFiles(Protocol):
         """Return the path of a dataset's file if the whole file is in the cache.
 
         Return None if bytes of the file are missing in the cache. With ``place``, also return the
-        path of a file on a disk, which may not be verified yet.
+        path of a file on a disk that may be served.
         """
 
     def fetch_file(self, dataset: Dataset, place: Place) -> Path:

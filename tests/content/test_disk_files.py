@@ -21,7 +21,7 @@ from onefs.content import disk_files
 from onefs.content.content import Content
 from onefs.content.disk_paths import one_path, paths_on_disk
 from onefs.download.disk import Disk, DiskAway
-from onefs.errors import BadContent, OnefsError, ServerError, Unreachable
+from onefs.errors import BadContent, OnefsError, ServerError, Stopping, Unreachable, UsageError
 from onefs.model import Dataset, Replica
 from onefs.mount.file_handle import FileHandle
 from onefs.mount.request_limits import WaitingReads
@@ -252,6 +252,20 @@ def test_verify_hashes_large_files_and_rejects_wrong_ones(
     assert content.state(good, place_of(good)) == ("cached", "")
     assert read_all(content, bad) == BYTES
     assert server.asked == ["/a.c.npy"]
+
+
+def test_a_file_that_was_changed_just_now_is_rejected_for_good(
+    open_content: Open, server: FileServer, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dataset = server.dataset("a.b.npy", BYTES)
+    path = put(on_disk(folder, dataset), OTHER)
+    content = open_content(disks=[folder], small_file=SMALL)
+    with monkeypatch.context() as patch:
+        patch.setattr("onefs.cache.disk_records._SETTLED_SECONDS", -1.0)
+        assert read_all(content, dataset) == OTHER
+    path.chmod(0o600)
+    assert [each.good for each in content.admin.verify()] == [False]
+    assert read_all(content, dataset) == BYTES
 
 
 @pytest.mark.parametrize("has_uuid", [True, False], ids=["other-disk", "plain-name"])
@@ -970,3 +984,54 @@ def test_two_versions_that_are_open_at_once_raise_an_error(
             content.open(dataset, place_of(dataset))
     assert read_all(content, dataset) == OTHER
     assert issubclass(DiskAway, Unreachable)
+
+
+@pytest.mark.parametrize("small_file", [SMALL, 1 << 20], ids=["large", "small"])
+@pytest.mark.parametrize("has_uuid", [True, False], ids=["uuid", "plain"])
+def test_a_path_for_reading_is_never_that_of_a_file_that_may_not_be_served(
+    open_content: Open, server: FileServer, folder: Path, small_file: int, has_uuid: bool
+) -> None:
+    good, bad = server.dataset("a.b.npy", BYTES), server.dataset("a.c.npy", BYTES)
+    paths = [on_disk(folder, each, uuid=has_uuid) for each in (good, bad)]
+    for path, data in zip(paths, (BYTES, OTHER), strict=True):
+        put(path, data)
+    content = open_content(disks=[folder], small_file=small_file)
+    assert [content.disk_path(each, place_of(each)) for each in (good, bad)] == paths
+    found = [content.cached_path(each, place_of(each)) for each in (good, bad)]
+    if small_file == SMALL:  # a large one is served by its size, but only with its UUID
+        assert found == (paths if has_uuid else [None, None])
+    else:
+        assert found == [paths[0], None]
+    assert server.asked == []
+
+
+def test_a_cache_folder_on_a_disk_that_is_a_source_is_refused(
+    open_content: Open, tmp_path: Path
+) -> None:
+    (tmp_path / "link").symlink_to(tmp_path)
+    for disk in (tmp_path, tmp_path / "cache", tmp_path / "x" / ".."):
+        with pytest.raises(UsageError, match="never writes to: choose another folder"):
+            open_content(disks=[disk])
+    with pytest.raises(UsageError, match="never writes to"):
+        open_content(disks=[tmp_path], cache="link/cache")
+    open_content(disks=[tmp_path / "cache2"])
+
+
+def test_a_file_is_hashed_although_another_reader_that_was_to_do_it_has_closed_it(
+    open_content: Open, server: FileServer, folder: Path, no_wait: None
+) -> None:
+    dataset = server.dataset("a.b.npy", BYTES)
+    put(on_disk(folder, dataset), BYTES)
+    files = open_content(disks=[folder]).disk_files
+    file, begun = files.open(dataset, place_of(dataset)), threading.Event()
+    assert file is not None
+
+    def find_it_closed() -> os.stat_result:
+        begun.wait(30)
+        raise Stopping("the file was closed")
+
+    files._flight.start((dataset.id, dataset.md5, file.version), find_it_closed)
+    threading.Timer(0.1, begun.set).start()
+    files.verify(file)
+    assert file.is_verified
+    files.release(file)

@@ -90,7 +90,8 @@ def test_all_files_are_served_in_place(
     [printed] = home.run("get", mounted.path / PATH).stdout.splitlines()
     assert printed == str(disk[PATH])
     if options:
-        assert "unverified" in home.run("show", mounted.path / OTHER).stdout
+        small = {"ONEFS_SMALL_FILE": "1"}
+        assert "unverified" in home.run("show", mounted.path / OTHER, variables=small).stdout
         done = home.run("cache", "verify", mounted.path / OTHER).stderr
         assert "1 file verified, 0 wrong" in done
         assert mounted.xattr("state", OTHER) == "cached"
