@@ -355,12 +355,13 @@ class Access:
     def _open_content(self) -> Content:
         from onefs.cache.reservations import CacheLimits
         from onefs.content.content import Content
+        from onefs.releases import loaded_releases
 
         settings, options = self.settings, self.settings.cache_options
         # on a file system without locks, the old and the new content would write the same files
         if self._closing_thread is not None:
             self._closing_thread.join(PREVIOUS_CLOSE_WAIT_SECONDS)
-        return Content(
+        content = Content(
             settings.cache_dir,
             self._database_name,
             self._source(),
@@ -375,6 +376,8 @@ class Access:
             disks=[Path(each) for each in options.disks],
             on_invalidated=lambda dataset: self.tree.open_files.invalidate_content(dataset),
         )
+        content.store.keeps_replaced = lambda: bool(loaded_releases(settings))
+        return content
 
     def _open_tree(self) -> LaboratoryTree:
         from onefs.releases import LoadedReleases

@@ -18,7 +18,7 @@ from onefs.cache.folder_check import check_usable_as_cache
 from onefs.config.cache_options import parse_disks
 from onefs.config.cache_owner import read_owner
 from onefs.config.credentials import DataCredentials
-from onefs.config.public_bucket import PUBLIC_PREFIX
+from onefs.config.public_bucket import is_public_name
 from onefs.config.releases import release_of
 from onefs.config.secret import Secret
 from onefs.config.settings import (
@@ -264,7 +264,7 @@ def database_of_mount(mount: MountInfo) -> ResolvedDatabase:
     settings = replace(
         settings,
         url=mount.url,
-        public=owner.startswith(PUBLIC_PREFIX),
+        public=is_public_name(owner, mount.url),
         username=mount.username or settings.username,
         cache_dir=cache_dir,
         state_dir=Path(mount.state_dir),

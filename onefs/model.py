@@ -8,6 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from uuid import UUID, uuid5
+
+#: the UUID namespace of the ids that datasets have in releases only
+_RELEASES = UUID("6f1f5d0c-8d0e-5b6a-9a55-2f0c3c1a7e42")
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +71,11 @@ def shown_url(replicas: Sequence[Replica]) -> str:
     """
     urls = [replica.url for replica in replicas]
     return next((url for url in urls if url.startswith("http")), urls[0] if urls else "")
+
+
+def id_in_release(uuid: str, md5: str, size: int | None) -> str:
+    """Return the id of a dataset in releases, if the whole database has other content of it."""
+    return str(uuid5(_RELEASES, f"{uuid} {md5 or size}"))
 
 
 @dataclass(frozen=True, slots=True)

@@ -33,6 +33,11 @@ class ChangingLaboratory(AlteredLaboratory):
                 digest = hashlib.md5(content).hexdigest()
                 self._new[dataset_id] = {"file_size": len(content), "hash": digest}
 
+    def restore(self, dataset_id: str) -> None:
+        """Serve the first bytes of a dataset again, without a new record in Alyx."""
+        with self._lock:
+            del self._bytes[dataset_id]
+
     def datasets(self, eid: str) -> Sequence[DatasetRecord]:
         """See :class:`onefs.demo.records.Source`."""
         with self._lock:

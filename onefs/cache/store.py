@@ -20,9 +20,9 @@ from onefs.cache.sparse import allocated_size, counted_size, disk_size
 from onefs.cache.usage import UsageCounter
 from onefs.cache.verify import ContentVerdict
 from onefs.dates import dataset_mtime
-from onefs.errors import OnefsError, reason_of
+from onefs.errors import DeadlineExceeded, OnefsError, reason_of
 from onefs.lowlevel.pids import boot_id
-from onefs.model import Dataset
+from onefs.model import Dataset, id_in_release
 
 log = logging.getLogger(__name__)
 
@@ -55,6 +55,8 @@ class Store(CacheFolder):
                 self.private_folder / "usage", self.measure_usage, shared=self.shared
             )
             self.on_restored.append(self.usage.reopen)
+            #: whether a file whose dataset has other content now is kept for releases
+            self.keeps_replaced: Callable[[], bool] = lambda: False
 
     @cached_property
     def disk_records(self) -> DiskRecords:
@@ -157,7 +159,7 @@ class Store(CacheFolder):
         """
         with disk_errors(self.root):
             final = self.final_path(place)
-            former = self.records.get(dataset.id)
+            former = self._keep_for_releases(dataset, self.records.get(dataset.id))
             is_taken = not self.owns(former, final) and os.path.lexists(final)
             if is_taken or dataset.published_id:  # see onefs.catalogue.storage.release
                 final = self.private_folder / "aside" / dataset.id
@@ -228,7 +230,8 @@ class Store(CacheFolder):
                 verdict = ContentVerdict("bad", reason)
                 entry = self._make_entry(dataset, rejected.stat(), rejected, verdict, ours=False)
                 entry = replace(entry, digest=digest)
-            self._remove_former(dataset, self.records.get(dataset.id), keep=(rejected,))
+            former = self._keep_for_releases(dataset, self.records.get(dataset.id))
+            self._remove_former(dataset, former, keep=(rejected,))
             self._save(entry)
 
     def remove_file(self, path: Path) -> int:
@@ -328,6 +331,28 @@ class Store(CacheFolder):
         # the mtime is the session's date, and so may be later than the download
         is_old = status.st_mtime <= entry.used_at or status.st_mtime_ns == entry.mtime_ns
         return status.st_ino == entry.inode and status.st_size <= entry.size and is_old
+
+    def _keep_for_releases(self, dataset: Dataset, former: CacheEntry | None) -> CacheEntry | None:
+        """Give the file of a dataset that has other content now to the releases that list it.
+
+        ``former`` is the record of the file. Return None if the file was kept, else ``former``.
+        """
+        if former is None or not former.ours or former.state not in ("cached", "unverified"):
+            return former
+        id_ = id_in_release(dataset.uuid, former.claimed_md5, former.claimed_size)
+        has_changed = id_ not in (dataset.id, id_in_release(dataset.id, dataset.md5, dataset.size))
+        if not (has_changed and self.is_unchanged(former) and self.keeps_replaced()):
+            return former
+        target = self.private_folder / "aside" / id_
+        entry = replace(former, dataset_id=id_, path=self.relative_name(target))
+        # a reader of the release that holds the lock fetches the file itself
+        with suppress(DeadlineExceeded), self.locks.hold(id_, 0.0):
+            if self.records.get(id_) is None:
+                self.records.put(entry)  # before the rename, as in publish()
+                self.rename_into_place(self.root / former.path, target)
+                self.records.put(entry.with_ctime(os.stat(target).st_ctime_ns))
+                return None
+        return former
 
     def _remove_former(
         self, dataset: Dataset, former: CacheEntry | None, keep: tuple[Path | None, ...]

@@ -114,10 +114,10 @@ def _source_line(source: SourceStatus) -> str:
 def is_public_mount(mount: MountInfo) -> bool:
     """Whether a mount shows a public database, for which nobody needs an account."""
     from onefs.config.cache_owner import read_owner
-    from onefs.config.public_bucket import PUBLIC_PREFIX
+    from onefs.config.public_bucket import is_public_name
 
     with suppress(OnefsError):
-        return (read_owner(Path(mount.cache_dir)) or "").startswith(PUBLIC_PREFIX)
+        return is_public_name(read_owner(Path(mount.cache_dir)) or "", mount.url)
     return False
 
 

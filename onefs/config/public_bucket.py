@@ -25,7 +25,7 @@ BUCKET_VARIABLE = "ONEFS_PUBLIC_BUCKET"
 DATA_VARIABLE = "ONEFS_PUBLIC_DATA"
 
 #: how the names of public databases, and of their folders, begin
-PUBLIC_PREFIX = "public-"
+_PUBLIC_PREFIX = "public-"
 #: the folder of ONE's cache tables in the bucket
 TABLES_FOLDER = "caches/openalyx"
 _UNSAFE = re.compile(r"[^\w.-]")
@@ -43,7 +43,12 @@ def bucket_url(environ: Mapping[str, str] | None = None) -> str:
 def public_name(url: str) -> str:
     """Return the name of the public database in the bucket ``url``, for names of folders."""
     path = normalise(url).partition("://")[2].partition("/")[2]
-    return PUBLIC_PREFIX + "_".join(filter(None, (host_key(url), _UNSAFE.sub("_", path))))
+    return _PUBLIC_PREFIX + "_".join(filter(None, (host_key(url), _UNSAFE.sub("_", path))))
+
+
+def is_public_name(name: str, url: str) -> bool:
+    """Whether ``name`` is that of the public database in the bucket ``url``, and of no host."""
+    return bool(url) and name == public_name(url)
 
 
 def lab_repositories(url: str, lab: str) -> list[Repository]:

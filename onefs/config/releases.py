@@ -1,7 +1,7 @@
 """Releases: datasets that a tag of Alyx publishes together, as the tables of this tag list them.
 
-Each release has a catalogue of its own, in ``<state dir>/releases/<tag>``. Nothing in it comes from
-Alyx later than its tables, so that it stays as it was published.
+Each release has a catalogue of its own, in ``<state dir>/.releases/<tag>``. Nothing in it comes
+from Alyx later than its tables, so that it stays as it was published.
 """
 
 from __future__ import annotations
@@ -11,8 +11,9 @@ from pathlib import Path
 
 from onefs.errors import UsageError
 
-#: the folder in a state folder with a folder for each release
-RELEASES_FOLDER = "releases"
+#: the folder in a state folder with a folder for each release. No state folder that a user names is
+#: likely to be in a folder of this name
+RELEASES_FOLDER = ".releases"
 _TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}")
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import base64
 import binascii
 import heapq
-from urllib.parse import quote
+from urllib.parse import quote_plus
 from xml.sax.saxutils import escape
 
 from flask import Flask, Response, request
@@ -126,7 +126,8 @@ def _list_objects(bucket: PublicBucket) -> Response:
     is_truncated, page = len(page) > most, page[:most]
 
     def shown(name: str) -> str:
-        return _text(quote(name, safe="/~") if encoding else name)
+        # a space is sent as +, as S3 does
+        return _text(quote_plus(name, safe="/~") if encoding else name)
 
     lines = [
         f"<Name>{BUCKET_NAME}</Name>",

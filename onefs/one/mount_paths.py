@@ -106,7 +106,7 @@ class MountPaths:
         url = self._files.attribute(path, "url")
         folders = place[:-2] if revision and place[-2:-1] == (f"#{revision}#",) else place[:-1]
         dataset = Dataset(
-            id=self._files.attribute(path, "dataset_id") or str(path),
+            id=str(path),  # a release may have other content of a dataset than the whole database
             eid=session.eid,
             name=place[-1],
             collection="/".join(folders),
@@ -118,6 +118,7 @@ class MountPaths:
             default=self._files.attribute(path, "default") == "1",
             qc=qc,
             replicas=(Replica("", url),) if url else (),
+            published_id=self._files.attribute(path, "dataset_id"),
         )
         self._access.content.paths[dataset.id] = path
         return dataset

@@ -13,7 +13,7 @@ import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, quote_plus
 
 import pytest
 import requests
@@ -103,7 +103,7 @@ def test_keys_with_any_character_are_served_and_listed(servers: PublicServers) -
         assert get(servers, key).content == key.encode()
     page = listed(servers, prefix="odd/", encoding_type="url")
     keys = [each.text for each in page.iter("Key")]
-    assert keys == [quote(key, safe="/~") for key in sorted(ODD, key=str.encode)]
+    assert keys == [quote_plus(key, safe="/~") for key in sorted(ODD, key=str.encode)]
 
 
 def test_a_listing_has_folders_and_pages(servers: PublicServers) -> None:

@@ -138,7 +138,7 @@ def test_a_dataset_that_has_changed_since_a_release_is_in_the_cache_twice(
 ) -> None:
     tag = TAGS[0]
     source = ChangingLaboratory(few)
-    one = min(each for each in files_of(few, tag) if each.endswith(".npy"))
+    read, unread = sorted(each for each in files_of(few, tag) if each.endswith(".npy"))[:2]
 
     def downloads() -> int:
         return len([each for each in servers.requests if each.server == "data"])
@@ -146,31 +146,37 @@ def test_a_dataset_that_has_changed_since_a_release_is_in_the_cache_twice(
     with Servers(source) as servers, Home(tmp_path, **account(servers)) as user:
         user.run("sync", "--tag", tag)
         mount = user.mount()
-        former, now = mount.path / ".tags" / tag / one, mount.path / one
-        published, id_ = now.read_bytes(), mount.xattr("dataset_id", one)
+        release = mount.path / ".tags" / tag
+        published = (mount.path / read).read_bytes()
+        ids = {each: mount.xattr("dataset_id", each) for each in (read, unread)}
         # the same content is cached once
         servers.clear_requests()
-        assert former.read_bytes() == published
+        assert (release / read).read_bytes() == published
         assert downloads() == 0
-        source.replace(id_, b"x" * len(published))
+        for each in ids.values():
+            source.replace(each, b"changed")
         user.run("refresh")
-        wait_until(lambda: now.read_bytes() != published, what="the changed dataset")
-        # the servers do not have what was published any more: only the release lacks it
+        wait_until(lambda: (mount.path / read).read_bytes() == b"changed", what="the new content")
+        assert (mount.path / unread).read_bytes() == b"changed"
+        # what was cached stays cached for the release
         servers.clear_requests()
-        assert read_errno(former) == errno.EIO
-        asked = downloads()
-        assert now.read_bytes() == b"x" * len(published)
-        assert mount.xattr("state", one) == "cached"
-        assert downloads() == asked
-        # from a server that has it, it is cached beside the other
-        source.replace(id_, published, announce=False)
-        user.run("refresh", former)
-        wait_until(lambda: read_errno(former) == 0, what="the published bytes")
-        assert former.read_bytes() == published
-        servers.clear_requests()
-        for _ in range(2):
-            assert former.read_bytes() == published
-            assert now.read_bytes() == b"x" * len(published)
+        assert (release / read).read_bytes() == published
         assert downloads() == 0
-        assert mount.xattr("dataset_id", f".tags/{tag}/{one}") == id_
-        assert mount.xattr("md5", f".tags/{tag}/{one}") == hashlib.md5(published).hexdigest()
+        # the servers do not have what was published any more, and only the release lacks it
+        assert read_errno(release / unread) == errno.EIO
+        asked = downloads()
+        assert (mount.path / unread).read_bytes() == b"changed"
+        assert mount.xattr("state", unread) == "cached"
+        assert downloads() == asked
+        # from a server that has it again, it is cached beside the other
+        source.restore(ids[unread])
+        user.run("refresh", release / unread)
+        wait_until(lambda: read_errno(release / unread) == 0, what="the published bytes")
+        servers.clear_requests()
+        for each in (read, unread):
+            assert (mount.path / each).read_bytes() == b"changed"
+            assert mount.xattr("state", f".tags/{tag}/{each}") == "cached"
+            assert mount.xattr("dataset_id", f".tags/{tag}/{each}") == ids[each]
+        digest = hashlib.md5((release / unread).read_bytes()).hexdigest()
+        assert digest == mount.xattr("md5", f".tags/{tag}/{unread}")
+        assert downloads() == 0

@@ -64,10 +64,11 @@ class OverlayDatabase(CatalogueDatabase):
         return self.tables.version
 
     def is_empty_in_tables(self, eid: str) -> bool:
+        # asked first, because the datasets may be published during this call
         return (
-            self.tables.session(eid) is not None
+            not self.tables.lacks_datasets
+            and self.tables.session(eid) is not None
             and not self.tables.has_datasets(eid)
-            and not self.tables.lacks_datasets
         )
 
     def tables_created_at(self) -> float:

@@ -10,15 +10,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from uuid import UUID, uuid5
 
 from onefs.alyx.parsing import DatasetRow
 from onefs.catalogue.storage.overlay import OverlayDatabase
 from onefs.errors import CacheError
-from onefs.model import Dataset, Repository
-
-#: the UUID namespace of the ids that datasets have in releases only
-_NAMESPACE = UUID("6f1f5d0c-8d0e-5b6a-9a55-2f0c3c1a7e42")
+from onefs.model import Dataset, Repository, id_in_release
 
 
 class ReleaseDatabase(OverlayDatabase):
@@ -69,7 +65,7 @@ def _with_own_id(row: DatasetRow, in_whole: Dataset | None) -> DatasetRow:
     if in_whole is not None and _has_same_content(dataset, in_whole):
         return row
     # another release with the same content has the same id
-    id_ = str(uuid5(_NAMESPACE, f"{dataset.id} {dataset.md5 or dataset.size}"))
+    id_ = id_in_release(dataset.id, dataset.md5, dataset.size)
     return replace(row, dataset=replace(dataset, id=id_, published_id=dataset.id))
 
 
