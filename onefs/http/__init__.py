@@ -6,6 +6,7 @@
 ``stream``            :class:`Stream`: the bytes of one response as they arrive
 ``json_body``         unpacks a JSON body, limits its size, and parses it
 ``sender``            sends one request with its credentials, and follows redirects
+``redirects``         decides which answers redirect a request, and to which URL
 ``auth``              :class:`HostAuth`: decides which file server gets the password
 ``stored_auth``       reads these credentials again when new ones are stored
 ``retry``             decides whether and when to send a request again
@@ -26,8 +27,8 @@ from __future__ import annotations
 from onefs.http.auth import HostAuth
 from onefs.http.json_body import MAX_JSON_BYTES, MAX_JSON_VALUES, JsonAnswer
 from onefs.http.offline import OfflineTransport
+from onefs.http.redirects import redirect_target
 from onefs.http.retry import retry_after_seconds, retry_delay
-from onefs.http.sender import redirect_target
 from onefs.http.stream import Stream
 from onefs.http.transport import DEADLINE_SECONDS, Transport
 

@@ -5,14 +5,12 @@ from __future__ import annotations
 import os
 from dataclasses import replace
 from typing import TYPE_CHECKING
-from urllib.parse import urljoin, urlsplit
+from urllib.parse import urlsplit
 
 from urllib3 import BaseHTTPResponse
 
 from onefs import __version__
-from onefs.config.secret import excerpt
 from onefs.config.urls import (
-    MAX_URL_LENGTH,
     can_keep_authorization,
     host_of,
     is_loopback,
@@ -23,6 +21,7 @@ from onefs.errors import ServerError, Unreachable, UsageError
 from onefs.http.connection_pools import ConnectionPools
 from onefs.http.error_mapping import HTTP_EXCEPTIONS, to_onefs_error
 from onefs.http.exchange import Exchange, end_error
+from onefs.http.redirects import REDIRECT_STATUSES, redirect_target
 from onefs.http.request import HttpRequest
 from onefs.lowlevel.lazy import Lazy
 
@@ -30,7 +29,6 @@ if TYPE_CHECKING:
     from onefs.http.proxy_adapter import ProxyAdapter
 
 MAX_REDIRECTS = 5
-REDIRECT_STATUSES = frozenset({301, 302, 303, 307, 308})
 USER_AGENT = f"onefs/{__version__}"
 #: environment variables that name a proxy, in their usual spellings; a search for all spellings
 #: would take a tenth of the time in which a small file is fetched
@@ -175,29 +173,6 @@ def _redirected_request(call: HttpRequest, target: str) -> HttpRequest:
 
 def _is_https(url: str) -> bool:
     return url.lower().startswith("https:")
-
-
-def redirect_target(url: str, location: str, status: int) -> str:
-    """Return the absolute URL of a redirect from ``url`` to ``location``.
-
-    Raises ServerError, with this HTTP status, if ``location`` is invalid.
-    """
-    try:
-        if len(location) > MAX_URL_LENGTH:
-            raise ValueError
-        target = urljoin(url, location)
-        if "@" in urlsplit(target).netloc:
-            raise ServerError(
-                f"{host_of(url)} redirects to an address that contains a user name", status
-            )
-        origin(target)
-    except ValueError:  # includes UsageError
-        shown = excerpt(location)
-        raise ServerError(
-            f"{host_of(url)} redirects to {shown!r}, which is not an http:// or https:// address",
-            status,
-        ) from None
-    return target
 
 
 def _with_authorization(call: HttpRequest, header: str | None) -> HttpRequest:

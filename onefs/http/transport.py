@@ -24,6 +24,7 @@ from onefs.errors import (
 from onefs.http.auth import HostAuth
 from onefs.http.exchange import Clock, Exchange, Watchdog, end_error
 from onefs.http.json_body import JsonAnswer, read_json
+from onefs.http.redirects import REDIRECT_STATUSES, redirect_target
 from onefs.http.request import HttpRequest
 from onefs.http.retry import retry_after_seconds, retry_delay
 from onefs.http.stream import Stream
@@ -159,10 +160,7 @@ class Transport:
 
         Raises ServerError for a redirect. Otherwise raises the same errors as :meth:`get_json`.
         """
-        # loaded with the first request
-        from onefs.http.sender import REDIRECT_STATUSES, redirect_target
-
-        self.load()
+        self.load()  # before the deadline begins
         sent = {"Content-Type": "application/json", **(headers or {})}
         wait = deadline + _WATCHDOG_MARGIN_SECONDS
         call = HttpRequest("POST", url, wait, wait, sent, json.dumps(payload).encode())
