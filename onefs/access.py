@@ -60,6 +60,12 @@ if TYPE_CHECKING:
 #: seconds that a new content waits at most until the interrupted content is closed
 PREVIOUS_CLOSE_WAIT_SECONDS = 20.0
 
+#: the packages with the modules of all parts
+_PACKAGES_OF_PARTS = (
+    *("onefs.alyx", "onefs.blocks", "onefs.cache", "onefs.catalogue", "onefs.content"),
+    *("onefs.download", "onefs.search", "onefs.tree"),
+)
+
 
 class Closeable(Protocol):
     """A part of :class:`Access` that uses files, threads or connections."""
@@ -251,10 +257,16 @@ class Access:
     def open_all(self) -> Access:
         """Open all parts that the tree needs. Return self. Raises the errors of these parts.
 
-        All their modules are loaded then, so that no later call waits for an import.
+        All their modules are loaded then, also those that functions import when they need them, so
+        that no later call waits for an import.
         """
+        # only daemons need this module
+        from onefs.lowlevel.modules import import_all
+
         self._transport().load()
         self._tree()
+        for package in _PACKAGES_OF_PARTS:
+            import_all(package)
         return self
 
     def wake_waiters(self) -> None:
@@ -355,7 +367,7 @@ class Access:
         return Content(
             settings.cache_dir,
             self._database_name,
-            self._source(),
+            self._source,
             stall=self._deadlines.stall,
             deadline=self._deadlines.metadata,
             small_file=options.small_file,
@@ -419,10 +431,10 @@ class Access:
         The bytes come from the cached file, else from a disk, or else from a file server. ``place``
         is the path in ONE's cache folder, if it is known. Raises what downloading raises.
         """
-        from onefs.download.head import fetch_head
-
         cached = self.content.cached_path(dataset, place)
         if cached is None:
+            from onefs.download.head import fetch_head
+
             return fetch_head(dataset, length, self._source())
         with cached.open("rb") as file:
             return file.read(length)

@@ -11,11 +11,11 @@ import logging
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
+from typing import TYPE_CHECKING
 from uuid import UUID, uuid5
 
 from onefs import alf
 from onefs.alyx.parsing import escape_url, usable_replicas
-from onefs.cache_tables.bucket import PublicBucket
 from onefs.cache_tables.reader import split_path
 from onefs.catalogue.availability import ServerAvailability
 from onefs.catalogue.listing import Listing, ListingRequest, ListingVersion
@@ -23,9 +23,12 @@ from onefs.catalogue.listing_cache import ListingCache
 from onefs.catalogue.storage.database import CatalogueDatabase
 from onefs.catalogue.ttl import LABS_TTL_SECONDS
 from onefs.config.public_bucket import public_bucket
-from onefs.download.sources.s3_listing import S3Object
 from onefs.errors import CacheError, OnefsError, Stopping
 from onefs.model import Dataset, Replica, Repository
+
+if TYPE_CHECKING:
+    from onefs.cache_tables.bucket import PublicBucket
+    from onefs.download.sources.s3_listing import S3Object
 
 log = logging.getLogger(__name__)
 
@@ -119,6 +122,9 @@ class Aggregates:
 
     def _stored(self) -> Listing[list[Dataset]] | None:
         """Return the listing that was stored last, or None."""
+        # slow to import, and most commands need no aggregates
+        from onefs.download.sources.s3_listing import S3Object
+
         try:
             body, asked = self._database.stored_answer(_STORED_KEY) or ("null", 0.0)
             url, rows = json.loads(body) or ("", None)
