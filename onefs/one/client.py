@@ -385,7 +385,9 @@ class ONE(LaboratoryClient):
             NotFound: There is no dataset at the path.
             DataServerCredentials: The file server refuses the login.
         """
-        return self._loader.describe(path)
+        from onefs.one.description import describe
+
+        return describe(self._laboratory, self._resolver, path, offline=self._offline)
 
     # -- names
 
