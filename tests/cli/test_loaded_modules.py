@@ -132,9 +132,7 @@ def test_commands_of_a_mount_load_no_more(known: Home) -> None:
     loaded = modules_of(known, "status")
     assert loaded & WATCHED == set()
     assert ours(loaded) & PARTS == set()
-    # a path in a mount: the token is checked first
-    shown = modules_of(known, "show", mount.path / SMALL[0])
-    assert shown & WATCHED <= OF_PATHS | HTTP
+    assert modules_of(known, "show", mount.path / SMALL[0]) & WATCHED <= OF_PATHS
     assert modules_of(known, "show", "--offline", mount.path / SMALL[0]) & WATCHED <= OF_PATHS
     assert modules_of(known, "refresh", mount.path) & WATCHED <= OF_PATHS
     assert modules_of(known, "umount", mount.path) & WATCHED == set()
