@@ -14,7 +14,7 @@ from onefs.config.cache_owner import PRIVATE_FOLDER
 from onefs.content.admin import CacheItem
 from onefs.errors import NotFound, OnefsError
 from onefs.model import Dataset
-from onefs.tree.symlink_views import BY_EID
+from onefs.tree.path_patterns import BY_EID
 from onefs.tree.variant import FULL_TREE, Variant
 
 

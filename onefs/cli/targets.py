@@ -34,8 +34,7 @@ from onefs.databases import (
 from onefs.errors import NotConfigured, UsageError
 from onefs.lowlevel.paths import absolute
 from onefs.mount.mount_registry import MountInfo, list_mounts
-from onefs.tree.path_patterns import DATASET_PREFIX
-from onefs.tree.symlink_views import BY_EID, BY_REF
+from onefs.tree.path_patterns import BY_EID, BY_REF, DATASET_PREFIX
 from onefs.tree.variant import FULL_TREE, Variant
 
 Flags = Mapping[str, str | None]

@@ -34,7 +34,6 @@ from onefs.lowlevel.locks import lock_or_go_on, try_lock
 from onefs.lowlevel.mountinfo import read_mounts
 from onefs.lowlevel.paths import absolute
 from onefs.lowlevel.pids import boot_id
-from onefs.mount import mount_probes
 from onefs.mount.processes import start_ticks_of
 from onefs.tree.nodes import XATTR_PREFIX
 from onefs.tree.variant import Variant
@@ -308,6 +307,9 @@ def list_mounts(folder: Path | None = None, *, probe: bool = False) -> list[Moun
     }
     infos = {each: _recorded_info(each, records.get(each)) for each in sorted(ours)}
     if probe:
+        # imported here and below, because few commands need more than the records
+        from onefs.mount import mount_probes
+
         unknown = [each for each, info in infos.items() if info.pid is None]
         for each, stale in mount_probes.are_stale(unknown).items():
             working = READY if each in records else FOREIGN
@@ -354,6 +356,8 @@ def _read_infos(mountpoints: Iterable[str]) -> dict[str, MountInfo]:
 
     Mounts that do not respond in time, or report invalid values, are left out.
     """
+    from onefs.mount import mount_probes
+
     infos = {}
     texts = mount_probes.read_root_xattrs(mountpoints, STATUS_XATTR, _STATUS_TIMEOUT_SECONDS)
     for mountpoint, text in texts.items():
