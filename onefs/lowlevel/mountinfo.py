@@ -89,4 +89,6 @@ def _unescape(text: str) -> str:
 
     The kernel writes space, tab, newline and backslash in this way.
     """
+    if "\\" not in text:
+        return text
     return _OCTAL_ESCAPE.sub(lambda match: chr(int(match.group(1), 8)), text)
