@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from onefs.alyx.auth import log_in, unsaved_token
 from onefs.alyx.client import AlyxClient
@@ -96,8 +96,7 @@ class Deadlines:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class GivenLogin:
+class GivenLogin(NamedTuple):
     """A login that is used instead of the stored login.
 
     For an empty field, the value that is stored or in the environment is used.

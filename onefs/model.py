@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 
-@dataclass(frozen=True, slots=True)
-class Repository:
+class Repository(NamedTuple):
     """A file server or disk that has replicas (Alyx: ``/data-repository``)."""
 
     name: str
@@ -50,8 +50,7 @@ class Session:
         return bool(self.lab and self.subject and self.date) and self.number >= 0
 
 
-@dataclass(frozen=True, slots=True)
-class Replica:
+class Replica(NamedTuple):
     """A copy of a dataset on a file server."""
 
     #: the repository's name

@@ -10,8 +10,8 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 from urllib.parse import unquote
 
 import platformdirs
@@ -40,8 +40,7 @@ from onefs.tree.variant import FULL_TREE, Variant
 Flags = Mapping[str, str | None]
 
 
-@dataclass(frozen=True, slots=True)
-class DatabaseLocation:
+class DatabaseLocation(NamedTuple):
     """A database and one of its mounts, or a database without a mount."""
 
     database: ResolvedDatabase

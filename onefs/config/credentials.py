@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from onefs.config import one_params
 from onefs.config.keyrings import Keyring, KeyringUnavailable, NoKeyringInstalled
@@ -34,8 +35,7 @@ class DataCredentials:
     source: str
 
 
-@dataclass(frozen=True, slots=True)
-class Removal:
+class Removal(NamedTuple):
     """Whether there was a secret to remove, and whether an unavailable keyring still has it.
 
     :meth:`CredentialStore.delete_token` and ``delete_data_login`` return this.

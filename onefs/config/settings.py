@@ -20,7 +20,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import Any, NamedTuple
 
 import platformdirs
 
@@ -98,8 +98,7 @@ class Profile:
     inode32: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class SettingsFile:
+class SettingsFile(NamedTuple):
     """The content of the settings file: profiles by name, and the name of the default profile."""
 
     profiles: Mapping[str, Profile]

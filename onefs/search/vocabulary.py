@@ -16,7 +16,7 @@ from datetime import date
 from enum import Enum
 from itertools import islice
 from operator import index
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import quote, unquote_to_bytes
 
 from onefs.errors import UsageError
@@ -51,8 +51,7 @@ class MultipleValues(Enum):
     NONE = "none"
 
 
-@dataclass(frozen=True, slots=True)
-class Term:
+class Term(NamedTuple):
     """One term of a search, without its values."""
 
     name: str

@@ -38,7 +38,7 @@ class AsOfFolder(Folder):
     def child(self, name: str) -> TreeEntry:
         if not is_as_of_day(name):
             raise NotFound(f"{name} is not a day: write a day like 2021-07-05")
-        return _variant_root(self.context, replace(self.context.variant, day=name), AS_OF, name)
+        return _variant_root(self.context, self.context.variant._replace(day=name), AS_OF, name)
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +86,7 @@ class RootFolder(Folder):
         if name == TAGS and self.context.releases is not None:
             return TagsFolder(self.context, self.context.releases)
         if name == FLAT and not (variant.flat or variant.tag):
-            return _variant_root(self.context, replace(variant, flat=True), FLAT)
+            return _variant_root(self.context, variant._replace(flat=True), FLAT)
         one_api_entry = self.context.one_api_folder.child(name) if variant.is_full_tree else None
         entry = one_api_entry or self._user_folder_link(name)
         if entry is not None:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 from time import monotonic
+from typing import NamedTuple
 
 from onefs import alf
 from onefs.cache.folder import Place
@@ -21,8 +22,7 @@ from onefs.tree.listed_sessions import ListedState
 from onefs.tree.nodes import ListedEntry, Node, inode_of_path
 
 
-@dataclass(frozen=True, slots=True)
-class LastLayout:
+class LastLayout(NamedTuple):
     """A session's layout, and for how long it is used without asking the catalogue again."""
 
     layout: SessionLayout
