@@ -45,7 +45,6 @@ from onefs.http import HostAuth, OfflineTransport, Transport
 from onefs.http.stored_auth import StoredHostAuth
 from onefs.lowlevel.lazy import Lazy
 from onefs.model import Dataset
-from onefs.search.queries import SessionQueries
 from onefs.without_alyx import WithoutAlyx
 
 if TYPE_CHECKING:
@@ -54,6 +53,7 @@ if TYPE_CHECKING:
     from onefs.catalogue.storage.overlay import OverlayDatabase
     from onefs.content.content import Content
     from onefs.download.sources.interface import Source
+    from onefs.search.queries import SessionQueries
     from onefs.tree.laboratory_tree import LaboratoryTree
 
 
@@ -219,7 +219,7 @@ class Access:
         self._catalogue = Lazy(self._open_catalogue)
         self._content = Lazy(self._open_content)
         self._tree = Lazy(self._open_tree)
-        self._queries = Lazy(lambda: SessionQueries(self.alyx, self._database))
+        self._queries = Lazy(self._open_queries)
         #: the thread that closes the parts that interrupt() has replaced
         self._closing_thread: threading.Thread | None = None
 
@@ -340,6 +340,11 @@ class Access:
             database.note_server_url(self.url)  # before anything is stored in it
         return database
 
+    def _open_queries(self) -> SessionQueries:
+        from onefs.search.queries import SessionQueries
+
+        return SessionQueries(self.alyx, self._database)
+
     def _open_catalogue(self) -> Catalogue:
         from onefs.catalogue.catalogue import Catalogue
 
@@ -389,7 +394,7 @@ class Access:
             self.catalogue,
             self.content,
             self.url,
-            self.queries,
+            self._queries,
             self._deadlines.metadata,
             Variant(self._as_of, self._flat),
             self.settings.state_dir / "rest",

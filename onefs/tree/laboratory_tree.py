@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from time import monotonic
@@ -16,7 +16,6 @@ from onefs.content.content import Content
 from onefs.errors import NotFound, UsageError
 from onefs.model import Dataset, Session
 from onefs.printable import printable
-from onefs.search.queries import SessionQueries
 from onefs.tree.context import TreeContext
 from onefs.tree.dataset_file import DatasetFile
 from onefs.tree.entries import File, Folder, SymbolicLink, TreeEntry, listed_entry
@@ -38,6 +37,7 @@ from onefs.tree.user_folders import UserFolderLink, UserFolders
 from onefs.tree.variant import FULL_TREE, Variant, split_variant
 
 if TYPE_CHECKING:
+    from onefs.search.queries import SessionQueries
     from onefs.tree.siblings import Siblings
 
 #: seconds for which a folder is used without looking it up again. A file in it is used for as long
@@ -51,6 +51,7 @@ class LaboratoryTree:
 
     - ``catalogue``: lists the sessions and datasets
     - ``content``: opens the datasets
+    - ``queries``: returns what searches for sessions; called with the first search
     - ``url``: the database's address, shown as an extended attribute of the root
     - ``deadline``: the longest wait for a size from a file server, in seconds
     - ``variant``: what the root shows: the full tree, the tree as of a day, or the flat tree
@@ -64,7 +65,7 @@ class LaboratoryTree:
         catalogue: Catalogue,
         content: Content,
         url: str,
-        queries: SessionQueries,
+        queries: Callable[[], SessionQueries],
         deadline: float = 10.0,
         variant: Variant = FULL_TREE,
         rest: Path | None = None,
