@@ -62,8 +62,8 @@ PREVIOUS_CLOSE_WAIT_SECONDS = 20.0
 
 #: the packages with the modules of all parts
 _PACKAGES_OF_PARTS = (
-    *("onefs.alyx", "onefs.blocks", "onefs.cache", "onefs.catalogue", "onefs.config"),
-    *("onefs.content", "onefs.download", "onefs.search", "onefs.tree"),
+    *("onefs.alyx", "onefs.blocks", "onefs.cache", "onefs.cache_tables", "onefs.catalogue"),
+    *("onefs.config", "onefs.content", "onefs.download", "onefs.search", "onefs.tree"),
 )
 
 

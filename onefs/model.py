@@ -50,7 +50,8 @@ class Session:
         return bool(self.lab and self.subject and self.date) and self.number >= 0
 
 
-class Replica(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Replica:
     """A copy of a dataset on a file server."""
 
     #: the repository's name

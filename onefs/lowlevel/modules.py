@@ -10,4 +10,4 @@ def import_all(package: str) -> None:
     """Import all modules of a package and of the packages in it."""
     folders = importlib.import_module(package).__path__
     for module in pkgutil.walk_packages(folders, f"{package}."):
-        importlib.import_module(module.name)
+        __import__(module.name)

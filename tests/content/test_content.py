@@ -293,7 +293,7 @@ def test_a_signed_url_is_not_shown_with_its_signature(
     signed = "?X-Amz-Credential=AKIA1234&X-Amz-Signature=5ecre7&sig=5ecre7&jwt=5ecre7&pwd=5ecre7"
     dataset = server.dataset("a.b.npy", BYTES)
     (copy,) = dataset.replicas
-    dataset = replace(dataset, replicas=(copy._replace(url=copy.url + signed),))
+    dataset = replace(dataset, replicas=(replace(copy, url=copy.url + signed),))
 
     def lead(request: Request) -> Response:
         if request.path == "/a.b.npy":
