@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from onefs.alyx.auth import log_in, unsaved_token
 from onefs.alyx.client import AlyxClient
@@ -45,7 +45,6 @@ from onefs.http import HostAuth, OfflineTransport, Transport
 from onefs.http.stored_auth import StoredHostAuth
 from onefs.lowlevel.lazy import Lazy
 from onefs.model import Dataset
-from onefs.search.queries import SessionQueries
 from onefs.without_alyx import WithoutAlyx
 
 if TYPE_CHECKING:
@@ -54,11 +53,18 @@ if TYPE_CHECKING:
     from onefs.catalogue.storage.overlay import OverlayDatabase
     from onefs.content.content import Content
     from onefs.download.sources.interface import Source
+    from onefs.search.queries import SessionQueries
     from onefs.tree.laboratory_tree import LaboratoryTree
 
 
 #: seconds that a new content waits at most until the interrupted content is closed
 PREVIOUS_CLOSE_WAIT_SECONDS = 20.0
+
+#: the packages with the modules of all parts
+_PACKAGES_OF_PARTS = (
+    *("onefs.alyx", "onefs.blocks", "onefs.cache", "onefs.cache_tables", "onefs.catalogue"),
+    *("onefs.config", "onefs.content", "onefs.download", "onefs.search", "onefs.tree"),
+)
 
 
 class Closeable(Protocol):
@@ -90,8 +96,7 @@ class Deadlines:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class GivenLogin:
+class GivenLogin(NamedTuple):
     """A login that is used instead of the stored login.
 
     For an empty field, the value that is stored or in the environment is used.
@@ -214,7 +219,7 @@ class Access:
         self._catalogue = Lazy(self._open_catalogue)
         self._content = Lazy(self._open_content)
         self._tree = Lazy(self._open_tree)
-        self._queries = Lazy(lambda: SessionQueries(self.alyx, self._database))
+        self._queries = Lazy(self._open_queries)
         #: the thread that closes the parts that interrupt() has replaced
         self._closing_thread: threading.Thread | None = None
 
@@ -251,10 +256,16 @@ class Access:
     def open_all(self) -> Access:
         """Open all parts that the tree needs. Return self. Raises the errors of these parts.
 
-        All their modules are loaded then, so that no later call waits for an import.
+        All their modules are loaded then, also those that functions import when they need them, so
+        that no later call waits for an import.
         """
+        # only daemons need this module
+        from onefs.lowlevel.modules import import_all
+
         self._transport().load()
         self._tree()
+        for package in _PACKAGES_OF_PARTS:
+            import_all(package)
         return self
 
     def wake_waiters(self) -> None:
@@ -337,6 +348,11 @@ class Access:
             database.note_server_url(self.url)  # before anything is stored in it
         return database
 
+    def _open_queries(self) -> SessionQueries:
+        from onefs.search.queries import SessionQueries
+
+        return SessionQueries(self.alyx, self._database)
+
     def _open_catalogue(self) -> Catalogue:
         from onefs.catalogue.catalogue import Catalogue
 
@@ -364,7 +380,7 @@ class Access:
         content = Content(
             settings.cache_dir,
             self._database_name,
-            self._source(),
+            self._source,
             stall=self._deadlines.stall,
             deadline=self._deadlines.metadata,
             small_file=options.small_file,
@@ -389,7 +405,7 @@ class Access:
             self.catalogue,
             self.content,
             self.url,
-            self.queries,
+            self._queries,
             self._deadlines.metadata,
             Variant(self._as_of, self._flat),
             self.settings.state_dir / "rest",
@@ -431,10 +447,10 @@ class Access:
         The bytes come from the cached file, else from a disk, or else from a file server. ``place``
         is the path in ONE's cache folder, if it is known. Raises what downloading raises.
         """
-        from onefs.download.head import fetch_head
-
         cached = self.content.cached_path(dataset, place)
         if cached is None:
+            from onefs.download.head import fetch_head
+
             return fetch_head(dataset, length, self._source())
         with cached.open("rb") as file:
             return file.read(length)

@@ -9,9 +9,9 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import urlsplit
 
 from onefs.cache.folder_check import check_usable_as_cache
@@ -41,8 +41,7 @@ if TYPE_CHECKING:
 _EMBEDDED_PREFIX = "demo-"
 
 
-@dataclass(frozen=True, slots=True)
-class ResolvedDatabase:
+class ResolvedDatabase(NamedTuple):
     """A database, and the settings for it: URL, login, folders and options."""
 
     settings: Settings
@@ -97,7 +96,7 @@ class ResolvedDatabase:
         elif not (offline or secret or token is None or settings.public) and (
             unsaved := token(settings)
         ):
-            login = replace(login or GivenLogin(), token=unsaved)
+            login = (login or GivenLogin())._replace(token=unsaved)
         deadlines = Deadlines.from_environment()
         access = Access(settings, self.database, login=login, deadlines=deadlines, offline=offline)
         if settings.public and not offline:
@@ -178,7 +177,7 @@ def mounted_fallback(
     }
     if hosts := flags.get("data_hosts"):
         changes["data_hosts"] = parse_data_hosts(hosts, "data_hosts")
-    return with_disks(replace(database, settings=replace(database.settings, **changes)), flags)
+    return with_disks(database._replace(settings=replace(database.settings, **changes)), flags)
 
 
 def with_disks(database: ResolvedDatabase, flags: Mapping[str, str | None]) -> ResolvedDatabase:
@@ -187,7 +186,7 @@ def with_disks(database: ResolvedDatabase, flags: Mapping[str, str | None]) -> R
     if not named:
         return database
     options = replace(database.settings.cache_options, disks=parse_disks(named))
-    return replace(database, settings=replace(database.settings, cache_options=options))
+    return database._replace(settings=replace(database.settings, cache_options=options))
 
 
 def list_database_mounts() -> list[MountInfo]:

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 from uuid import UUID, uuid5
 
 #: the UUID namespace of the ids that datasets have in releases only
 _RELEASES = UUID("6f1f5d0c-8d0e-5b6a-9a55-2f0c3c1a7e42")
 
 
-@dataclass(frozen=True, slots=True)
-class Repository:
+class Repository(NamedTuple):
     """A file server or disk that has replicas (Alyx: ``/data-repository``)."""
 
     name: str

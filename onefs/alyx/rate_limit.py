@@ -15,9 +15,9 @@ import struct
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
+from typing import NamedTuple
 
 import platformdirs
 
@@ -45,8 +45,7 @@ _STATE_FORMAT = struct.Struct("<8sddd")
 _MAGIC = b"onefsb1\n"
 
 
-@dataclass(frozen=True, slots=True)
-class RateLimits:
+class RateLimits(NamedTuple):
     """The limits of a token bucket.
 
     The limits are the size of the bucket, the speed of refilling, and the number of requests that
@@ -61,8 +60,7 @@ class RateLimits:
     reserve: float = RESERVED_REQUESTS
 
 
-@dataclass(frozen=True, slots=True)
-class _BucketState:
+class _BucketState(NamedTuple):
     """The content of the bucket's file. Times are in seconds since the epoch."""
 
     #: number of requests in the bucket at the time ``at``
@@ -200,8 +198,7 @@ class RateLimiter:
                     unlock_file(self._file)
 
 
-@dataclass(frozen=True, slots=True)
-class RateLimitPermit:
+class RateLimitPermit(NamedTuple):
     """The permit for one request and its retries. Implements ``transport.RequestPermit``."""
 
     rate_limiter: RateLimiter

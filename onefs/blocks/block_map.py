@@ -32,7 +32,6 @@ from __future__ import annotations
 
 import json
 import os
-import secrets
 import struct
 import time
 import zlib
@@ -279,7 +278,7 @@ def create_block_file(
     """
     assert dataset.size is not None
     header = BlockMapHeader(
-        dataset.id, dataset.size, dataset.md5, block_size, secrets.token_hex(8), place
+        dataset.id, dataset.size, dataset.md5, block_size, os.urandom(8).hex(), place
     )
     stem = f"{dataset.id}.{header.generation}"
     flags = os.O_RDWR | os.O_EXCL
@@ -386,5 +385,5 @@ def _write_header(folder: Path, header: BlockMapHeader) -> None:
         folder / f"{header.dataset_id}.json",
         json.dumps(asdict(header)).encode() + b"\n",
         # remove_block_file also removes a temporary file of this name, which a crash may leave
-        temporary=folder / f"{header.dataset_id}.{header.generation}.{secrets.token_hex(4)}",
+        temporary=folder / f"{header.dataset_id}.{header.generation}.{os.urandom(4).hex()}",
     )

@@ -9,8 +9,8 @@ import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from onefs.cache.usage import UsageCounter
 from onefs.errors import CacheFull
@@ -26,8 +26,7 @@ PINNED_WAIT_SECONDS = 0.3
 REPORT_BYTES = 2 << 20
 
 
-@dataclass(frozen=True, slots=True)
-class CacheLimits:
+class CacheLimits(NamedTuple):
     """Limits on the cache's use of disk space, in bytes."""
 
     #: most bytes of disk for all files that onefs downloaded; None if there is no limit

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from onefs.model import Dataset
 
@@ -13,8 +13,7 @@ from onefs.model import Dataset
 CHUNK_BYTES = 1 << 20
 
 
-@dataclass(frozen=True, slots=True)
-class ContentVerdict:
+class ContentVerdict(NamedTuple):
     """The result of comparing a file, or its size alone, with the database."""
 
     #: ``cached``, ``unverified``, ``accepted`` or ``bad`` (see ``records.CacheEntry.state``)

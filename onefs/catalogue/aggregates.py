@@ -11,11 +11,11 @@ import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
+from typing import TYPE_CHECKING
 from uuid import UUID, uuid5
 
 from onefs import alf
 from onefs.alyx.parsing import escape_url, usable_replicas
-from onefs.cache_tables.bucket import PublicBucket
 from onefs.cache_tables.reader import split_path
 from onefs.catalogue.availability import ServerAvailability
 from onefs.catalogue.invalidation import TreePath
@@ -24,9 +24,12 @@ from onefs.catalogue.listing_cache import ListingCache
 from onefs.catalogue.storage.database import CatalogueDatabase
 from onefs.catalogue.ttl import LABS_TTL_SECONDS
 from onefs.config.public_bucket import public_bucket
-from onefs.download.sources.s3_listing import S3Object
 from onefs.errors import ServerError
 from onefs.model import Dataset, Replica, Repository
+
+if TYPE_CHECKING:
+    from onefs.cache_tables.bucket import PublicBucket
+    from onefs.download.sources.s3_listing import S3Object
 
 #: the folder of aggregates, in the bucket, on file servers, in the cache folder and in the tree
 FOLDER = f"{alf.AGGREGATES}/"
@@ -152,6 +155,9 @@ class BucketListings:
 
 def _parse_stored(body: str) -> list[Dataset]:
     """Return the datasets in a stored listing of a bucket. Raises ValueError if it is damaged."""
+    # slow to import, and most commands need no aggregates
+    from onefs.download.sources.s3_listing import S3Object
+
     url, rows = json.loads(body)
     objects = (S3Object(str(key), int(size), str(etag)) for key, size, etag in rows)
     return datasets_of(objects, str(url))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sized
 from dataclasses import dataclass, field
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 
 from onefs.alyx.client import AlyxClient
 from onefs.catalogue.invalidation import TreePath
@@ -71,8 +71,7 @@ class Listing(Generic[T]):
         return 1 + len(self.value) if isinstance(self.value, Sized) else 1
 
 
-@dataclass(frozen=True, slots=True)
-class Batch:
+class Batch(NamedTuple):
     """Several listings that are fetched together: their keys, and the function that fetches them.
 
     The function never raises.

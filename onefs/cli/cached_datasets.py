@@ -6,16 +6,19 @@ from collections.abc import Iterable
 from contextlib import suppress
 from fnmatch import fnmatchcase
 from pathlib import PurePosixPath
+from typing import TYPE_CHECKING
 
 from onefs import alf
 from onefs.access import Access
 from onefs.cache.folder import Place
 from onefs.config.cache_owner import PRIVATE_FOLDER
-from onefs.content.admin import CacheItem
 from onefs.errors import NotFound, OnefsError
 from onefs.model import Dataset
-from onefs.tree.symlink_views import BY_EID
+from onefs.tree.path_patterns import BY_EID
 from onefs.tree.variant import FULL_TREE, Variant
+
+if TYPE_CHECKING:
+    from onefs.content.admin import CacheItem
 
 
 def cached_files_at(

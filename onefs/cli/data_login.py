@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import click
 
@@ -39,8 +39,7 @@ class DataLogin:
 
     def added_to(self, profile: Profile) -> Profile:
         """Return a copy of the profile with the URL, user and hosts of this login."""
-        return replace(
-            profile,
+        return profile._replace(
             data_url=self.url,
             data_username=self.credentials.username,
             data_hosts=",".join(self.hosts),

@@ -19,7 +19,7 @@ from onefs.errors import NotFound, OnefsError
 from onefs.lowlevel.progress_display import ProgressDisplay
 from onefs.printable import format_size, plural
 from onefs.search.vocabulary import nearest_name_hint
-from onefs.tree.symlink_views import BY_EID, BY_REF
+from onefs.tree.path_patterns import BY_EID, BY_REF
 
 if TYPE_CHECKING:
     from onefs.access import Access

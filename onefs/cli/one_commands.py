@@ -67,7 +67,8 @@ class DatabaseOptions:
             from onefs.cli.targets import find_database, others_mount
 
             if (database := find_database(names, flags)) is not None:
-                access = open_database(database, offline=self.offline)
+                # as ONE() does: what is known and cached is shown without any request
+                access = open_database(database, offline=self.offline, check_saved=False)
                 return ONE.over(access, database.settings, offline=self.offline)
             if (mounted := others_mount(names)) is not None:
                 return ONE.in_mount(mounted, offline=self.offline)

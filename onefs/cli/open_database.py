@@ -6,6 +6,7 @@ import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 
 from onefs.access import Access, ensure_token
 from onefs.cli.prompts import secret_prompt
@@ -14,22 +15,26 @@ from onefs.config.settings import Settings
 from onefs.databases import ResolvedDatabase
 
 
-def log_in(settings: Settings, *, needs_server: bool = False) -> Secret:
+def log_in(settings: Settings, *, needs_server: bool = False, check_saved: bool = True) -> Secret:
     """Log in to the database. If a password is needed, ask for it at the terminal.
 
-    Return the token if it could not be saved, otherwise ''. Raises what
-    :func:`onefs.access.ensure_token` raises.
+    Return the token if it could not be saved, otherwise ''. The flags are those of
+    :func:`onefs.access.ensure_token`. Raises what this function raises.
     """
-    return ensure_token(settings, secret_prompt(), needs_server=needs_server)
+    return ensure_token(
+        settings, secret_prompt(), needs_server=needs_server, check_saved=check_saved
+    )
 
 
-def open_database(database: ResolvedDatabase, *, offline: bool) -> Access:
+def open_database(database: ResolvedDatabase, *, offline: bool, check_saved: bool = True) -> Access:
     """Log in to a database and open it.
 
-    If ``offline`` is true, open it without a log-in and without requests. Raises what
+    If ``offline`` is true, open it without a log-in and without requests. If ``check_saved`` is
+    false, a saved token is used without a request, as ``ONE()`` does. Raises what
     :meth:`ResolvedDatabase.open` raises.
     """
-    return database.open(token=log_in, offline=offline)
+    token = partial(log_in, check_saved=check_saved)
+    return database.open(token=token, offline=offline)
 
 
 @contextmanager

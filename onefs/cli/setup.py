@@ -123,8 +123,7 @@ def _save_public(arguments: _SetupArguments, saved: SettingsFile, *, default: bo
         if is_adopt_requested():
             mark_as_cache_folder(Path(folder))
     before = saved.profile_of_url(url) or Profile("public", url)
-    profile = replace(
-        before,
+    profile = before._replace(
         name=arguments.profile or before.name,
         public="yes",
         cache_dir=folder or before.cache_dir,
@@ -147,8 +146,7 @@ def _make_profile(
     """
     url = settings.url
     profile = saved.profile_of_url(url) or Profile(_profile_name(saved, url), url)
-    profile = replace(
-        profile,
+    profile = profile._replace(
         name=arguments.profile or profile.name,
         username=settings.username,
         cache_dir=cache_dir,
@@ -157,7 +155,7 @@ def _make_profile(
     if data is not None:
         return data.added_to(profile)
     hosts = ",".join(settings.data_hosts)
-    return replace(profile, data_url=settings.data_url, data_username="", data_hosts=hosts)
+    return profile._replace(data_url=settings.data_url, data_username="", data_hosts=hosts)
 
 
 def _save_secrets(

@@ -17,7 +17,7 @@ from onefs.lowlevel.paths import absolute
 from onefs.lowlevel.progress_display import ProgressDisplay
 from onefs.model import Dataset, Session
 from onefs.tree.layout import lab_folder_names, subject_folder_names, subject_layout
-from onefs.tree.symlink_views import BY_EID, BY_REF
+from onefs.tree.path_patterns import BY_EID, BY_REF
 from onefs.tree.variant import split_variant
 
 T = TypeVar("T")

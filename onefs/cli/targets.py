@@ -10,8 +10,8 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 from urllib.parse import unquote
 
 import platformdirs
@@ -34,15 +34,13 @@ from onefs.databases import (
 from onefs.errors import NotConfigured, UsageError
 from onefs.lowlevel.paths import absolute
 from onefs.mount.mount_registry import MountInfo, list_mounts
-from onefs.tree.path_patterns import DATASET_PREFIX
-from onefs.tree.symlink_views import BY_EID, BY_REF
+from onefs.tree.path_patterns import BY_EID, BY_REF, DATASET_PREFIX
 from onefs.tree.variant import FULL_TREE, Variant
 
 Flags = Mapping[str, str | None]
 
 
-@dataclass(frozen=True, slots=True)
-class DatabaseLocation:
+class DatabaseLocation(NamedTuple):
     """A database and one of its mounts, or a database without a mount."""
 
     database: ResolvedDatabase

@@ -14,14 +14,17 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
 
-from onefs.config import one_params
 from onefs.config.keyrings import Keyring, KeyringUnavailable, NoKeyringInstalled
 from onefs.config.private_files import file_lock, read_json, write_json
 from onefs.config.secret import Secret
 from onefs.config.settings import Settings, config_dir, is_environment_for
 from onefs.config.urls import normalise
 from onefs.errors import UsageError, reason_of
+
+if TYPE_CHECKING:
+    from onefs.config.one_params import OneSettings
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,8 +37,7 @@ class DataCredentials:
     source: str
 
 
-@dataclass(frozen=True, slots=True)
-class Removal:
+class Removal(NamedTuple):
     """Whether there was a secret to remove, and whether an unavailable keyring still has it.
 
     :meth:`CredentialStore.delete_token` and ``delete_data_login`` return this.
@@ -258,7 +260,7 @@ def find_data_credentials(
     if stored is not None:
         source = f"profile {settings.profile}" if settings.profile else f"stored for {settings.url}"
         return DataCredentials(*stored, source)
-    saved = one_params.find_by_url(settings.url, home)
+    saved = _find_in_one_params(settings.url, home)
     if saved is not None and saved.data_username and saved.data_password:
         return DataCredentials(saved.data_username, saved.data_password, str(saved.source))
     return None
@@ -271,7 +273,7 @@ def data_server_urls(settings: Settings, home: Path | None = None) -> list[str]:
     """
     if settings.data_url:
         return [settings.data_url]
-    saved = one_params.find_by_url(settings.url, home)
+    saved = _find_in_one_params(settings.url, home)
     with suppress(UsageError):
         if saved is not None and saved.data_url:
             return [normalise(saved.data_url)]
@@ -297,3 +299,11 @@ def _token_key(url: str, username: str) -> str:
 
 def _data_key(url: str) -> str:
     return f"data {url}"
+
+
+def _find_in_one_params(url: str, home: Path | None) -> OneSettings | None:
+    """Return what ONE has saved for a database, or None."""
+    # slow to import, and only needed if onefs has no login of its own
+    from onefs.config import one_params
+
+    return one_params.find_by_url(url, home)

@@ -17,10 +17,10 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import Any, NamedTuple
 
 import platformdirs
 
@@ -62,8 +62,7 @@ _NOT_CONFIGURED_MESSAGE = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Profile:
+class Profile(NamedTuple):
     """One database in the settings file. A value that the file does not set is ''."""
 
     name: str
@@ -98,8 +97,7 @@ class Profile:
     inode32: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class SettingsFile:
+class SettingsFile(NamedTuple):
     """The content of the settings file: profiles by name, and the name of the default profile."""
 
     profiles: Mapping[str, Profile]
@@ -228,9 +226,7 @@ def save_profile(profile: Profile, *, default: bool, path: Path | None = None) -
     """
     with _edited_file(path or settings_path()) as (settings_file, data):
         row = {
-            item.name: value
-            for item in fields(Profile)
-            if item.name != "name" and (value := getattr(profile, item.name))
+            field: value for field, value in profile._asdict().items() if field != "name" and value
         }
         data.setdefault("profiles", {})[profile.name] = row
         if default or not settings_file.default:
@@ -306,7 +302,7 @@ def resolve_settings(
     environ = os.environ if environ is None else environ
     url, url_source, chosen = _choose_url(flags, environ, load_settings_file(path))
     profile = chosen or Profile("", url)
-    row = asdict(profile)
+    row = profile._asdict()
     public = bool(flags.get("public") or profile.public)
     own = environ if is_environment_for(environ, url) and not public else {}
     values, sources = {}, {"url": url_source}
@@ -439,7 +435,7 @@ def _several_profiles_message(settings_file: SettingsFile) -> str:
 
 
 def _parse_profile(name: str, row: Any, path: Path) -> Profile:
-    known = {item.name for item in fields(Profile)} - {"name"}
+    known = {*Profile._fields} - {"name"}
     if not isinstance(row, dict) or not all(isinstance(row.get(key, ""), str) for key in known):
         raise UsageError(f"the file {path}: the values of profile {name!r} must be strings")
     values = {key: row[key] for key in known & row.keys()}

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from onefs.blocks.evict import Evictor
-from onefs.blocks.large_file import MAX_COMPLETION_ATTEMPTS, LargeFileDownloader
-from onefs.blocks.registry import PartialFileRegistry
 from onefs.cache.files import disk_errors
 from onefs.cache.folder import Place
 from onefs.cache.in_place import has_candidate
@@ -22,30 +19,30 @@ from onefs.cache.reservations import CacheLimits, DiskSpace
 from onefs.cache.store import Store
 from onefs.config.cache_options import SMALL_FILE_BYTES
 from onefs.content.accepted import AcceptedEntries
-from onefs.content.admin import CacheAdmin
-from onefs.content.adopt_in_place import InPlaceAdopter
 from onefs.content.disk_files import DiskFiles
-from onefs.content.disk_handle import DiskHandle
-from onefs.content.handle import DatasetHandle
 from onefs.dates import dataset_identity
 from onefs.download.disk import Disk
-from onefs.download.hosts import Hosts
-from onefs.download.progress import Transfer
 from onefs.download.quota import FetchQuota
-from onefs.download.sources.interface import RemoteFileChanged, Source
-from onefs.download.whole_file import SmallFileDownloader
-from onefs.errors import BadContent, CacheFull
+from onefs.errors import BadContent
+from onefs.lowlevel.lazy import Lazy
 from onefs.model import Dataset
 
-#: a large file may be evicted as soon as it is complete. Then the file is fetched again. Fetching
-#: ends after at least EVICTED_RETRIES attempts and EVICTED_RETRY_SECONDS seconds
-EVICTED_RETRIES, EVICTED_RETRY_SECONDS = 8, 60.0
+if TYPE_CHECKING:
+    from onefs.blocks.large_file import LargeFileDownloader
+    from onefs.content.admin import CacheAdmin
+    from onefs.content.adopt_in_place import InPlaceAdopter
+    from onefs.content.disk_handle import DiskHandle
+    from onefs.content.downloads import Downloads
+    from onefs.content.handle import DatasetHandle
+    from onefs.download.progress import Transfer
+    from onefs.download.sources.interface import Source
+    from onefs.download.whole_file import SmallFileDownloader
 
 
 class Content:
     """The content of one database's datasets, in one cache folder. Thread-safe.
 
-    - ``source``: sends the bytes of replicas
+    - ``source``: returns what sends the bytes of replicas; called before the first download
     - ``database``: the name of the database that the folder must belong to
     - ``stall``: seconds without progress after which a transfer of data ends
     - ``deadline``: the longest time in seconds for a metadata request to a file server
@@ -67,7 +64,7 @@ class Content:
         self,
         cache_dir: Path,
         database: str,
-        source: Source,
+        source: Callable[[], Source],
         *,
         stall: float = 60.0,
         deadline: float = 10.0,
@@ -91,25 +88,56 @@ class Content:
         #: the tables of ONE in the folder
         self.one_tables = OneTables(cache_dir)
         self.quota = FetchQuota(max_fetch)
-        self._hosts = hosts = Hosts(source, stall, preferred, self.quota.count)
-        registry = PartialFileRegistry(store)
-        evictor = Evictor(store, registry)
-        self.admin = CacheAdmin(store, evictor, min(stall, deadline))
-        self.space = space = DiskSpace(cache_dir, store.usage, self.limits, evictor.evict)
-        invalidate = self.invalidate_pages
-        self.adopter = InPlaceAdopter(store, stall, invalidate)
         self.disk_files = DiskFiles(
             store,
             [Disk(folder, min(stall, deadline)) for folder in disks],
             self.is_small,
             strict=strict,
             stall=stall,
-            on_invalidated=invalidate,
+            on_invalidated=self.invalidate_pages,
         )
-        self.small_files = SmallFileDownloader(store, hosts, space, stall, invalidate)
-        self.large_files = LargeFileDownloader(
-            store, registry, hosts, space, self.quota, stall, invalidate
-        )
+
+        def open_downloads() -> Downloads:
+            # slow to import: see the module
+            from onefs.content.downloads import Downloads
+
+            return Downloads(
+                store,
+                source(),
+                self.quota,
+                self.limits,
+                stall=stall,
+                deadline=deadline,
+                preferred=preferred,
+                on_invalidated=self.invalidate_pages,
+            )
+
+        self._downloads = Lazy(open_downloads)
+
+    @property
+    def admin(self) -> CacheAdmin:
+        """What ``onefs cache`` does with the files of the cache folder."""
+        return self._downloads().admin
+
+    @property
+    def space(self) -> DiskSpace:
+        """The disk space of the cache folder."""
+        return self._downloads().space
+
+    @property
+    def adopter(self) -> InPlaceAdopter:
+        """Verifies files that onefs did not download."""
+        return self._downloads().adopter
+
+    @property
+    def small_files(self) -> SmallFileDownloader:
+        """Fetches files as a whole."""
+        return self._downloads().small_files
+
+    @property
+    def large_files(self) -> LargeFileDownloader:
+        """Fetches the blocks of large files."""
+        return self._downloads().large_files
 
     def open(
         self, dataset: Dataset, place: Place, at: Place | None = None
@@ -135,6 +163,8 @@ class Content:
         if file is None and not self.disk_files.away_note(dataset):
             return None
         keep_cache = file is not None and self.page_versions.note_opened(at, dataset, file.version)
+        from onefs.content.disk_handle import DiskHandle  # as in _open_cached
+
         return DiskHandle(
             self.disk_files,
             dataset,
@@ -161,6 +191,9 @@ class Content:
         if must_hash:  # the kernel's pages may have bytes that were never verified
             version = f"{version}@"
         keep_cache = self.page_versions.note_opened(at, dataset, version)
+        # imported here, because a command that reads the records of a file opens no file
+        from onefs.content.handle import DatasetHandle
+
         return DatasetHandle(
             self,
             dataset,
@@ -227,7 +260,7 @@ class Content:
 
     def bytes_by_server(self) -> dict[tuple[str, str], int]:
         """Return the bytes that have arrived, by the kind and the name of the server."""
-        return self._hosts.bytes_by_server()
+        return self._downloads().hosts.bytes_by_server()
 
     def total_bytes(self) -> int:
         """Return the bytes of disk that files downloaded by onefs take.
@@ -247,11 +280,9 @@ class Content:
 
     def close(self) -> None:
         """Wake the waiting readers, which raise Stopping, and end all downloads."""
-        self._hosts.close()
-        self.adopter.close()
         self.disk_files.close()
-        self.large_files.close()
-        self.small_files.close()
+        if (downloads := self._downloads.close()) is not None:
+            downloads.close()
 
     def close_store(self) -> None:
         """Release the cache folder. Called after the last use of the folder."""
@@ -286,19 +317,7 @@ class Content:
             return path
         if self.is_small(dataset):
             return self.small_files.fetch(dataset, place)
-        changes, attempts, end = 0, 0, time.monotonic() + EVICTED_RETRY_SECONDS
-        while attempts < EVICTED_RETRIES or time.monotonic() < end:
-            attempts += 1
-            try:
-                self.large_files.complete(dataset, place, watch)
-            except RemoteFileChanged:  # no byte of the old file was served
-                changes += 1
-                if changes == MAX_COMPLETION_ATTEMPTS:
-                    raise
-            path = self.store.cached_path(dataset)
-            if path is not None:
-                return path
-        raise CacheFull(f"{dataset.name} was evicted before it could be read: raise --cache-size")
+        return self._downloads().fetch_large(dataset, place, watch)
 
     def size_of(self, dataset: Dataset) -> int | None:
         """Return the size of a dataset in bytes, or None if the size is unknown.

@@ -42,14 +42,22 @@ class ByteSource(Protocol):
     strict: bool
     #: the files in the cache folder
     store: Store
-    #: verifies files that onefs did not download
-    adopter: InPlaceAdopter
-    small_files: SmallFileDownloader
-    large_files: LargeFileDownloader
     #: the limit of fetched bytes per hour
     quota: FetchQuota
     #: versions of the bytes that may be in the kernel's cached pages
     page_versions: PageVersions
+
+    @property
+    def adopter(self) -> InPlaceAdopter:
+        """Verifies files that onefs did not download."""
+
+    @property
+    def small_files(self) -> SmallFileDownloader:
+        """Fetches files as a whole."""
+
+    @property
+    def large_files(self) -> LargeFileDownloader:
+        """Fetches the blocks of large files."""
 
     def invalidate_pages(self, dataset: Dataset) -> None:
         """Tell the kernel to drop its pages of a dataset."""

@@ -27,7 +27,8 @@ from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 from urllib3.exceptions import ConnectTimeoutError, NameResolutionError, NewConnectionError
 from urllib3.util import Timeout, create_urllib3_context
 
-from onefs.http.exchange import Exchange, ShutdownHandle, close_inherited_socket
+from onefs.http.dialing import ShutdownHandle, close_inherited_socket, dial
+from onefs.http.exchange import Exchange
 from onefs.http.request import HttpRequest
 from onefs.lowlevel.forking import ForkAware, register_fork_aware
 
@@ -111,8 +112,8 @@ class _WatchedConnection(HTTPConnection, ForkAware):
         host, port = self._dns_host.strip("[]"), self.port
         self._release_shutdown_handle()
         try:
-            connection, self._shutdown_handle = exchange.dial(
-                host, port, timeout, self.socket_options or ()
+            connection, self._shutdown_handle = dial(
+                exchange, host, port, timeout, self.socket_options or ()
             )
             return connection
         except socket.gaierror as error:

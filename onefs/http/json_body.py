@@ -10,8 +10,7 @@ import threading
 import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import nullcontext
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from onefs.config.secret import excerpt
 from onefs.config.urls import host_of, safe_url
@@ -41,8 +40,7 @@ _LARGE_BODY_BYTES = 1024 * 1024
 _large_parse_lock = threading.Lock()
 
 
-@dataclass(frozen=True, slots=True)
-class JsonAnswer:
+class JsonAnswer(NamedTuple):
     """A response in JSON. The case of letters in names of ``headers`` does not matter."""
 
     status: int

@@ -1,4 +1,4 @@
-"""Where a redirect leads."""
+"""Which answers redirect a request, and to which URL."""
 
 from __future__ import annotations
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from dataclasses import replace
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
@@ -63,7 +62,7 @@ class Sender:
         message for an overdue request.
         """
         url = call.url if call.auth is None else call.auth.secure_url(call.url)
-        call = replace(call, url=url, headers={"User-Agent": USER_AGENT, **call.headers})
+        call = call._replace(url=url, headers={"User-Agent": USER_AGENT, **call.headers})
         seen = {call.url}
         while True:
             try:
@@ -168,7 +167,7 @@ def _redirected_request(call: HttpRequest, target: str) -> HttpRequest:
         headers = {k: v for k, v in headers.items() if k.lower() != "authorization"}
     if auth is not None and _is_https(call.url) and not _is_https(target):
         auth = auth.without_credentials()
-    return replace(call, url=target, headers=headers, auth=auth)
+    return call._replace(url=target, headers=headers, auth=auth)
 
 
 def _is_https(url: str) -> bool:
@@ -178,7 +177,7 @@ def _is_https(url: str) -> bool:
 def _with_authorization(call: HttpRequest, header: str | None) -> HttpRequest:
     if header is None:
         return call
-    return replace(call, headers={**call.headers, "Authorization": header})
+    return call._replace(headers={**call.headers, "Authorization": header})
 
 
 def _discard_body(response: BaseHTTPResponse, exchange: Exchange) -> None:

@@ -160,7 +160,7 @@ class Transport:
 
         Raises ServerError for a redirect. Otherwise raises the same errors as :meth:`get_json`.
         """
-        self.load()
+        self.load()  # before the deadline begins
         sent = {"Content-Type": "application/json", **(headers or {})}
         wait = deadline + _WATCHDOG_MARGIN_SECONDS
         call = HttpRequest("POST", url, wait, wait, sent, json.dumps(payload).encode())

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 import re
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from onefs.integers import parse_whole_number
 
@@ -16,8 +16,7 @@ FUSE_SUBTYPE = "onefs"
 _OCTAL_ESCAPE = re.compile(r"\\([0-7]{3})")
 
 
-@dataclass(frozen=True, slots=True)
-class KernelMount:
+class KernelMount(NamedTuple):
     """One mount: a line of the kernel's table of mounts."""
 
     #: absolute path of the folder at which the file system is mounted
@@ -89,4 +88,6 @@ def _unescape(text: str) -> str:
 
     The kernel writes space, tab, newline and backslash in this way.
     """
+    if "\\" not in text:
+        return text
     return _OCTAL_ESCAPE.sub(lambda match: chr(int(match.group(1), 8)), text)

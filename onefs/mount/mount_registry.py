@@ -17,7 +17,6 @@ import hashlib
 import json
 import logging
 import os
-import socket
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -34,7 +33,6 @@ from onefs.lowlevel.locks import lock_or_go_on, try_lock
 from onefs.lowlevel.mountinfo import read_mounts
 from onefs.lowlevel.paths import absolute
 from onefs.lowlevel.pids import boot_id
-from onefs.mount import mount_probes
 from onefs.mount.processes import start_ticks_of
 from onefs.tree.nodes import XATTR_PREFIX
 from onefs.tree.variant import Variant
@@ -235,7 +233,7 @@ class MountRecord:
     def _write(self, path: Path | None = None) -> None:
         pid = os.getpid()
         raw = {
-            "host": socket.gethostname(),
+            "host": os.uname().nodename,
             "boot": boot_id(),
             "started": start_ticks_of(pid),
             **_raw_info(self._info),
@@ -308,6 +306,9 @@ def list_mounts(folder: Path | None = None, *, probe: bool = False) -> list[Moun
     }
     infos = {each: _recorded_info(each, records.get(each)) for each in sorted(ours)}
     if probe:
+        # imported here and below, because few commands need more than the records
+        from onefs.mount import mount_probes
+
         unknown = [each for each, info in infos.items() if info.pid is None]
         for each, stale in mount_probes.are_stale(unknown).items():
             working = READY if each in records else FOREIGN
@@ -354,6 +355,8 @@ def _read_infos(mountpoints: Iterable[str]) -> dict[str, MountInfo]:
 
     Mounts that do not respond in time, or report invalid values, are left out.
     """
+    from onefs.mount import mount_probes
+
     infos = {}
     texts = mount_probes.read_root_xattrs(mountpoints, STATUS_XATTR, _STATUS_TIMEOUT_SECONDS)
     for mountpoint, text in texts.items():
@@ -369,7 +372,7 @@ def find_record(mountpoint: str, folder: Path | None = None) -> MountInfo | None
     Return None if there is no record. The record's pid is None if the daemon is dead.
     """
     raws = (_load_record(_record_path(mountpoint, place)) for place in _registry_folders(folder))
-    host = socket.gethostname()
+    host = os.uname().nodename
     raw = next((raw for raw in raws if raw is not None and raw["host"] == host), None)
     if raw is None:
         return None
@@ -425,7 +428,7 @@ def _read_records(folder: Path) -> dict[str, Mapping[str, Any]]:
     mounted = {mount.mountpoint for mount in read_mounts()}
     for path in folder.glob("*.json"):
         raw = _load_record(path)
-        if raw is None or raw["host"] != socket.gethostname():
+        if raw is None or raw["host"] != os.uname().nodename:
             continue
         if raw["mountpoint"] in mounted or _is_daemon_alive(raw):
             records[raw["mountpoint"]] = raw
@@ -474,7 +477,7 @@ def _is_daemon_alive(raw: Mapping[str, Any]) -> bool:
 
 
 def _record_path(mountpoint: str, folder: Path) -> Path:
-    place = f"{socket.gethostname()}\0{mountpoint}".encode("utf-8", "surrogateescape")
+    place = f"{os.uname().nodename}\0{mountpoint}".encode("utf-8", "surrogateescape")
     return folder / f"{hashlib.sha1(place).hexdigest()[:16]}.json"
 
 

@@ -6,8 +6,8 @@ import os
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from onefs.integers import parse_whole_number
 
@@ -15,8 +15,7 @@ _PROC = Path("/proc")
 _POLL_SECONDS = 0.05
 
 
-@dataclass(frozen=True, slots=True)
-class ProcessInUse:
+class ProcessInUse(NamedTuple):
     """A process that uses a folder of a mount, so that the mount is busy."""
 
     pid: int

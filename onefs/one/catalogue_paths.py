@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from onefs import alf
 from onefs.access import Access
@@ -11,7 +12,6 @@ from onefs.cache.folder import Place
 from onefs.errors import DeadlineExceeded, NotFound, Throttled, Unreachable
 from onefs.model import Dataset, Session
 from onefs.one.arguments import cache_path
-from onefs.search.queries import FoundSessions
 from onefs.tree.layout import SessionLayout, datasets_by_path
 from onefs.tree.layout_cache import LayoutCache
 from onefs.tree.session_paths import (
@@ -22,6 +22,9 @@ from onefs.tree.session_paths import (
 )
 from onefs.tree.unserved import refuse_unserved
 from onefs.tree.variant import Variant
+
+if TYPE_CHECKING:
+    from onefs.search.queries import FoundSessions
 
 
 class CataloguePaths:

@@ -16,11 +16,10 @@ from onefs.one.info import SessionDataInfo
 from onefs.one.interrupts import interruptible
 from onefs.one.laboratory_client import LaboratoryClient
 from onefs.one.warn import warn
-from onefs.search import vocabulary
-from onefs.search.queries import FoundSessions
 
 if TYPE_CHECKING:
     from onefs.alyx.parsing import Row
+    from onefs.search.queries import FoundSessions
 
 #: a name of a session: its eid, its ref, its path, or its URL in Alyx
 SessionName = str | UUID | PurePath
@@ -73,6 +72,9 @@ class ONE(LaboratoryClient):
         Args:
             all: Whether to return the names of all terms of :meth:`search`.
         """
+        # here and below: slow to import, and only needed to search
+        from onefs.search import vocabulary
+
         return list(vocabulary.VOCABULARY if all else vocabulary.TUTORIAL_TERMS)
 
     @overload
@@ -160,6 +162,8 @@ class ONE(LaboratoryClient):
             UsageError: The errors are those of :meth:`search`.
             Unreachable: The errors are those of :meth:`search`.
         """
+        from onefs.search import vocabulary
+
         query = vocabulary.parse_terms(terms)
         sessions = self._laboratory.queries.search(query, vocabulary.parse_limit(limit))
         if not sessions.eids:
@@ -182,6 +186,8 @@ class ONE(LaboratoryClient):
             UsageError: The name, a term or a value is invalid, or no term is given. Also if this
                 object reads another user's mount.
         """
+        from onefs.search import vocabulary
+
         if not isinstance(name, str):
             raise UsageError(f"the name of a search is {type(name).__name__}: give a text")
         if not terms:
@@ -385,7 +391,9 @@ class ONE(LaboratoryClient):
             NotFound: There is no dataset at the path.
             DataServerCredentials: The file server refuses the login.
         """
-        return self._loader.describe(path)
+        from onefs.one.description import describe
+
+        return describe(self._laboratory, self._resolver, path, offline=self._offline)
 
     # -- names
 

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, TypeVar
 from onefs.access import Access
 from onefs.config.settings import Settings
 from onefs.lowlevel.lazy import Lazy
-from onefs.one.connect import ConnectionArguments, mount_of_another, open_access
 from onefs.one.interrupts import Interruptible
 
 if TYPE_CHECKING:
@@ -48,6 +47,9 @@ class LaboratoryClient(Interruptible):
         data_hosts: str | None = None,
         offline: bool = False,
     ) -> None:
+        # a command that has opened the laboratory needs nothing of this module
+        from onefs.one.connect import ConnectionArguments, mount_of_another, open_access
+
         arguments = ConnectionArguments(
             username=username,
             password=password,
@@ -89,6 +91,8 @@ class LaboratoryClient(Interruptible):
             UsageError: An argument is invalid.
             Unreachable: The bucket is unreachable, and its tables have never been loaded.
         """
+        from onefs.one.connect import ConnectionArguments, open_access
+
         arguments = ConnectionArguments(cache_dir=cache_dir, offline=offline, public=True)
         client = cls.__new__(cls)
         client._open_access(*open_access(arguments, cls.setup), offline=offline)
@@ -143,10 +147,12 @@ class LaboratoryClient(Interruptible):
         *,
         offline: bool,
     ) -> None:
-        self._laboratory, self._settings = laboratory, settings
+        self._laboratory, self._settings, self._offline = laboratory, settings, offline
         self._finalizer = weakref.finalize(self, laboratory.close)
-        # created on first use, because its imports are slow, and a search needs none of them
-        self._lazy_loader = Lazy(lambda: _make_loader(laboratory, open_paths(), offline))
+        # created on first use, because their imports are slow: a search needs none of them, and
+        # `onefs show` needs no loader
+        self._lazy_resolver = Lazy(lambda: _make_resolver(laboratory, open_paths()))
+        self._lazy_loader = Lazy(lambda: _make_loader(laboratory, self._resolver, offline))
 
     def __enter__(self: Client) -> Client:
         return self
@@ -180,7 +186,7 @@ class LaboratoryClient(Interruptible):
 
     @property
     def _resolver(self) -> SessionResolver:
-        return self._loader.resolver
+        return self._lazy_resolver()
 
     @property
     def _loader(self) -> Loader:
@@ -204,6 +210,7 @@ class LaboratoryClient(Interruptible):
         """End the requests of all methods of this object. Later requests use new connections."""
         self._laboratory.interrupt()
         self._lazy_loader.reset()
+        self._lazy_resolver.reset()
 
 
 def _catalogue_paths(access: Access) -> SessionPaths:
@@ -212,8 +219,13 @@ def _catalogue_paths(access: Access) -> SessionPaths:
     return CataloguePaths(access)
 
 
-def _make_loader(laboratory: Laboratory, paths: SessionPaths, offline: bool) -> Loader:
-    from onefs.one.loader import Loader
+def _make_resolver(laboratory: Laboratory, paths: SessionPaths) -> SessionResolver:
     from onefs.one.resolver import SessionResolver
 
-    return Loader(laboratory, SessionResolver(laboratory.catalogue, paths), offline=offline)
+    return SessionResolver(laboratory.catalogue, paths)
+
+
+def _make_loader(laboratory: Laboratory, resolver: SessionResolver, offline: bool) -> Loader:
+    from onefs.one.loader import Loader
+
+    return Loader(laboratory, resolver, offline=offline)

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from functools import partial
-from pathlib import Path, PurePath
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from onefs.cache.folder import Place
 from onefs.catalogue.messages import missing_parts
 from onefs.errors import BadContent, OnefsError, UsageError
 from onefs.model import Session, shown_url
-from onefs.one import dataset_selection, headers
+from onefs.one import dataset_selection
 from onefs.one.dataset_selection import PlacedDataset
 from onefs.one.downloads import download_all
 from onefs.one.file_reader import FileReader, MissingColumn
@@ -197,40 +196,6 @@ class Loader:
                 warn(f"{reason}; {error}")
         reader.warn_of_columns()
         return contents
-
-    def describe(self, path: str | PurePath) -> dict[str, Any]:
-        """Return the metadata of the dataset at a path (see ``ONE.describe``)."""
-        if not isinstance(path, (str, PurePath)):
-            raise UsageError(f"the path is {type(path).__name__}: give a text or a pathlib.Path")
-        session, place, dataset = self.resolver.dataset(path)
-        content = self._laboratory.content
-        local = content.cached_path(dataset, place)
-        if dataset.size is None and local is None and not self._offline:
-            dataset = replace(dataset, size=content.probe_size(dataset))
-            self._laboratory.catalogue.remember_size(dataset, dataset.size or 0)
-        state, reason = content.state(dataset, place)
-        description: dict[str, Any] = {
-            "path": str(self.resolver.paths.file_path(place)),
-            "dataset_type": dataset.dataset_type,
-            "eid": dataset.eid,
-            "ref": session.ref,
-            "dataset_id": dataset.uuid,
-            "collection": dataset.collection,
-            "revision": dataset.revision,
-            "size": dataset.size,
-            "md5": dataset.md5,
-            "qc": dataset.qc,
-            "state": state,
-            "url": shown_url(dataset.replicas),
-        }
-        if local is not None and content.cached_path(dataset) is None:
-            description["source"] = str(local)
-        if reason:
-            description["error"] = reason
-        if local is None and self._offline:
-            return description
-        read_head = partial(self._laboratory.read_head, dataset, place=place)
-        return description | headers.describe_file(dataset.name, read_head, local)
 
     def _select_one(
         self, wanted: str, session: Session, listed: Sequence[PlacedDataset], request: LoadRequest

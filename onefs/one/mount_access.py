@@ -26,9 +26,9 @@ from onefs.one.mount_files import MountFiles
 from onefs.search.alyx_search import SearchHit
 from onefs.search.queries import FoundSessions
 from onefs.search.vocabulary import Query
+from onefs.tree.path_patterns import BY_EID
 from onefs.tree.search_cache import EIDS, PATHS, SEARCH
 from onefs.tree.sidecars import SESSION_JSON
-from onefs.tree.symlink_views import BY_EID
 
 #: most sessions with details in one search, because each record may need a request by the mount
 MAX_RECORDS = 40

@@ -14,8 +14,8 @@ from onefs.model import Dataset, Replica, Session
 from onefs.one.mount_access import MountAccess
 from onefs.search.queries import FoundSessions
 from onefs.tree.layout import SessionLayout, datasets_by_path, session_layout
+from onefs.tree.path_patterns import BY_REF
 from onefs.tree.sidecars import ABSENT, DATASETS_TSV
-from onefs.tree.symlink_views import BY_REF
 from onefs.tree.variant import Variant
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from pathlib import PurePath
+from typing import TYPE_CHECKING
 from urllib.parse import unquote
 from uuid import UUID
 
@@ -14,9 +15,11 @@ from onefs.config.urls import split_url
 from onefs.errors import Ambiguous, NotFound, OnefsError, UsageError
 from onefs.lowlevel.paths import absolute
 from onefs.model import Dataset, Session
-from onefs.one.laboratory import SessionCatalogue, SessionPaths
 from onefs.tree.layout import missing_name_message, path_by_uuid, paths_of_name
 from onefs.tree.variant import FULL_TREE, variant_of_path
+
+if TYPE_CHECKING:
+    from onefs.one.laboratory import SessionCatalogue, SessionPaths
 
 #: folders of the tree that contain links to sessions
 _LOOKUP_FOLDERS = (".by-eid", ".by-ref")

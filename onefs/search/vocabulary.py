@@ -9,7 +9,6 @@ invalid value raises a UsageError that names the term.
 from __future__ import annotations
 
 import ast
-import difflib
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
@@ -17,7 +16,7 @@ from datetime import date
 from enum import Enum
 from itertools import islice
 from operator import index
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import quote, unquote_to_bytes
 
 from onefs.errors import UsageError
@@ -52,8 +51,7 @@ class MultipleValues(Enum):
     NONE = "none"
 
 
-@dataclass(frozen=True, slots=True)
-class Term:
+class Term(NamedTuple):
     """One term of a search, without its values."""
 
     name: str
@@ -142,8 +140,10 @@ def find_term(given: str) -> Term:
     name = given.replace("-", "_")
     term = VOCABULARY.get(ALIASES.get(name, name))
     if term is None:
-        near = difflib.get_close_matches(name.casefold(), [*VOCABULARY, *ALIASES], 1)
-        hint = f" (did you mean {ALIASES.get(near[0], near[0])!r}?)" if near else ""
+        from onefs.search.similar_names import most_similar  # slow, and needed here only
+
+        near = most_similar(name, [*VOCABULARY, *ALIASES])
+        hint = f" (did you mean {ALIASES.get(near, near)!r}?)" if near else ""
         raise UsageError(
             f"there is no search term {_quoted(given)}{hint}; search_terms(all=True) lists them"
         )
@@ -155,9 +155,11 @@ def nearest_name_hint(given: str, known: Iterable[str]) -> str:
 
     Return '' if no known name is similar.
     """
+    from onefs.search.similar_names import most_similar  # slow, and needed here only
+
     by_folded = {name.casefold(): name for name in known}
-    near = difflib.get_close_matches(given.casefold(), by_folded, 1)
-    return f" (did you mean {by_folded[near[0]]!r}?)" if near else ""
+    near = most_similar(given, by_folded)
+    return f" (did you mean {by_folded[near]!r}?)" if near else ""
 
 
 def _read_values(term: Term, value: object) -> tuple[str, ...]:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from time import monotonic
+from typing import TYPE_CHECKING
 
 from onefs.cache.folder import Place
 from onefs.catalogue.catalogue import Catalogue
@@ -15,7 +16,6 @@ from onefs.content.content import Content
 from onefs.errors import NotFound, UsageError
 from onefs.model import Dataset, Session
 from onefs.printable import printable
-from onefs.search.queries import SessionQueries
 from onefs.tree.context import TreeContext
 from onefs.tree.dataset_file import DatasetFile
 from onefs.tree.entries import File, Folder, SymbolicLink, TreeEntry, listed_entry
@@ -25,18 +25,20 @@ from onefs.tree.listed_sessions import ListedSessions
 from onefs.tree.nodes import XATTR_PREFIX, Handle, ListedEntry, Node, inode_of_path
 from onefs.tree.one_api_compat import OneApiFolder
 from onefs.tree.open_files import OpenFiles
-from onefs.tree.path_patterns import DATASET_PREFIX, expand_pattern, walk_files
+from onefs.tree.path_patterns import BY_EID, DATASET_PREFIX, expand_pattern, walk_files
 from onefs.tree.releases import Releases, ReleaseSource
 from onefs.tree.rest_link import REST, RestLink
 from onefs.tree.root_folder import RootFolder
 from onefs.tree.search_cache import SearchCache
 from onefs.tree.session_folder import SessionFolder
-from onefs.tree.siblings import Siblings
 from onefs.tree.size_lookup import SizeLookup
-from onefs.tree.symlink_views import BY_EID
 from onefs.tree.unserved import refuse_unserved
 from onefs.tree.user_folders import UserFolderLink, UserFolders
 from onefs.tree.variant import FULL_TREE, Variant, split_variant
+
+if TYPE_CHECKING:
+    from onefs.search.queries import SessionQueries
+    from onefs.tree.siblings import Siblings
 
 #: seconds for which a folder is used without looking it up again. A file in it is used for as long
 #: at most, and only while the catalogue has not changed
@@ -49,6 +51,7 @@ class LaboratoryTree:
 
     - ``catalogue``: lists the sessions and datasets
     - ``content``: opens the datasets
+    - ``queries``: returns what searches for sessions; called with the first search
     - ``url``: the database's address, shown as an extended attribute of the root
     - ``deadline``: the longest wait for a size from a file server, in seconds
     - ``variant``: what the root shows: the full tree, the tree as of a day, or the flat tree
@@ -64,7 +67,7 @@ class LaboratoryTree:
         catalogue: Catalogue,
         content: Content,
         url: str,
-        queries: SessionQueries,
+        queries: Callable[[], SessionQueries],
         deadline: float = 10.0,
         variant: Variant = FULL_TREE,
         rest: Path | None = None,
@@ -202,6 +205,8 @@ class LaboratoryTree:
 
     def siblings(self, max_size: int) -> Siblings:
         """Return an object that fetches files ahead, up to ``max_size`` bytes each."""
+        from onefs.tree.siblings import Siblings  # only daemons fetch ahead
+
         return Siblings(self._context, self._resolve, max_size)
 
     def find_datasets(self, pattern: str) -> Iterator[tuple[Dataset, Place]]:

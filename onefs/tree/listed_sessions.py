@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from threading import Lock
+from typing import NamedTuple
 
 from cachetools import LRUCache
 
@@ -35,8 +36,7 @@ _NUMBERS = struct.Struct("=qqd")
 _UNKNOWN_SIZE, _FOLDER = -1, -2
 
 
-@dataclass(frozen=True, slots=True)
-class ListedState:
+class ListedState(NamedTuple):
     """The objects on which the entries of a session's folders depend, compared by identity.
 
     - ``version``: of the listing of the session's datasets

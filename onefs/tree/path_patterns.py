@@ -14,6 +14,9 @@ from onefs.tree.nodes import NodeKind, Tree
 _WILDCARD = re.compile(r"[*?[]")
 #: prefix of a pattern ``dataset:<uuid>``, which means the dataset with that UUID
 DATASET_PREFIX = "dataset:"
+#: the folders of links to sessions, by eid and by ref (``onefs.tree.symlink_views``)
+BY_EID = ".by-eid"
+BY_REF = ".by-ref"
 #: most links that are followed, one after the other
 _MAX_LINK_DEPTH = 8
 

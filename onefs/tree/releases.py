@@ -5,15 +5,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from threading import Lock
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
-from onefs.catalogue.catalogue import Catalogue
-from onefs.search.queries import SessionQueries
 from onefs.tree.context import TreeContext
 from onefs.tree.layout_cache import LayoutCache
 from onefs.tree.search_cache import SearchCache
 from onefs.tree.size_lookup import SizeLookup
 from onefs.tree.variant import TAGS, Variant
+
+if TYPE_CHECKING:
+    from onefs.catalogue.catalogue import Catalogue
+    from onefs.search.queries import SessionQueries
 
 
 class Release(Protocol):
@@ -70,7 +72,7 @@ class Releases:
                     catalogue=release.catalogue,
                     layouts=LayoutCache(),
                     sizes=SizeLookup(release.catalogue, whole.content, self._deadline),
-                    searches=SearchCache(release.queries),
+                    searches=SearchCache(lambda: release.queries),
                     user_folders=None,
                     releases=None,
                     variant=Variant(tag=tag),

@@ -2,35 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 from onefs import alf
 from onefs.errors import NotFound
-from onefs.tree.aggregates import AggregatesFolder
 from onefs.tree.as_of import AS_OF, is_as_of_day
 from onefs.tree.context import TreeContext, undated_folder_node
 from onefs.tree.entries import Folder, TreeEntry
 from onefs.tree.lab_folders import LabFolder
 from onefs.tree.layout import lab_folder_names
 from onefs.tree.nodes import Node
-from onefs.tree.releases import Releases
+from onefs.tree.path_patterns import BY_EID, BY_REF
 from onefs.tree.search_cache import SEARCH
-from onefs.tree.search_folders import SearchRoot
-from onefs.tree.symlink_views import (
-    BY_EID,
-    BY_REF,
-    ByEidFolder,
-    ByRefFolder,
-)
-from onefs.tree.user_folders import UserFolderLink
 from onefs.tree.variant import FLAT, TAGS, Variant
 
-_LOOKUP_FOLDERS: Mapping[str, Callable[[TreeContext], Folder]] = {
-    BY_EID: ByEidFolder,
-    BY_REF: ByRefFolder,
-    SEARCH: SearchRoot,
-}
+if TYPE_CHECKING:
+    from onefs.tree.releases import Releases
+    from onefs.tree.user_folders import UserFolderLink
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +38,7 @@ class AsOfFolder(Folder):
     def child(self, name: str) -> TreeEntry:
         if not is_as_of_day(name):
             raise NotFound(f"{name} is not a day: write a day like 2021-07-05")
-        return _variant_root(self.context, replace(self.context.variant, day=name), AS_OF, name)
+        return _variant_root(self.context, self.context.variant._replace(day=name), AS_OF, name)
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,20 +78,22 @@ class RootFolder(Folder):
         return replace(undated_folder_node(self.context, "root"), ino=1)
 
     def child(self, name: str) -> TreeEntry:
-        if name in _LOOKUP_FOLDERS:
-            return _LOOKUP_FOLDERS[name](self.context)
+        if name in (BY_EID, BY_REF, SEARCH):
+            return _lookup_folder(name, self.context)
         variant = self.context.variant
         if name == AS_OF and variant.is_full_tree:
             return AsOfFolder(self.context)
         if name == TAGS and self.context.releases is not None:
             return TagsFolder(self.context, self.context.releases)
         if name == FLAT and not (variant.flat or variant.tag):
-            return _variant_root(self.context, replace(variant, flat=True), FLAT)
+            return _variant_root(self.context, variant._replace(flat=True), FLAT)
         one_api_entry = self.context.one_api_folder.child(name) if variant.is_full_tree else None
         entry = one_api_entry or self._user_folder_link(name)
         if entry is not None:
             return entry
         if name == alf.AGGREGATES and variant.is_full_tree and self._has_aggregates():
+            from onefs.tree.aggregates import AggregatesFolder  # as in _lookup_folder
+
             return AggregatesFolder(self.context)
         labs = {} if name.startswith(".") else self._labs()
         if labs and name not in labs and self.context.catalogue.ask_for_new_labs():
@@ -157,6 +149,19 @@ class RootFolder(Folder):
         return self.context.layouts.get_or_build(
             "labs", self.context.catalogue.labs(), lab_folder_names
         )
+
+
+def _lookup_folder(name: str, context: TreeContext) -> Folder:
+    """Return the folder ``.by-eid``, ``.by-ref`` or ``.search``."""
+    # imported here, because a command that looks up the path of a file needs none of these modules;
+    # a daemon has loaded all modules
+    if name == SEARCH:
+        from onefs.tree.search_folders import SearchRoot
+
+        return SearchRoot(context)
+    from onefs.tree.symlink_views import ByEidFolder, ByRefFolder
+
+    return ByEidFolder(context) if name == BY_EID else ByRefFolder(context)
 
 
 def _variant_root(context: TreeContext, variant: Variant, *folders: str) -> RootFolder:

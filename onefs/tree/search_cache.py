@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import TYPE_CHECKING
 
 from cachetools import TTLCache
 
@@ -15,10 +16,12 @@ from onefs.catalogue.catalogue import Catalogue
 from onefs.errors import NotFound, UsageError
 from onefs.lowlevel.single_flight import SingleFlight
 from onefs.model import Session
-from onefs.search.queries import SessionQueries
-from onefs.search.vocabulary import Query, parse_text
 from onefs.tree.layout_cache import LayoutCache
 from onefs.tree.session_paths import session_paths_or_cached
+
+if TYPE_CHECKING:
+    from onefs.search.queries import SessionQueries
+    from onefs.search.vocabulary import Query
 
 log = logging.getLogger(__name__)
 
@@ -57,8 +60,8 @@ class SearchCache:
     If several threads need the same result at the same time, only one search is made.
     """
 
-    def __init__(self, queries: SessionQueries) -> None:
-        self.queries = queries
+    def __init__(self, open_queries: Callable[[], SessionQueries]) -> None:
+        self._open_queries = open_queries
         #: the error for the last name that was not a valid search; '' if there was no such name
         self.last_error = ""
         self._single_flight: SingleFlight[SearchResult] = SingleFlight("onefs-search", workers=4)
@@ -72,12 +75,20 @@ class SearchCache:
         #: how often results were dropped; later searches do not use results of earlier generations
         self._generation = 0
 
+    @property
+    def queries(self) -> SessionQueries:
+        """What searches in Alyx and in the catalogue. It is opened with the first search."""
+        return self._open_queries()
+
     def parse_name(self, name: str) -> Query:
         """Return the query that a folder's name in ``.search`` describes.
 
         ``name`` is the name of a saved search, or has terms like ``users=olivier``. If the terms
         are invalid, stores the error in :attr:`last_error` and raises NotFound.
         """
+        # slow to import, and few commands search in a tree
+        from onefs.search.vocabulary import parse_text
+
         try:
             saved = self.queries.saved_searches().get(name)
             return parse_text(saved or name)

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 from time import monotonic
+from typing import NamedTuple
 
 from onefs import alf
 from onefs.cache.folder import Place
@@ -19,12 +20,9 @@ from onefs.tree.entries import Folder, TreeEntry, fixed_link, listed_entry
 from onefs.tree.layout import Folders, SessionLayout, missing_name_message, path_by_uuid
 from onefs.tree.listed_sessions import ListedState
 from onefs.tree.nodes import ListedEntry, Node, inode_of_path
-from onefs.tree.revisions import find_revision_folder
-from onefs.tree.sidecars import SIDECARS
 
 
-@dataclass(frozen=True, slots=True)
-class LastLayout:
+class LastLayout(NamedTuple):
     """A session's layout, and for how long it is used without asking the catalogue again."""
 
     layout: SessionLayout
@@ -53,8 +51,12 @@ class SessionFolder(Folder):
         return session_folder_node(self.session, self.folders)
 
     def child(self, name: str) -> TreeEntry:
-        if not self.folders and name in SIDECARS:
-            return SIDECARS[name](self.context, self.session)
+        if not self.folders and name.startswith("."):
+            # imported here, because few commands need it; a daemon has loaded all modules
+            from onefs.tree.sidecars import SIDECARS
+
+            if name in SIDECARS:
+                return SIDECARS[name](self.context, self.session)
         if self._has_listed_folder((*self.folders, name)):
             return self.subfolder(name)
         try:
@@ -126,6 +128,8 @@ class SessionFolder(Folder):
         if place is not None:
             return self._uuid_link(name, place)
         if self.context.variant.day:
+            from onefs.tree.revisions import find_revision_folder  # as in child()
+
             revision = find_revision_folder(self.session, (*self.folders, name), children)
             if revision is not None:
                 return revision

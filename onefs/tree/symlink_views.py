@@ -16,12 +16,10 @@ from onefs.model import Session
 from onefs.tree.context import TreeContext, undated_folder_node
 from onefs.tree.entries import Folder, SymbolicLink
 from onefs.tree.nodes import Node, inode_of_path
+from onefs.tree.path_patterns import BY_EID, BY_REF
 from onefs.tree.session_paths import session_path
 
 log = logging.getLogger(__name__)
-
-BY_EID = ".by-eid"
-BY_REF = ".by-ref"
 
 
 @dataclass(frozen=True, slots=True)

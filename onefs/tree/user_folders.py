@@ -12,7 +12,6 @@ import logging
 import os
 import pwd
 import re
-import subprocess
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import partial
@@ -129,6 +128,8 @@ def _make_folder_as(entry: pwd.struct_passwd, folder: Path) -> None:
 
     If the folder cannot be created, the error is logged.
     """
+    import subprocess  # slow to import, and needed in daemons of root only
+
     # so a link in the user's home cannot make onefs write where the user may not write
     done = subprocess.run(
         ["mkdir", "-p", "--", str(folder)],

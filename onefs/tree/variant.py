@@ -14,7 +14,7 @@ Only the full tree and the tree as of a day contain other variants.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from onefs.model import Dataset
 from onefs.tree.as_of import AS_OF, is_as_of_day, layout_as_of
@@ -26,8 +26,7 @@ FLAT = ".flat"
 TAGS = ".tags"
 
 
-@dataclass(frozen=True, slots=True)
-class Variant:
+class Variant(NamedTuple):
     """One variant of the tree: the full tree, the tree as of a day, or a flat tree.
 
     There is one flat tree of the default revisions, and one flat tree for each day.

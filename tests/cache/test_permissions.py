@@ -81,7 +81,7 @@ def open_to_all(tmp_path: Path) -> Path:
 
 def contents(cache: Path) -> Content:
     source = HttpSource(Transport(), HostAuth(None))
-    return Content(cache, "lab.org", source, stall=5.0, small_file=BLOCK)
+    return Content(cache, "lab.org", lambda: source, stall=5.0, small_file=BLOCK)
 
 
 def modes(root: Path) -> dict[str, set[int]]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import stat
 import threading
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -266,7 +265,7 @@ class TestDataHosts:
         found = resolve_settings({}, {}, path)
         assert (found.data_url, found.data_hosts) == ("https://data.org", ())
         save_profile(
-            replace(load_settings_file(path).profiles["a"], data_hosts="x.org"),
+            load_settings_file(path).profiles["a"]._replace(data_hosts="x.org"),
             default=True,
             path=path,
         )

@@ -121,7 +121,7 @@ def open_content(tmp_path: Path) -> Iterator[Open]:
         content = Content(
             tmp_path / cache,
             database,
-            source or HttpSource(transport, HostAuth(credentials, loopback=True)),
+            lambda: source or HttpSource(transport, HostAuth(credentials, loopback=True)),
             stall=stall,
             deadline=stall,
             **more,

@@ -88,7 +88,7 @@ class _Job:
         self.content = Content(
             Path(job["cache"]),
             "lab.org",
-            HttpSource(Transport(), HostAuth(None)),
+            lambda: HttpSource(Transport(), HostAuth(None)),
             stall=job.get("stall", 20.0),
             small_file=job.get("small_file", 0),
             limits=CacheLimits(job.get("cache_size"), job.get("min_free", 0)),

@@ -258,7 +258,7 @@ class Cache(RuleBasedStateMachine):
         content = Content(
             self.folder / "cache",
             "lab.org",
-            HttpSource(transport, HostAuth(None)),
+            lambda: HttpSource(transport, HostAuth(None)),
             stall=5.0,
             small_file=100_000,
             limits=CacheLimits(LIMIT),

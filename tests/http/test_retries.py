@@ -15,6 +15,7 @@ from onefs.errors import (
     Unreachable,
 )
 from onefs.http import Transport, retry_delay
+from onefs.http.dialing import dial
 from onefs.http.exchange import Exchange, Watchdog
 from onefs.http.retry import retry_after_seconds
 from tests import scripted_server
@@ -173,5 +174,5 @@ def test_an_address_that_refuses_leaves_no_frames() -> None:
     closed.close()
     exchange = Exchange(Watchdog())
     with unreachable_frames() as names, pytest.raises(ConnectionRefusedError):
-        exchange.dial("127.0.0.1", port, 60.0, ())
+        dial(exchange, "127.0.0.1", port, 60.0, ())
     assert names == []

@@ -11,8 +11,8 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from contextlib import suppress
-from dataclasses import dataclass, replace
 from threading import Event, Lock
+from typing import NamedTuple
 
 from onefs import alf
 from onefs.alyx.client import MAX_IDS_PER_REQUEST, AlyxClient
@@ -66,8 +66,7 @@ def sessions_key(lab: str, subject: str) -> str:
     return f"sessions/{lab}/{subject}"
 
 
-@dataclass(frozen=True, slots=True)
-class _WalkBatch:
+class _WalkBatch(NamedTuple):
     """A batch that a walk has fetched: when it is first used, the next batch is requested."""
 
     lab: str
@@ -293,7 +292,7 @@ class BatchPrefetcher:
             with self._lock:
                 if len(self._unused_batches) > _MAX_UNUSED_SESSIONS:
                     self._unused_batches.clear()
-                self._unused_batches.update(dict.fromkeys(eids, replace(batch, eids=eids)))
+                self._unused_batches.update(dict.fromkeys(eids, batch._replace(eids=eids)))
 
     def _fetch_lab_sessions(
         self, lab: str, names: Sequence[str], keys: Sequence[str], floor: float

@@ -10,6 +10,7 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from threading import Lock
+from typing import NamedTuple
 
 from cachetools import LRUCache
 
@@ -47,8 +48,7 @@ class _LabWalk:
     dataset_counts: deque[int] = field(default_factory=lambda: deque(maxlen=_SAMPLE_SESSIONS))
 
 
-@dataclass(frozen=True, slots=True)
-class Lookahead:
+class Lookahead(NamedTuple):
     """Which sessions to request when the datasets of one session are not stored."""
 
     #: number of sessions to request, including the session that was not stored
