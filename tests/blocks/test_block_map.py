@@ -498,9 +498,9 @@ def test_a_partial_file_that_cannot_be_created_leaves_no_descriptor(
 def test_files_that_are_there_already_are_never_used(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(block_map, "secrets", SimpleNamespace(token_hex=lambda count: "0" * count))
+    monkeypatch.setattr("os.urandom", bytes)  # so many zeros
     for suffix in ("data", "map"):
-        path = tmp_path / f"{ID}.{'0' * 8}.{suffix}"
+        path = tmp_path / f"{ID}.{'0' * 16}.{suffix}"
         path.write_bytes(b"of another process")
         with pytest.raises(FileExistsError):
             create_block_file(tmp_path, DATASET, PLACE)

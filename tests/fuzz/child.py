@@ -109,6 +109,7 @@ def _import_all() -> None:
     """Have the parts loaded that are loaded when they are first needed."""
     import onefs.catalogue.catalogue
     import onefs.content.content
+    import onefs.content.downloads
     import onefs.one.loader
     import onefs.tree.laboratory_tree  # noqa: F401
 
