@@ -48,7 +48,8 @@ from onefs.lowlevel.files import open_or_create, replace_file
 from onefs.lowlevel.forking import close_lock_file, open_lock_file
 from onefs.model import Dataset
 
-BLOCK_SIZE = 512 * 1024
+#: bytes of a block of a new partial file. Older partial files have larger blocks
+BLOCK_SIZE = 64 * 1024
 PIN_LOCKS_START = 1 << 40
 HASH_LOCK_BYTE = 1 << 41
 OPEN_LOCK_BYTE = (1 << 41) + 1

@@ -226,7 +226,7 @@ class Evictor:
         freed = 0
         wanted = partial.wanted_blocks()
         try:
-            for block in range(partial.block_file.block_count):
+            for block in partial.present_blocks():
                 if freed >= need:
                     break
                 if block not in wanted and partial.evict_block(block):

@@ -14,7 +14,7 @@ from __future__ import annotations
 import math
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 from onefs.blocks.block_map import (
     MIXED_VERSIONS_MARKER,
@@ -31,6 +31,8 @@ from onefs.lowlevel.fallocate import punch_hole
 from onefs.lowlevel.locks import try_lock, unlock
 from onefs.model import Dataset
 
+#: records of the block map that are read together
+RECORDS_PER_READ = 1024
 #: seconds between two updates of the time of last use, while a partial file is being read
 USE_NOTE_INTERVAL_SECONDS = 30.0
 #: seconds after a read for which the reader still counts as busy
@@ -141,8 +143,12 @@ class PartialFile:
         if all(block in self._pinned_present for block in range(first, last)):
             return []
         absent = []
+        records = self.block_file.records(first, last)
+        if any(record and not self._verified[first + i] for i, record in enumerate(records)):
+            # another process may have recorded mixed versions, always before it recorded a block
+            self.block_file.reload_header()
         # the checksum of each present block is verified once
-        for block, record in enumerate(self.block_file.records(first, last), first):
+        for block, record in enumerate(records, first):
             if not record:
                 self._verified[block] = 0
                 absent.append(block)
@@ -152,6 +158,15 @@ class PartialFile:
                 self._note_pinned_present(block)
         return absent
 
+    def note_present(self, first: int, last: int) -> None:
+        """Note which blocks of a range are present, so that a read need not look again.
+
+        The range ends before ``last``. The caller has pinned the range.
+        """
+        for block, record in enumerate(self.block_file.records(first, last), first):
+            if record and self._verified[block]:
+                self._note_pinned_present(block)
+
     def wanted_blocks(self) -> set[int]:
         """Return all blocks that readers of this process need.
 
@@ -159,11 +174,16 @@ class PartialFile:
         """
         with self.demand.condition:
             wanted = set(self.demand.in_flight)
-            for ticket in self.demand.tickets:
-                wanted.update(range(ticket.first, ticket.last))
-            for window in self.demand.windows:
-                wanted.update(range(*window.wanted_range()))
+            for first, last in self.demand.wanted_ranges():
+                wanted.update(range(first, last))
         return wanted
+
+    def present_blocks(self) -> Iterator[int]:
+        """Yield the blocks that have a record, in order."""
+        count = self.block_file.block_count
+        for start in range(0, count, RECORDS_PER_READ):
+            records = self.block_file.records(start, min(start + RECORDS_PER_READ, count))
+            yield from (block for block, record in enumerate(records, start) if record)
 
     def has_block(self, block: int) -> bool:
         """Whether a block was present and valid when this process last checked it."""
@@ -210,8 +230,14 @@ class PartialFile:
             records = self.block_file.records(first, last)
             # present blocks at the beginning of the range are skipped
             start = next((first + i for i, record in enumerate(records) if not record), last)
-            end = start
             # end before a block that is present, or that another request has claimed
+            for end in range(start, last):
+                if records[end - first] or end in self._claimed:
+                    last = end
+                    break
+            if start < last and self.try_lock_map(start, last - start):
+                return start, self._keep_absent(start, last)
+            end = start
             while end < last and self._try_claim(end):
                 end += 1
             return start, end
@@ -300,21 +326,27 @@ class PartialFile:
                 self._pin_counts[block] = self._pin_counts.get(block, 0) + 1
             return True
 
+    def _keep_absent(self, first: int, last: int) -> int:
+        """Claim locked blocks as far as they are absent, and unlock the others.
+
+        Return the block after the last claimed block.
+        """
+        # read after locking: another process may have completed a block just before
+        records = self.block_file.records(first, last)
+        end = next((first + i for i, record in enumerate(records) if record), last)
+        if end < last:
+            self.unlock_map(end, last - end)
+        self._claimed.update(range(first, end))
+        return end
+
     def _try_claim(self, block: int) -> bool:
         """Lock a block for fetching. Return False if the block is present or locked."""
         if block in self._claimed or not self.try_lock_map(block):
             return False
-        # read after locking: another process may have completed the block just before
-        if self.block_file.records(block, block + 1)[0]:
-            self.unlock_map(block)
-            return False
-        self._claimed.add(block)
-        return True
+        return self._keep_absent(block, block + 1) > block
 
     def _verify_block(self, block: int, record: int) -> bool:
         """Verify a block that another process recorded. Return False if its checksum is wrong."""
-        # another process may have recorded mixed versions, always before it recorded the block
-        self.block_file.reload_header()
         if self.block_file.is_block_valid(block, record):
             self._verified[block] = 1
             return True
@@ -336,7 +368,7 @@ class PartialFile:
         # again
         count, seen = self.block_file.block_count, self._present_up_to
         while seen < count:
-            records = self.block_file.records(seen, min(seen + 1024, count))
+            records = self.block_file.records(seen, min(seen + RECORDS_PER_READ, count))
             present = next((i for i, record in enumerate(records) if not record), len(records))
             seen += present
             self._present_up_to = max(self._present_up_to, seen)

@@ -11,7 +11,6 @@ import zlib
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 
-from onefs.blocks.block_map import BLOCK_SIZE
 from onefs.blocks.claimed_blocks import ClaimedBlocks
 from onefs.blocks.partial_file import PartialFile
 from onefs.cache.store import Store
@@ -31,6 +30,8 @@ from onefs.model import Replica
 
 log = logging.getLogger(__name__)
 
+#: bytes of a response that are written together while a reader waits for them
+URGENT_CHUNK_BYTES = 512 * 1024
 #: retries of a request if its response has another version of the file than the present blocks
 MAX_VERSION_RETRIES = 3
 
@@ -221,7 +222,9 @@ class RequestFetch:
         """
         url, request, claims = safe_url(stream.url), self._request, self._claims
         due = time.monotonic() + stall
-        for chunk in stream.iter_chunks(lambda: BLOCK_SIZE if request.urgent else BULK_CHUNK_BYTES):
+        for chunk in stream.iter_chunks(
+            lambda: URGENT_CHUNK_BYTES if request.urgent else BULK_CHUNK_BYTES
+        ):
             self._hosts.count_bytes(len(chunk))
             has_block_ended = claims.write(position, memoryview(chunk)[: end - position])
             position += len(chunk)

@@ -285,18 +285,12 @@ class Scheduler:
 
 def _is_wanted(request: BlockRequest) -> bool:
     """Whether a reader waits for a block of the request, or is about to read such a block."""
-    left = [block for block in request.pending_blocks() if not request.partial.has_block(block)]
-    if not left:  # all blocks are present, and the request is about to end by itself
+    ranges = request.partial.demand.wanted_ranges()
+    if any(first <= request.first and request.last <= last for first, last in ranges):
         return True
-    demand = request.partial.demand
-    for ticket in demand.tickets:
-        if any(ticket.first <= block < ticket.last for block in left):
-            return True
-    return any(
-        first <= block < last
-        for first, last in (window.wanted_range() for window in demand.windows)
-        for block in left
-    )
+    left = [block for block in request.pending_blocks() if not request.partial.has_block(block)]
+    # if all blocks are present, the request is about to end by itself
+    return not left or any(first <= block < last for first, last in ranges for block in left)
 
 
 def _stopping_error() -> Stopping:

@@ -16,7 +16,7 @@ from typing import NoReturn
 from onefs import __version__
 from onefs.errors import MountError, OnefsError, reason_of
 from onefs.lowlevel.signal_event import SignalEvent
-from onefs.mount import kernel_readahead, libfuse, mountpoints
+from onefs.mount import libfuse, mountpoints
 from onefs.mount.daemon_config import DaemonConfig
 from onefs.mount.loop import MountLoop, PathInvalidations
 from onefs.mount.mount_registry import (
@@ -40,8 +40,6 @@ _MOUNT_TIMEOUT_SECONDS = 10.0
 _STOP_GRACE_SECONDS = 5.0
 #: seconds between two updates of the status
 _STATUS_INTERVAL_SECONDS = 1.0
-#: seconds after which the kernel and libfuse have negotiated the read-ahead window
-_SETTLE_SECONDS = 0.1
 _END_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 #: largest number of descriptors of this process. Each libfuse thread needs a pipe for splicing, and
 #: each open file needs a descriptor.
@@ -144,8 +142,6 @@ def _watch_mount(
     record = MountRecord(info)
     try:
         on_ready()
-        if not ending.wait(_SETTLE_SECONDS):
-            kernel_readahead.widen_readahead(info.mountpoint)
         while not ending.wait(_STATUS_INTERVAL_SECONDS) and not loop.is_unmounted():
             record.update(status_reader.read_or_last())
     finally:

@@ -132,9 +132,9 @@ def test_a_partial_file_of_another_process_is_read(tmp_path: Path) -> None:
     blocks.close()
 
 
-def test_blocks_are_of_512_kib(tmp_path: Path) -> None:
+def test_blocks_are_of_64_kib(tmp_path: Path) -> None:
     created = create_block_file(tmp_path, DATASET, PLACE)
-    assert created.header.block_size == 512 * 1024
+    assert created.header.block_size == 64 * 1024
     created.close()
 
 

@@ -26,7 +26,7 @@ from tests.content.ranged_file import (
 )
 
 DATA = some_bytes(3 * BLOCK + 11)
-SMALL = some_bytes(70_000, seed=2)
+SMALL = some_bytes(50_000, seed=2)
 
 
 @contextmanager
