@@ -115,16 +115,17 @@ class ReadaheadWindow:
     def wanted_range(self) -> tuple[int, int]:
         """Return the blocks to read ahead: the first block, and the block after the last block.
 
-        The second number is 0 if nothing is to be read ahead.
+        The second number is 0 if nothing is to be read ahead. Blocks that were skipped are wanted
+        too, since the requests for them may arrive later.
         """
         block_size, size = self._readahead.block_size, self._readahead.size
-        first = self.position // block_size
+        first = (self.position - min(self._skipped, SEQUENTIAL_SLACK_BYTES)) // block_size
         if self.is_new():  # a single read is not sequential yet
             return first, 0
         # at most as long as the bytes read so far: the window doubles while the budget is enough
         read = self._read_bytes() - KERNEL_READAHEAD_BYTES
         ahead = min(read, self._readahead.max_bytes, self._readahead.budget_of(self))
-        end = min(size, self.position + ahead)
+        end = min(size, self.position + max(0, ahead))
         # blocks that are to be read ahead as a whole, so that not more is fetched
         last = -(-end // block_size) if end == size else end // block_size
         last = max(last, self.planned_until)
@@ -144,8 +145,10 @@ class ReadaheadWindow:
 
     def _next_requests(self) -> tuple[list[tuple[int, int]], int]:
         """Return the next requests, and the block before which all requests are planned then."""
-        first, end = self.wanted_range()
         block_size = self._readahead.block_size
+        first, end = self.position // block_size, self.wanted_range()[1]
+        if end <= first:
+            return [], self.planned_until
         window = (end - first) * block_size
         # a quarter of the window, so that several requests run at once; half of a short window
         longest = max(window // 4, min(window // 2, MIN_REQUEST_BYTES))
