@@ -123,12 +123,13 @@ class ReadCursor:
     def _pin_and_wait(self, offset: int, length: int, *, unverified: bool) -> bool:
         first, last = self.partial.block_range(offset, length)
         self._pin_for_thread(first, last)
-        self._read_ahead(offset, length)
         demand = self.partial.demand
         ticket = Ticket(first, last)
+        # added before the read-ahead, which requests these blocks too, and may be cancelled
         with self._scheduler.lock:
             demand.tickets.add(ticket)
         try:
+            self._read_ahead(offset, length)
             try:
                 is_readable = self._wait_for_ticket(ticket, unverified=unverified)
             except CircuitOpen:
