@@ -308,6 +308,28 @@ def test_a_reader_that_leaves_releases_the_file(open_content: Open) -> None:
         assert 8 * BLOCK <= fetched <= 32 * BLOCK
 
 
+def test_the_first_bytes_of_a_file_cost_one_block(open_content: Open) -> None:
+    with ScriptedServer({"/a.b.npy": served(DATA)}) as server:
+        content, dataset = open_content(small_file=0), dataset_of(server, DATA)
+        with HandleReader(content, dataset) as reader:
+            assert reader.read(0, 16384) == DATA[:16384]
+        assert blocks_sent(server.requests, len(DATA)) == [1] + [0] * 12
+
+
+def test_what_was_read_ahead_when_a_reader_leaves_is_a_quarter_and_one_mib(
+    open_content: Open,
+) -> None:
+    data, read = some_bytes(24 << 20), 6 << 20
+    with ScriptedServer({"/a.b.npy": served(data, rate=20e6)}) as server:
+        content, dataset = open_content(small_file=0), dataset_of(server, data)
+        with HandleReader(content, dataset) as reader:
+            for at in range(0, read, 128 * 1024):
+                reader.read(at, 128 * 1024)
+        wait_until(lambda: content.transfers() == [], what="an unwanted transfer continues")
+        assert read <= content.total_bytes() <= 1.25 * read + (1 << 20)
+        assert sum(blocks_sent(server.requests, len(data))) * BLOCK <= 1.25 * read + (1 << 20)
+
+
 def test_a_small_file_is_fetched_in_one_request(open_content: Open) -> None:
     with ScriptedServer({"/a.b.npy": served(DATA)}) as server:
         content = open_content(small_file=len(DATA))
