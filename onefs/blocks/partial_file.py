@@ -140,9 +140,9 @@ class PartialFile:
 
         The range ends before ``last``. The caller has pinned the range.
         """
-        if all(block in self._pinned_present for block in range(first, last)):
+        if self._pinned_present.issuperset(range(first, last)):
             return []
-        absent = []
+        absent, present = [], []
         records = self.block_file.records(first, last)
         if any(record and not self._verified[first + i] for i, record in enumerate(records)):
             # another process may have recorded mixed versions, always before it recorded a block
@@ -155,7 +155,8 @@ class PartialFile:
             elif not self._verified[block] and not self._verify_block(block, record):
                 absent.append(block)
             else:
-                self._note_pinned_present(block)
+                present.append(block)
+        self._note_pinned_present(present)
         return absent
 
     def note_present(self, first: int, last: int) -> None:
@@ -163,9 +164,9 @@ class PartialFile:
 
         The range ends before ``last``. The caller has pinned the range.
         """
-        for block, record in enumerate(self.block_file.records(first, last), first):
-            if record and self._verified[block]:
-                self._note_pinned_present(block)
+        if not self._pinned_present.issuperset(range(first, last)):
+            records = enumerate(self.block_file.records(first, last), first)
+            self._note_pinned_present([n for n, record in records if record and self._verified[n]])
 
     def wanted_blocks(self) -> set[int]:
         """Return all blocks that readers of this process need.
@@ -263,11 +264,9 @@ class PartialFile:
         self.block_file.set_records(first, checksums)
         last = first + len(checksums)
         with self._lock:
-            for block in range(first, last):
-                self._verified[block] = 1
-                if block in self._pin_counts:
-                    self._pinned_present.add(block)
-                self._claimed.discard(block)
+            self._verified[first:last] = b"\1" * len(checksums)
+            self._pinned_present.update(self._pin_counts.keys() & range(first, last))
+            self._claimed.difference_update(range(first, last))
             self.unlock_map(first, last - first)
 
     def evict_block(self, block: int) -> bool:
@@ -302,10 +301,9 @@ class PartialFile:
             self.block_file.set_records(block, [record & 0xFFFFFFFF])
             raise
 
-    def _note_pinned_present(self, block: int) -> None:
+    def _note_pinned_present(self, blocks: Iterable[int]) -> None:
         with self._lock:
-            if block in self._pin_counts:
-                self._pinned_present.add(block)
+            self._pinned_present.update(self._pin_counts.keys() & blocks)
 
     def _try_pin(self, first: int, last: int) -> bool:
         """Protect blocks from eviction, and return True.
@@ -314,9 +312,8 @@ class PartialFile:
         """
         with self._lock:
             locked: list[tuple[int, int]] = []
-            for start, end in contiguous_ranges(
-                b for b in range(first, last) if b not in self._pin_counts
-            ):
+            unpinned = [block for block in range(first, last) if block not in self._pin_counts]
+            for start, end in contiguous_ranges(unpinned):
                 if not self.try_lock_map(PIN_LOCKS_START + start, end - start, shared=True):
                     for done, done_end in locked:
                         self.unlock_map(PIN_LOCKS_START + done, done_end - done)

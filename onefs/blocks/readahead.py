@@ -15,6 +15,8 @@ MAX_READAHEAD_BYTES = 64 << 20
 MAX_REQUEST_BYTES = 8 << 20
 #: shortest request for read-ahead, in bytes, if the window is at least twice as long
 MIN_REQUEST_BYTES = 512 << 10
+#: number of times that requests are planned while the bytes that were read ahead are read
+PLANS_PER_WINDOW = 16
 #: a read that begins within this many bytes of the expected position still counts as sequential,
 #: because the kernel's own read-ahead arrives on several threads at once
 SEQUENTIAL_SLACK_BYTES = 1 << 20
@@ -49,6 +51,9 @@ class Readahead:
 
         A read that does not continue a window starts a window.
         """
+        if self.windows and self.windows[-1].is_sequential(offset, length):
+            self.windows[-1].advance(offset, length)
+            return self.windows[-1]
         window = next((w for w in self.windows if w.is_sequential(offset, length)), None)
         if window is not None:
             self.windows.remove(window)
@@ -83,6 +88,8 @@ class ReadaheadWindow:
         self._skipped = 0
         #: requests were planned for the blocks before this block
         self.planned_until = 0
+        #: requests are planned when the position has come here (bytes)
+        self._next_plan_at = 0
 
     def is_new(self) -> bool:
         """Whether the first read of the window was the only read."""
@@ -132,8 +139,16 @@ class ReadaheadWindow:
         return first, last if last > first else 0
 
     def has_requests(self) -> bool:
-        """Whether :meth:`plan_requests` would return a request."""
-        return bool(self._next_requests()[0])
+        """Whether :meth:`plan_requests` would return a request.
+
+        The answer is computed only a few times for each request, not at each read.
+        """
+        if self.position < self._next_plan_at:
+            return False
+        requests, _ = self._next_requests()
+        if not requests:
+            self._next_plan_at = self.position + self.unread_bytes() // PLANS_PER_WINDOW
+        return bool(requests)
 
     def plan_requests(self) -> list[tuple[int, int]]:
         """Return the block ranges to request next for read-ahead.
@@ -150,8 +165,8 @@ class ReadaheadWindow:
         if end <= first:
             return [], self.planned_until
         window = (end - first) * block_size
-        # a quarter of the window, so that several requests run at once; half of a short window
-        longest = max(window // 4, min(window // 2, MIN_REQUEST_BYTES))
+        # a third of the window, so that several requests run at once; half of a short window
+        longest = max(window // 3, min(window // 2, MIN_REQUEST_BYTES))
         step = max(1, min(longest, MAX_REQUEST_BYTES) // block_size)
         is_end = end * block_size >= self._readahead.size
         # the last read is requested together with the blocks after it, if it was not requested yet
