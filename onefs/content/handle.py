@@ -81,6 +81,7 @@ class DatasetHandle:
     ) -> None:
         self.size = size
         self.keep_cache = keep_cache
+        self.in_parts = not is_small and verified is None
         self._source = source
         self._dataset = dataset
         self._place = place

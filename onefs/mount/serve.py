@@ -18,6 +18,7 @@ from onefs.errors import MountError, OnefsError, reason_of
 from onefs.lowlevel.signal_event import SignalEvent
 from onefs.mount import libfuse, mountpoints
 from onefs.mount.daemon_config import DaemonConfig
+from onefs.mount.kernel_readahead import KernelReadahead
 from onefs.mount.loop import MountLoop, PathInvalidations
 from onefs.mount.mount_registry import (
     READY,
@@ -40,6 +41,8 @@ _MOUNT_TIMEOUT_SECONDS = 10.0
 _STOP_GRACE_SECONDS = 5.0
 #: seconds between two updates of the status
 _STATUS_INTERVAL_SECONDS = 1.0
+#: seconds after which the kernel and libfuse have negotiated the read-ahead window
+_SETTLE_SECONDS = 0.1
 _END_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 #: largest number of descriptors of this process. Each libfuse thread needs a pipe for splicing, and
 #: each open file needs a descriptor.
@@ -123,7 +126,7 @@ def _serve_mount(
     loop.start(_MOUNT_TIMEOUT_SECONDS)
     try:
         log.info("mounted the database %s at the mount point %s", config.fsname, config.mountpoint)
-        _watch_mount(info, reader, loop, ending, on_ready)
+        _watch_mount(info, reader, loop, ending, on_ready, operations.kernel_readahead)
     finally:
         log.info("unmounting the mount point %s", config.mountpoint)
         operations.siblings.close()
@@ -138,10 +141,13 @@ def _watch_mount(
     loop: MountLoop,
     ending: SignalEvent,
     on_ready: Callable[[], None],
+    readahead: KernelReadahead,
 ) -> None:
     record = MountRecord(info)
     try:
         on_ready()
+        if not ending.wait(_SETTLE_SECONDS):
+            readahead.attach(info.mountpoint)
         while not ending.wait(_STATUS_INTERVAL_SECONDS) and not loop.is_unmounted():
             record.update(status_reader.read_or_last())
     finally:
