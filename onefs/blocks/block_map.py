@@ -343,7 +343,7 @@ def _counted_bytes(data: Path, header: BlockMapHeader | None) -> int:
         return allocated_size(data)
     records = memoryview(words[: len(words) // _WORD_BYTES * _WORD_BYTES]).cast("Q")
     block_count = count_blocks(header.size, header.block_size)  # a damaged map may have more words
-    return disk_size(_present_bytes(header, records[:block_count]))
+    return disk_size(_present_bytes(header, records[:block_count].tolist()))
 
 
 def _present_bytes(header: BlockMapHeader, records: Sequence[int]) -> int:
@@ -351,7 +351,7 @@ def _present_bytes(header: BlockMapHeader, records: Sequence[int]) -> int:
 
     The last block of a file may be shorter than the other blocks.
     """
-    total = sum(1 for record in records if record) * header.block_size
+    total = (len(records) - records.count(0)) * header.block_size
     if records and len(records) == count_blocks(header.size, header.block_size) and records[-1]:
         total -= len(records) * header.block_size - header.size
     return total

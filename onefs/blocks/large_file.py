@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable
 
 from onefs.blocks.block_map import PartialState, read_header
-from onefs.blocks.cursor import ReadCursor
+from onefs.blocks.cursor import PIN_GROUP_BYTES, ReadCursor
 from onefs.blocks.fetcher import Fetcher
 from onefs.blocks.partial_file import PartialFile
 from onefs.blocks.readahead import MAX_READAHEAD_BYTES
@@ -156,10 +156,9 @@ class LargeFileDownloader:
 
     def _fetch_all_blocks(self, cursor: ReadCursor, watch: Callable[[int], None] | None) -> None:
         blocks = cursor.partial.block_file
-        reported_at = 0.0
-        for block in range(blocks.block_count):
-            start, end = blocks.span(block)
-            cursor.wait_unverified(start, end - start)
+        reported_at, size = 0.0, blocks.header.size
+        for start in range(0, size, PIN_GROUP_BYTES):
+            cursor.wait_unverified(start, min(PIN_GROUP_BYTES, size - start))
             if watch is not None and time.monotonic() > reported_at + PROGRESS_REPORT_SECONDS:
                 reported_at = time.monotonic()
                 watch(blocks.present_bytes())

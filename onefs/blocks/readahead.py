@@ -97,9 +97,10 @@ class ReadaheadWindow:
 
     def is_sequential(self, offset: int, length: int) -> bool:
         """Whether a read continues where the last read of this window ended, or close to that
-        offset."""
+        offset, or in bytes that this window has requested."""
         slack = SEQUENTIAL_SLACK_BYTES
-        return self.position - slack - length <= offset <= self.position + slack
+        end = max(self.position + slack, self.planned_until * self._readahead.block_size)
+        return self.position - slack - length <= offset <= end
 
     def advance(self, offset: int, length: int) -> None:
         """Move the window to the end of a read that is sequential."""

@@ -121,8 +121,9 @@ class Scheduler:
 
         Called with the lock held.
         """
-        for request in {*partial.demand.in_flight.values()}:
-            if not _is_wanted(request):
+        wanted = partial.demand.wanted_ranges()
+        for request in [*self._queue, *self._running]:
+            if request.partial is partial and not _is_wanted(request, wanted):
                 request.cancel()
                 if not request.running:
                     self._queue.remove(request)
@@ -283,9 +284,8 @@ class Scheduler:
         partial.demand.notify_waiters()
 
 
-def _is_wanted(request: BlockRequest) -> bool:
-    """Whether a reader waits for a block of the request, or is about to read such a block."""
-    ranges = request.partial.demand.wanted_ranges()
+def _is_wanted(request: BlockRequest, ranges: list[tuple[int, int]]) -> bool:
+    """Whether a block of the request is in one of the ``ranges`` of blocks that readers need."""
     if any(first <= request.first and request.last <= last for first, last in ranges):
         return True
     left = [block for block in request.pending_blocks() if not request.partial.has_block(block)]

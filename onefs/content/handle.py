@@ -185,9 +185,12 @@ class DatasetHandle:
             if path is not None:
                 return self._open_cached(path)
         whole = self._source.strict or self._is_small
-        blocks = -(-length // BLOCK_SIZE) * BLOCK_SIZE
-        needed = self.size if whole else min(blocks, self.size)
-        key = self._dataset.id if whole else f"{self._dataset.id} {offset // BLOCK_SIZE}"
+        # an older partial file has larger blocks
+        cursor = self._cursor
+        block = BLOCK_SIZE if cursor is None else cursor.partial.block_file.header.block_size
+        start, end = offset // block * block, -(-(offset + length) // block) * block
+        needed = self.size if whole else min(end, self.size) - start
+        key = self._dataset.id if whole else f"{self._dataset.id} {start}"
         with self._source.quota.reserve(key, needed, self._dataset.name):
             return self._fetch_bytes(offset, length)
 

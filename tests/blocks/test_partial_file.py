@@ -11,12 +11,19 @@ from pathlib import Path
 
 import pytest
 
-from onefs.blocks.block_map import HASH_LOCK_BYTE, create_block_file, open_block_file
+from onefs.blocks import registry
+from onefs.blocks.block_map import (
+    HASH_LOCK_BYTE,
+    BlockFile,
+    create_block_file,
+    open_block_file,
+)
+from onefs.cache.folder import Place
 from onefs.cache.mismatches import UnconfirmedMismatch
 from onefs.cache.sparse import disk_size
 from onefs.content.content import Content
 from onefs.dates import dataset_mtime
-from onefs.errors import BadContent, CacheError, Unreachable
+from onefs.errors import BadContent, CacheError, FetchLimit, Unreachable
 from onefs.lowlevel.locks import try_lock, unlock
 from onefs.model import Dataset
 from tests.content.conftest import Open, in_threads, pass_time, place_of
@@ -56,6 +63,62 @@ def test_a_random_read_costs_its_blocks(open_content: Open) -> None:
         assert blocks_sent(server.requests, len(DATA)) == [0, 1, 1, 0, 0, 0, 0, 1, 0, 0, 0, 0, 1]
         assert content.state(dataset) == ("partial", "")
         assert content.total_bytes() == 3 * BLOCK + disk_size(1234)
+
+
+def test_the_hourly_limit_counts_the_blocks_of_a_read(open_content: Open) -> None:
+    """A read that touches two blocks fetches both."""
+    with ScriptedServer({"/a.b.npy": served(DATA)}) as server:
+        content, dataset = open_content(small_file=0, max_fetch=2 * BLOCK), dataset_of(server, DATA)
+        with HandleReader(content, dataset) as reader:
+            assert reader.read(5, 9) == DATA[5:14]
+            with pytest.raises(FetchLimit, match=f"{BLOCK} bytes were fetched"):
+                reader.read(3 * BLOCK - 1, 2)
+            assert reader.read(7 * BLOCK - 9, 9) == DATA[7 * BLOCK - 9 : 7 * BLOCK]
+        assert sum(blocks_sent(server.requests, len(DATA))) == 2
+
+
+@pytest.mark.parametrize(("former", "ours"), [(8 * BLOCK, BLOCK), (BLOCK, 8 * BLOCK)])
+def test_a_partial_file_keeps_the_size_of_its_blocks(
+    open_content: Open, monkeypatch: pytest.MonkeyPatch, former: int, ours: int
+) -> None:
+    """Another version of onefs has begun the file, and both read it at the same time."""
+    with ScriptedServer({"/a.b.npy": served(DATA)}) as server:
+        dataset = dataset_of(server, DATA)
+        _use_block_size(monkeypatch, former)
+        first = open_content(small_file=0)
+        with HandleReader(first, dataset) as one:
+            assert one.read(9 * BLOCK, 5) == DATA[9 * BLOCK : 9 * BLOCK + 5]
+            _use_block_size(monkeypatch, ours)
+            second = open_content(small_file=0)
+            with HandleReader(second, dataset) as other:
+                for offset in range(0, len(DATA) - 99, BLOCK // 2):
+                    reader = (one, other)[offset // BLOCK % 2]
+                    assert reader.read(offset, 99) == DATA[offset : offset + 99]
+                assert read_all(second, dataset) == DATA
+        verified(second, dataset)
+        assert blocks_sent(server.requests, len(DATA)) == [1] * 13
+
+
+def _use_block_size(monkeypatch: pytest.MonkeyPatch, size: int) -> None:
+    def create(folder: Path, dataset: Dataset, place: Place) -> BlockFile:
+        return create_block_file(folder, dataset, place, size)
+
+    monkeypatch.setattr(registry, "create_block_file", create)
+
+
+def test_an_older_partial_file_fetches_its_large_blocks_within_the_hourly_limit(
+    open_content: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with ScriptedServer({"/a.b.npy": served(DATA)}) as server:
+        dataset = dataset_of(server, DATA)
+        _use_block_size(monkeypatch, 4 * BLOCK)
+        read_first_bytes(open_content(small_file=0), dataset, 10)
+        content = open_content(small_file=0, max_fetch=3 * BLOCK)
+        with HandleReader(content, dataset) as reader:
+            assert reader.handle.try_fd(0, 10) is not None
+            with pytest.raises(FetchLimit):
+                reader.read(4 * BLOCK, 10)
+        assert sum(blocks_sent(server.requests, len(DATA))) == 4
 
 
 def test_blocks_without_any_replica_are_an_onefs_error(open_content: Open) -> None:

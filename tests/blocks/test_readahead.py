@@ -216,3 +216,18 @@ def test_blocks_that_were_planned_stay_wanted_until_they_are_read() -> None:
     for part in range(1, 4):  # other windows use up the budget
         readahead.advance(part * 100 * MIB, PIECE)
     assert window.wanted_range()[1] >= window.planned_until
+
+
+def test_a_reader_that_skips_bytes_which_were_requested_continues_its_window() -> None:
+    """Other open files have filled the kernel's pages, so the kernel does not ask for them here."""
+    file = SimulatedFile()
+    for offset in range(0, 32 * MIB, PIECE):
+        file.ask(offset)
+    [window] = file.readahead.windows
+    assert window.planned_until * BLOCK_SIZE > 36 * MIB
+    file.ask(35 * MIB)
+    assert file.readahead.windows == [window]
+    assert window.wanted_range()[1] >= window.planned_until
+    for offset in range(35 * MIB + PIECE, SIZE // 2, PIECE):
+        file.ask(offset)
+    assert len(file.readahead.windows) == 1
