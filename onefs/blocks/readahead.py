@@ -29,6 +29,8 @@ UNREAD_SHARE = 4
 #: bytes that each sequential read costs of the budget: those of the kernel's own read-ahead (before
 #: and after a page fault), and the rest of the first and of the last block
 RUN_OVERHEAD_BYTES = 448 << 10
+#: most bytes that jumps may take from the budget of later reads
+MAX_DEBT_BYTES = 4 << 20
 
 
 class Readahead:
@@ -61,7 +63,9 @@ class Readahead:
         else:
             if len(self.windows) >= MAX_WINDOWS:
                 ended = self.windows.pop(0)
-                self._left += ended.earned_bytes() - ended.unread_bytes()
+                left = self._left + ended.earned_bytes() - ended.unread_bytes()
+                # a sequential read after many jumps gets read-ahead soon
+                self._left = max(left, -MAX_DEBT_BYTES)
             window = ReadaheadWindow(self, offset, length)
         self.windows.append(window)
         return window

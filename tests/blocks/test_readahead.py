@@ -129,6 +129,17 @@ def test_random_reads_fetch_their_blocks_and_nothing_else() -> None:
     assert len(file.fetched) <= 300
 
 
+def test_a_stream_after_many_jumps_is_read_ahead_soon() -> None:
+    file, chance = SimulatedFile(), random.Random(1)
+    for _ in range(1000):
+        file.ask(chance.randrange(SIZE // 8192) * 4096, 16 * KIB)
+    assert file.requests == []
+    for offset in range(SIZE // 2, SIZE // 2 + 96 * MIB, PIECE):
+        file.ask(offset)
+    [*_, (_, last)] = file.requests
+    assert last * BLOCK_SIZE - offset >= MAX_REQUEST_BYTES
+
+
 def test_reads_at_smaller_and_smaller_offsets_fetch_nothing_ahead() -> None:
     file = SimulatedFile()
     for offset in range(SIZE - PIECE, SIZE // 2, -PIECE):
