@@ -31,6 +31,8 @@ from onefs.model import Dataset
 PROGRESS_REPORT_SECONDS = 0.2
 #: longest time in seconds that the verification of a complete file may take
 VERIFY_TIMEOUT_SECONDS = 3600.0
+#: seconds between two checks that no block was evicted from a file that is being verified
+COMPLETE_CHECK_SECONDS = 1.0
 #: attempts to complete a file. An attempt fails if blocks of the file are evicted, or if the file
 #: changes on the server, before the file is complete
 MAX_COMPLETION_ATTEMPTS = 3
@@ -75,6 +77,10 @@ class LargeFileDownloader:
     def transfers(self) -> list[Transfer]:
         """Return the downloads in progress."""
         return self._scheduler.transfers()
+
+    def fetched_places(self) -> set[Place]:
+        """Return the places of the files whose blocks are being fetched. This counts no blocks."""
+        return self._scheduler.fetched_places()
 
     def generation_of(self, dataset: Dataset) -> str:
         """Return the generation of a dataset's partial file, or '' if there is no partial file.
@@ -171,9 +177,12 @@ class LargeFileDownloader:
         """
         blocks, name = partial.block_file, partial.dataset.name
         end = time.monotonic() + VERIFY_TIMEOUT_SECONDS
+        check_at = 0.0
         while blocks.state() is PartialState.LIVE:
-            if not all(blocks.records(0, blocks.block_count)):
-                return blocks.state() is PartialState.DONE
+            if time.monotonic() >= check_at:
+                if blocks.present_bytes() < blocks.header.size:
+                    return blocks.state() is PartialState.DONE
+                check_at = time.monotonic() + COMPLETE_CHECK_SECONDS
             if not self._registry.is_open():
                 raise Stopping("onefs is being stopped")
             if partial.verify_error is not None:

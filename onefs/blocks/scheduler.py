@@ -11,11 +11,13 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable
+from contextlib import ExitStack
 
 from onefs.blocks.partial_file import PartialFile, contiguous_ranges
 from onefs.blocks.readahead import ReadaheadWindow
 from onefs.blocks.registry import PartialFileRegistry
 from onefs.blocks.requests import BlockRequest
+from onefs.cache.folder import Place
 from onefs.download.hosts import Hosts, failure_ttl, no_replica_error
 from onefs.download.progress import Transfer
 from onefs.errors import CacheError, OnefsError, Stopping, copy_error, reason_of
@@ -180,16 +182,27 @@ class Scheduler:
 
     def transfers(self) -> list[Transfer]:
         """Return the downloads in progress, one for each file whose blocks are being fetched."""
-        transfers: dict[int, Transfer] = {}
-        with self.lock:  # a partial file stays open while a request for it is running
-            for request in self._running:
-                partial = request.partial
-                path, done = "/".join(partial.place), partial.block_file.present_bytes()
-                transfer = Transfer(
-                    path, partial.dataset.size, done, partial.started_at, request.last_progress_at
-                )
-                transfers[id(partial)] = transfer
+        transfers: dict[PartialFile, Transfer] = {}
+        with ExitStack() as users:
+            with self.lock:
+                for request in self._running:
+                    partial = request.partial
+                    path, size = "/".join(partial.place), partial.dataset.size
+                    if partial not in transfers:  # it stays open until its bytes are counted
+                        self._registry.add_user(partial)
+                        users.callback(self._registry.release, partial)
+                    transfers[partial] = Transfer(
+                        path, size, 0, partial.started_at, request.last_progress_at
+                    )
+            # without the lock, because this reads whole block maps
+            for partial, transfer in transfers.items():
+                transfer.done_bytes = partial.block_file.present_bytes()
         return list(transfers.values())
+
+    def fetched_places(self) -> set[Place]:
+        """Return the places of the files whose blocks are being fetched."""
+        with self.lock:
+            return {request.partial.place for request in self._running}
 
     def _enqueue(self, partial: PartialFile, first: int, last: int, *, urgent: bool) -> None:
         try:
