@@ -78,6 +78,8 @@ class ReadCursor:
         self._recent_groups: list[int] = []
         about = partial.block_file.header
         self._readahead = Readahead(about.size, about.block_size, max_readahead())
+        with scheduler.lock:
+            partial.demand.readaheads.add(self._readahead)
 
     @property
     def fd(self) -> int:
@@ -261,11 +263,14 @@ class ReadCursor:
         return first_group * size, min(last_group * size, self._block_count)
 
     def _read_ahead(self, offset: int, length: int) -> None:
-        with self._scheduler.lock:
-            self.partial.demand.readaheads.add(self._readahead)
+        with self._readahead.lock:
             window = self._readahead.advance(offset, length)
-            if window.is_new():
-                self._scheduler.cancel_unwanted(self.partial)
-            if window.has_requests() and self._can_read_ahead(MAX_REQUEST_BYTES):
+            is_new, has_requests = window.is_new, window.has_requests()
+        # most reads change no request, so that they need not wait for the scheduler
+        if has_requests and self._can_read_ahead(MAX_REQUEST_BYTES):
+            with self._scheduler.lock:
                 self._scheduler.fetch_ahead(self.partial, window)
+        elif is_new and self.partial.demand.in_flight:
+            with self._scheduler.lock:
+                self._scheduler.cancel_unwanted(self.partial)
         self.partial.touch()

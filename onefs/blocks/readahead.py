@@ -7,6 +7,8 @@ parts of a file. This module does no I/O, and starts no threads.
 
 from __future__ import annotations
 
+import threading
+
 #: most windows of one open file, since several threads may read at different offsets
 MAX_WINDOWS = 4
 #: longest read-ahead, in bytes
@@ -37,12 +39,14 @@ class Readahead:
     """The read-ahead of one open file: its windows, and the budget that they share.
 
     ``size`` is the size of the file in bytes, and ``max_bytes`` is the longest window in bytes.
+    ``lock`` guards the windows. Only :meth:`wanted_ranges` takes the lock itself.
     """
 
     def __init__(self, size: int, block_size: int, max_bytes: int) -> None:
         self.size = size
         self.block_size = block_size
         self.max_bytes = max_bytes
+        self.lock = threading.Lock()
         #: the windows, the least recently used first
         self.windows: list[ReadaheadWindow] = []
         #: the budget that the windows that ended have left
@@ -70,6 +74,11 @@ class Readahead:
         self.windows.append(window)
         return window
 
+    def wanted_ranges(self) -> list[tuple[int, int]]:
+        """Return the block ranges that are to be read ahead. Takes the lock."""
+        with self.lock:
+            return [window.wanted_range() for window in self.windows]
+
     def budget_of(self, window: ReadaheadWindow) -> int:
         """Return how many bytes ``window`` may have fetched that are not read yet."""
         earned = sum(each.earned_bytes() for each in self.windows)
@@ -81,11 +90,13 @@ class ReadaheadWindow:
     """The read-ahead of one sequential read, which begins with a read of ``length`` bytes."""
 
     def __init__(self, readahead: Readahead, offset: int, length: int) -> None:
-        self._readahead = readahead
+        self.readahead = readahead
         self._start = offset
         #: the offset that the sequential read has reached (bytes)
         self.position = offset + length
         self._first_end = self.position
+        #: whether the first read of the window was the only read
+        self.is_new = True
         #: where the last read began (bytes)
         self._read_start = offset
         #: bytes between the start and the position that were not read
@@ -95,15 +106,11 @@ class ReadaheadWindow:
         #: requests are planned when the position has come here (bytes)
         self._next_plan_at = 0
 
-    def is_new(self) -> bool:
-        """Whether the first read of the window was the only read."""
-        return self.position == self._first_end
-
     def is_sequential(self, offset: int, length: int) -> bool:
         """Whether a read continues where the last read of this window ended, or close to that
         offset, or in bytes that this window has requested."""
         slack = SEQUENTIAL_SLACK_BYTES
-        end = max(self.position + slack, self.planned_until * self._readahead.block_size)
+        end = max(self.position + slack, self.planned_until * self.readahead.block_size)
         return self.position - slack - length <= offset <= end
 
     def advance(self, offset: int, length: int) -> None:
@@ -115,6 +122,7 @@ class ReadaheadWindow:
             self._skipped = max(0, self._skipped - overlap)
         self._read_start = offset
         self.position = max(self.position, offset + length)
+        self.is_new = self.position == self._first_end
 
     def earned_bytes(self) -> int:
         """Return what this window adds to the budget, which is negative for a short window."""
@@ -122,7 +130,7 @@ class ReadaheadWindow:
 
     def unread_bytes(self) -> int:
         """Return the number of bytes that were requested after the position."""
-        return max(0, self.planned_until * self._readahead.block_size - self.position)
+        return max(0, self.planned_until * self.readahead.block_size - self.position)
 
     def wanted_range(self) -> tuple[int, int]:
         """Return the blocks to read ahead: the first block, and the block after the last block.
@@ -130,13 +138,13 @@ class ReadaheadWindow:
         The second number is 0 if nothing is to be read ahead. Blocks that were skipped are wanted
         too, since the requests for them may arrive later.
         """
-        block_size, size = self._readahead.block_size, self._readahead.size
+        block_size, size = self.readahead.block_size, self.readahead.size
         first = (self.position - min(self._skipped, SEQUENTIAL_SLACK_BYTES)) // block_size
-        if self.is_new():  # a single read is not sequential yet
+        if self.is_new:  # a single read is not sequential yet
             return first, 0
         # at most as long as the bytes read so far: the window doubles while the budget is enough
         read = self._read_bytes() - KERNEL_READAHEAD_BYTES
-        ahead = min(read, self._readahead.max_bytes, self._readahead.budget_of(self))
+        ahead = min(read, self.readahead.max_bytes, self.readahead.budget_of(self))
         end = min(size, self.position + max(0, ahead))
         # blocks that are to be read ahead as a whole, so that not more is fetched
         last = -(-end // block_size) if end == size else end // block_size
@@ -165,7 +173,7 @@ class ReadaheadWindow:
 
     def _next_requests(self) -> tuple[list[tuple[int, int]], int]:
         """Return the next requests, and the block before which all requests are planned then."""
-        block_size = self._readahead.block_size
+        block_size = self.readahead.block_size
         first, end = self.position // block_size, self.wanted_range()[1]
         if end <= first:
             return [], self.planned_until
@@ -173,7 +181,7 @@ class ReadaheadWindow:
         # a third of the window, so that several requests run at once; half of a short window
         longest = max(window // 3, min(window // 2, MIN_REQUEST_BYTES))
         step = max(1, min(longest, MAX_REQUEST_BYTES) // block_size)
-        is_end = end * block_size >= self._readahead.size
+        is_end = end * block_size >= self.readahead.size
         # the last read is requested together with the blocks after it, if it was not requested yet
         at = max(self.planned_until, min(first, self._read_start // block_size))
         # a shorter request is planned only if no other request is left, or at the end of the file

@@ -60,7 +60,7 @@ class Demand:
         """
         ranges = [(ticket.first, ticket.last) for ticket in self.tickets]
         for readahead in self.readaheads:
-            ranges += [window.wanted_range() for window in readahead.windows]
+            ranges += readahead.wanted_ranges()
         return ranges
 
     def notify_waiters(self) -> None:

@@ -108,7 +108,9 @@ class Scheduler:
         held."""
         if self._closed or partial.demand.last_failure is not None:
             return
-        for first, last in window.plan_requests():
+        with window.readahead.lock:
+            planned = window.plan_requests()
+        for first, last in planned:
             absent = [
                 block
                 for block, record in enumerate(partial.block_file.records(first, last), first)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import threading
 import zlib
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -377,6 +378,29 @@ def test_the_first_bytes_of_a_file_cost_one_block(open_content: Open) -> None:
         with HandleReader(content, dataset) as reader:
             assert reader.read(0, 16384) == DATA[:16384]
         assert blocks_sent(server.requests, len(DATA)) == [1] + [0] * 12
+
+
+def test_a_read_of_present_blocks_does_not_wait_for_the_scheduler(open_content: Open) -> None:
+    data, part = some_bytes(24 << 20), 32 * 1024
+    with ScriptedServer({"/a.b.npy": served(data)}) as server:
+        content, dataset = open_content(small_file=0), dataset_of(server, data)
+        with HandleReader(content, dataset) as reader:
+            offsets = [jump + at for jump in range(0, 24 << 20, 4 << 20) for at in (0, part)]
+            for offset in offsets:
+                reader.read(offset, part)
+            wait_until(lambda: content.transfers() == [])
+            cursor = reader.handle._cursor
+            assert cursor is not None
+            found: list[int | None] = []
+            thread = threading.Thread(
+                target=lambda: found.extend(reader.handle.try_fd(at, part) for at in offsets)
+            )
+            with cursor.partial.demand.condition:  # the lock of the scheduler
+                thread.start()
+                thread.join(10)
+                found_meanwhile = list(found)
+            thread.join(10)
+            assert found_meanwhile == [cursor.fd] * len(offsets)
 
 
 def test_what_was_read_ahead_when_a_reader_leaves_is_a_quarter_and_one_mib(
