@@ -12,6 +12,7 @@ opened, and keeps it until the file is closed: the daemon sets the width before 
 from __future__ import annotations
 
 import logging
+import threading
 from pathlib import Path
 
 from onefs.errors import reason_of
@@ -29,6 +30,7 @@ class KernelReadahead:
     """The width of the kernel's read-ahead of one mount. Thread-safe."""
 
     def __init__(self) -> None:
+        self._lock = threading.Lock()
         #: the file that has the width; None if the width cannot or need not be set
         self._setting: Path | None = None
         self._default_kib = self._kib = WIDE_KIB
@@ -60,12 +62,14 @@ class KernelReadahead:
         moment, one of them may get the width of the other.
         """
         kib = self._default_kib if in_parts else WIDE_KIB
-        setting = self._setting
-        if setting is None or kib == self._kib:
+        if self._setting is None or kib == self._kib:  # most files, without the lock
             return
-        self._kib = kib
-        try:
-            setting.write_text(str(kib))
-        except OSError as error:
-            log.debug("the kernel's read-ahead cannot be set: %s", reason_of(error))
-            self._setting = None
+        with self._lock:
+            if self._setting is None or kib == self._kib:
+                return
+            try:
+                self._setting.write_text(str(kib))
+                self._kib = kib
+            except OSError as error:
+                log.debug("the kernel's read-ahead cannot be set: %s", reason_of(error))
+                self._setting = None

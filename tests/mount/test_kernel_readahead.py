@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -72,6 +73,31 @@ def test_a_wider_read_ahead_stays_and_a_forbidden_one_is_not_an_error(
     setting.mkdir()
     for in_parts in (True, False, True):
         readahead.set_width(in_parts=in_parts)
+
+
+def test_a_file_is_not_opened_before_its_width_is_set_by_another_thread(
+    mounted: Mounted, tmp_path: Path
+) -> None:
+    setting = _setting(tmp_path, mounted)
+    setting.parent.mkdir()
+    setting.write_text("128\n")
+    readahead = KernelReadahead()
+    assert readahead.attach(str(mounted.path), tmp_path)
+    setting.unlink()
+    os.mkfifo(setting)  # who writes to it waits until it is read
+    threads = [
+        threading.Thread(target=readahead.set_width, kwargs={"in_parts": False}, daemon=True)
+        for _ in range(2)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(0.2)
+        assert thread.is_alive()
+    assert setting.read_text() == str(WIDE_KIB)
+    for thread in threads:
+        thread.join(20)
+        assert not thread.is_alive()
 
 
 def test_a_folder_that_is_not_mounted_has_no_read_ahead(tmp_path: Path) -> None:
