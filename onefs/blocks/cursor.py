@@ -77,7 +77,7 @@ class ReadCursor:
         #: read the same group
         self._recent_groups: list[int] = []
         about = partial.block_file.header
-        self._readahead = Readahead(about.size, about.block_size, max_readahead())
+        self._readahead = Readahead(about.size, about.block_size, max_readahead)
         with scheduler.lock:
             partial.demand.readaheads.add(self._readahead)
 

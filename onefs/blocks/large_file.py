@@ -17,6 +17,7 @@ from onefs.blocks.registry import PartialFileRegistry
 from onefs.blocks.requests import BlockRequest
 from onefs.blocks.scheduler import Scheduler
 from onefs.blocks.verifier import Verifier
+from onefs.cache.files import disk_errors
 from onefs.cache.folder import Place
 from onefs.cache.reservations import DiskSpace
 from onefs.cache.store import Store
@@ -100,18 +101,23 @@ class LargeFileDownloader:
         partial = self._registry.acquire(dataset, place, self._stall)
         if partial is None:
             return None
-        # the file may be complete because another process has fetched and not yet verified it
-        if partial.is_probably_complete():
-            self._verifier.schedule(partial)
-        return ReadCursor(
-            partial,
-            self._scheduler,
-            self._hosts,
-            self._stall,
-            lambda: self._space.max_readahead(MAX_READAHEAD_BYTES),
-            # read ahead only while the hourly limit allows as many bytes as the longest window
-            lambda size: self._quota.is_within_limit(max(size, MAX_READAHEAD_BYTES)),
-        )
+        try:
+            # the file may be complete because another process has fetched and not yet verified it
+            with disk_errors(self._store.root):
+                if partial.is_probably_complete():
+                    self._verifier.schedule(partial)
+            return ReadCursor(
+                partial,
+                self._scheduler,
+                self._hosts,
+                self._stall,
+                self._max_readahead,
+                # read ahead only while the hourly limit allows as many bytes as the longest window
+                lambda size: self._quota.is_within_limit(max(size, MAX_READAHEAD_BYTES)),
+            )
+        except BaseException:
+            self._registry.release(partial)
+            raise
 
     def close_cursor(self, cursor: ReadCursor) -> None:
         """Close a cursor that :meth:`open_cursor` returned."""
@@ -159,6 +165,12 @@ class LargeFileDownloader:
             f"the file {partial.dataset.name} does not fit into the cache: raise --cache-size, or "
             "free space on the disk of the cache"
         )
+
+    def _max_readahead(self) -> int:
+        try:
+            return self._space.max_readahead(MAX_READAHEAD_BYTES)
+        except OSError:  # the read that needs the disk reports its failure
+            return 0
 
     def _fetch_all_blocks(self, cursor: ReadCursor, watch: Callable[[int], None] | None) -> None:
         blocks = cursor.partial.block_file

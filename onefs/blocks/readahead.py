@@ -8,6 +8,7 @@ parts of a file. This module does no I/O, and starts no threads.
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 
 #: most windows of one open file, since several threads may read at different offsets
 MAX_WINDOWS = 4
@@ -38,11 +39,11 @@ MAX_DEBT_BYTES = 4 << 20
 class Readahead:
     """The read-ahead of one open file: its windows, and the budget that they share.
 
-    ``size`` is the size of the file in bytes, and ``max_bytes`` is the longest window in bytes.
+    ``size`` is the size of the file in bytes. ``max_bytes`` returns the longest window in bytes.
     ``lock`` guards the windows. Only :meth:`wanted_ranges` takes the lock itself.
     """
 
-    def __init__(self, size: int, block_size: int, max_bytes: int) -> None:
+    def __init__(self, size: int, block_size: int, max_bytes: Callable[[], int]) -> None:
         self.size = size
         self.block_size = block_size
         self.max_bytes = max_bytes
@@ -97,6 +98,8 @@ class ReadaheadWindow:
         self._first_end = self.position
         #: whether the first read of the window was the only read
         self.is_new = True
+        #: longest read-ahead, which depends on the space that is free when the window is not new
+        self._max_bytes = 0
         #: where the last read began (bytes)
         self._read_start = offset
         #: bytes between the start and the position that were not read
@@ -122,7 +125,9 @@ class ReadaheadWindow:
             self._skipped = max(0, self._skipped - overlap)
         self._read_start = offset
         self.position = max(self.position, offset + length)
-        self.is_new = self.position == self._first_end
+        if self.is_new and self.position > self._first_end:
+            self.is_new = False
+            self._max_bytes = self.readahead.max_bytes()
 
     def earned_bytes(self) -> int:
         """Return what this window adds to the budget, which is negative for a short window."""
@@ -144,7 +149,7 @@ class ReadaheadWindow:
             return first, 0
         # at most as long as the bytes read so far: the window doubles while the budget is enough
         read = self._read_bytes() - KERNEL_READAHEAD_BYTES
-        ahead = min(read, self.readahead.max_bytes, self.readahead.budget_of(self))
+        ahead = min(read, self._max_bytes, self.readahead.budget_of(self))
         end = min(size, self.position + max(0, ahead))
         # blocks that are to be read ahead as a whole, so that not more is fetched
         last = -(-end // block_size) if end == size else end // block_size

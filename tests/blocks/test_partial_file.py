@@ -21,6 +21,7 @@ from onefs.blocks.block_map import (
 )
 from onefs.cache.folder import Place
 from onefs.cache.mismatches import UnconfirmedMismatch
+from onefs.cache.reservations import CacheLimits
 from onefs.cache.sparse import disk_size
 from onefs.content.content import Content
 from onefs.dates import dataset_mtime
@@ -401,6 +402,25 @@ def test_a_read_of_present_blocks_does_not_wait_for_the_scheduler(open_content: 
                 found_meanwhile = list(found)
             thread.join(10)
             assert found_meanwhile == [cursor.fd] * len(offsets)
+
+
+def test_present_blocks_are_read_while_the_cache_folder_is_away(
+    open_content: Open, tmp_path: Path
+) -> None:
+    """How much may be read ahead is unknown then, and nothing is read ahead."""
+    with ScriptedServer({"/a.b.npy": served(DATA)}) as server:
+        content = open_content(small_file=0, limits=CacheLimits(min_free=1))
+        dataset = dataset_of(server, DATA)
+        with HandleReader(content, dataset) as reader:
+            assert reader.read(0, 8 * BLOCK) == DATA[: 8 * BLOCK]
+            away = content.cache_dir.rename(tmp_path / "away")
+            cursor = content.large_files.open_cursor(dataset, place_of(dataset))
+            assert cursor is not None
+            assert all(cursor.pin_if_present(block * BLOCK, BLOCK) for block in range(8))
+            away.rename(content.cache_dir)
+            content.large_files.close_cursor(cursor)
+        ours = f"{tmp_path}/"
+        wait_until(lambda: not [p for p in open_files() if p.startswith(ours) and dataset.id in p])
 
 
 def test_what_was_read_ahead_when_a_reader_leaves_is_a_quarter_and_one_mib(

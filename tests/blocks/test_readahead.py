@@ -25,7 +25,7 @@ class SimulatedFile:
     """
 
     def __init__(self, size: int = SIZE, max_bytes: int = MAX_READAHEAD_BYTES) -> None:
-        self.readahead = Readahead(size, BLOCK_SIZE, max_bytes)
+        self.readahead = Readahead(size, BLOCK_SIZE, lambda: max_bytes)
         self.size = size
         #: blocks that were fetched, and those of them that were fetched ahead of a read
         self.fetched: set[int] = set()
@@ -218,7 +218,7 @@ def test_the_bytes_that_a_reader_skips_count_as_not_read() -> None:
 
 
 def test_blocks_that_were_planned_stay_wanted_until_they_are_read() -> None:
-    readahead = Readahead(SIZE, BLOCK_SIZE, MAX_READAHEAD_BYTES)
+    readahead = Readahead(SIZE, BLOCK_SIZE, lambda: MAX_READAHEAD_BYTES)
     for offset in range(0, 8 * MIB, PIECE):
         window = readahead.advance(offset, PIECE)
         window.plan_requests()
