@@ -144,6 +144,10 @@ class ReadCursor:
                 self._scheduler.cancel_unwanted(self.partial)
         return is_readable
 
+    def expect_whole_file(self) -> None:
+        """Read ahead as far as the space allows from now on, because all blocks are needed."""
+        self._readahead.is_whole = True
+
     def close(self) -> None:
         """Allow the eviction of all blocks again, and stop read-ahead."""
         with self._scheduler.lock:

@@ -175,6 +175,7 @@ class LargeFileDownloader:
     def _fetch_all_blocks(self, cursor: ReadCursor, watch: Callable[[int], None] | None) -> None:
         blocks = cursor.partial.block_file
         reported_at, size = 0.0, blocks.header.size
+        cursor.expect_whole_file()
         for start in range(0, size, PIN_GROUP_BYTES):
             cursor.wait_unverified(start, min(PIN_GROUP_BYTES, size - start))
             if watch is not None and time.monotonic() > reported_at + PROGRESS_REPORT_SECONDS:

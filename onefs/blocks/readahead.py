@@ -47,6 +47,8 @@ class Readahead:
         self.size = size
         self.block_size = block_size
         self.max_bytes = max_bytes
+        #: whether the whole file is fetched: then no budget limits the windows
+        self.is_whole = False
         self.lock = threading.Lock()
         #: the windows, the least recently used first
         self.windows: list[ReadaheadWindow] = []
@@ -82,6 +84,8 @@ class Readahead:
 
     def budget_of(self, window: ReadaheadWindow) -> int:
         """Return how many bytes ``window`` may have fetched that are not read yet."""
+        if self.is_whole:
+            return self.size
         earned = sum(each.earned_bytes() for each in self.windows)
         unread = sum(each.unread_bytes() for each in self.windows if each is not window)
         return self._left + earned - unread

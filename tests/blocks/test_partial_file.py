@@ -37,6 +37,7 @@ from tests.content.ranged_file import (
     open_files,
     read_all,
     read_first_bytes,
+    requested_span,
     served,
     some_bytes,
 )
@@ -402,6 +403,17 @@ def test_a_read_of_present_blocks_does_not_wait_for_the_scheduler(open_content: 
                 found_meanwhile = list(found)
             thread.join(10)
             assert found_meanwhile == [cursor.fd] * len(offsets)
+
+
+def test_a_file_that_is_fetched_as_a_whole_is_requested_in_few_long_parts(
+    open_content: Open,
+) -> None:
+    data = some_bytes(24 << 20)
+    with ScriptedServer({"/a.b.npy": served(data)}) as server:
+        content, dataset = open_content(small_file=0), dataset_of(server, data)
+        assert content.fetch_file(dataset, place_of(dataset)).read_bytes() == data
+        spans = [requested_span(each, len(data)) or (0, 0) for each in server.requests]
+        assert max(end - start for start, end in spans) >= 3 << 20
 
 
 def test_present_blocks_are_read_while_the_cache_folder_is_away(

@@ -161,6 +161,18 @@ def test_a_sequential_reader_waits_for_few_blocks() -> None:
     assert max(last - first for first, last in file.requests) == MAX_REQUEST_BYTES // BLOCK_SIZE
 
 
+def test_of_a_whole_file_the_window_doubles_until_it_is_as_long_as_it_may_be() -> None:
+    file = SimulatedFile()
+    file.readahead.is_whole = True
+    step = 4 * PIECE
+    for offset in range(0, MAX_READAHEAD_BYTES + MAX_REQUEST_BYTES, step):
+        file.ask(offset, step)
+        read = offset + step
+        if read >= 2 * MIB:
+            farthest = (max(file.fetched) + 1) * BLOCK_SIZE
+            assert farthest - read >= min(read // 2, MAX_READAHEAD_BYTES - MAX_REQUEST_BYTES)
+
+
 def test_the_window_is_as_long_as_it_may_be_and_not_longer() -> None:
     for longest in (MAX_READAHEAD_BYTES, 3 * MIB, 0):
         file = SimulatedFile(max_bytes=longest)
