@@ -169,9 +169,9 @@ class BlockFile:
         words = [_record_of(checksum) for checksum in checksums]
         os.pwrite(self.map_fd, struct.pack(f"<{len(words)}Q", *words), (1 + first) * _WORD_BYTES)
 
-    def clear_record(self, block: int) -> None:
-        """Record that a block is absent."""
-        os.pwrite(self.map_fd, bytes(_WORD_BYTES), (1 + block) * _WORD_BYTES)
+    def clear_records(self, first: int, last: int) -> None:
+        """Record that the blocks from ``first`` to ``last`` (excluded) are absent."""
+        os.pwrite(self.map_fd, bytes((last - first) * _WORD_BYTES), (1 + first) * _WORD_BYTES)
 
     def is_block_valid(self, block: int, record: int) -> bool:
         """Whether the bytes of a block on disk have the checksum in ``record``."""

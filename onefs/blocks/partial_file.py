@@ -25,6 +25,7 @@ from onefs.blocks.block_map import (
 )
 from onefs.blocks.requests import Demand
 from onefs.cache.folder import Place
+from onefs.cache.sparse import disk_size
 from onefs.cache.use_times import note_use
 from onefs.errors import DeadlineExceeded, OnefsError
 from onefs.lowlevel.fallocate import punch_hole
@@ -269,37 +270,44 @@ class PartialFile:
             self._claimed.difference_update(range(first, last))
             self.unlock_map(first, last - first)
 
-    def evict_block(self, block: int) -> bool:
-        """Free the disk space of a block. Return True if disk space was freed.
+    def evict_blocks(self, first: int, last: int) -> int:
+        """Free the disk space of the blocks from ``first`` to ``last`` (excluded).
 
-        A block that is being read or fetched stays. The caller holds the dataset's lock. Raises
-        OSError if the disk fails; then the block is still present.
+        Return the bytes of disk freed: 0 if one of the blocks is being read or fetched. The caller
+        holds the dataset's lock. Raises OSError if the disk fails; then the blocks are still there.
         """
+        count, held = last - first, (self._pin_counts, self._claimed)
         with self._lock:
-            if block in self._pin_counts or block in self._claimed or not self.try_lock_map(block):
-                return False
+            if any(block in each for each in held for block in range(first, last)):
+                return 0
+            if not self.try_lock_map(first, count):
+                return 0
             try:
-                if not self.try_lock_map(PIN_LOCKS_START + block):
-                    return False
+                if not self.try_lock_map(PIN_LOCKS_START + first, count):
+                    return 0
                 try:
-                    return self._punch_block(block)
+                    return self._punch_blocks(first, last)
                 finally:
-                    self.unlock_map(PIN_LOCKS_START + block)
+                    self.unlock_map(PIN_LOCKS_START + first, count)
             finally:
-                self.unlock_map(block)
+                self.unlock_map(first, count)
 
-    def _punch_block(self, block: int) -> bool:
-        record = self.block_file.records(block, block + 1)[0]
-        if not record:
-            return False
-        start, end = self.block_file.span(block)
-        self.block_file.clear_record(block)
-        self._verified[block] = 0
+    def _punch_blocks(self, first: int, last: int) -> int:
+        records = self.block_file.records(first, last)
+        present = [block for block, record in enumerate(records, first) if record]
+        if not present:
+            return 0
+        spans = [self.block_file.span(block) for block in present]
+        self.block_file.clear_records(first, last)
+        self._verified[first:last] = bytes(last - first)
         try:
-            return punch_hole(self.block_file.data_fd, start, end - start)
-        except OSError:  # the bytes of the block are still on disk, and stay counted
-            self.block_file.set_records(block, [record & 0xFFFFFFFF])
+            if not punch_hole(self.block_file.data_fd, spans[0][0], spans[-1][1] - spans[0][0]):
+                return 0
+        except OSError:  # the bytes of the blocks are still on disk, and stay counted
+            for block in present:
+                self.block_file.set_records(block, [records[block - first] & 0xFFFFFFFF])
             raise
+        return sum(disk_size(end - start) for start, end in spans)
 
     def _note_pinned_present(self, blocks: Iterable[int]) -> None:
         with self._lock:
@@ -354,7 +362,7 @@ class PartialFile:
             try:
                 now = self.block_file.records(block, block + 1)[0]
                 if now and not self.block_file.is_block_valid(block, now):
-                    self.block_file.clear_record(block)
+                    self.block_file.clear_records(block, block + 1)
             finally:
                 self.unlock_map(block)
         return False
