@@ -23,6 +23,8 @@ PLANS_PER_WINDOW = 16
 #: a read that begins within this many bytes of the expected position still counts as sequential,
 #: because the kernel's own read-ahead arrives on several threads at once
 SEQUENTIAL_SLACK_BYTES = 1 << 20
+#: most ranges that a window remembers because they were skipped and may be read late
+MAX_GAPS = 16
 #: bytes that the kernel's own read-ahead may request although the program does not read them
 KERNEL_READAHEAD_BYTES = 256 << 10
 #: bytes that may be fetched without being read are FREE_BYTES, and one of UNREAD_SHARE bytes that
@@ -108,6 +110,8 @@ class ReadaheadWindow:
         self._read_start = offset
         #: bytes between the start and the position that were not read
         self._skipped = 0
+        #: the ranges of these bytes that were skipped last
+        self._gaps: list[tuple[int, int]] = []
         #: requests were planned for the blocks before this block
         self.planned_until = 0
         #: requests are planned when the position has come here (bytes)
@@ -124,14 +128,23 @@ class ReadaheadWindow:
         """Move the window to the end of a read that is sequential."""
         if offset > self.position:
             self._skipped += offset - self.position
-        else:
-            overlap = min(offset + length, self.position) - offset
-            self._skipped = max(0, self._skipped - overlap)
+            self._gaps = [*self._gaps[1 - MAX_GAPS :], (self.position, offset)]
+        elif offset < self.position and self._gaps:
+            self._fill_gaps(offset, offset + length)
         self._read_start = offset
         self.position = max(self.position, offset + length)
         if self.is_new and self.position > self._first_end:
             self.is_new = False
             self._max_bytes = self.readahead.max_bytes()
+
+    def _fill_gaps(self, start: int, end: int) -> None:
+        """Count the skipped bytes of a range as read."""
+        left: list[tuple[int, int]] = []
+        for first, last in self._gaps:
+            self._skipped -= max(0, min(last, end) - max(first, start))
+            parts = (first, min(last, start)), (max(first, end), last)
+            left += [part for part in parts if part[0] < part[1]]
+        self._gaps = left
 
     def earned_bytes(self) -> int:
         """Return what this window adds to the budget, which is negative for a short window."""

@@ -229,6 +229,19 @@ def test_the_bytes_that_a_reader_skips_count_as_not_read() -> None:
     assert file.moved_bytes <= file.bound
 
 
+def test_skipped_bytes_count_as_read_when_they_are_read_and_only_once() -> None:
+    readahead = Readahead(SIZE, BLOCK_SIZE, lambda: MAX_READAHEAD_BYTES)
+    readahead.advance(0, MIB)
+    window = readahead.advance(MIB + 4 * PIECE, PIECE)
+    earned = window.earned_bytes()
+    for _ in range(4):  # these bytes were read before
+        assert readahead.advance(MIB - PIECE, PIECE) is window
+    assert window.earned_bytes() == earned
+    for _ in range(4):
+        assert readahead.advance(MIB - PIECE // 2, PIECE) is window
+    assert window.earned_bytes() == earned + PIECE // 2 + PIECE // 8
+
+
 def test_blocks_that_were_planned_stay_wanted_until_they_are_read() -> None:
     readahead = Readahead(SIZE, BLOCK_SIZE, lambda: MAX_READAHEAD_BYTES)
     for offset in range(0, 8 * MIB, PIECE):
