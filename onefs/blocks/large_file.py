@@ -8,7 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-from onefs.blocks.block_map import PartialState, read_header
+from onefs.blocks.block_map import BLOCK_SIZE, PartialState, read_header
 from onefs.blocks.cursor import PIN_GROUP_BYTES, ReadCursor
 from onefs.blocks.fetcher import Fetcher
 from onefs.blocks.partial_file import PartialFile
@@ -91,6 +91,15 @@ class LargeFileDownloader:
         """
         header = read_header(self._store.partial_folder, dataset.id)
         return header.generation if header is not None else ""
+
+    def block_size_of(self, dataset: Dataset) -> int:
+        """Return how many bytes a block of a dataset has. Older partial files have larger blocks.
+
+        Raises CacheError if the disk fails.
+        """
+        with disk_errors(self._store.root):
+            header = read_header(self._store.partial_folder, dataset.id)
+        return header.block_size if header is not None else BLOCK_SIZE
 
     def open_cursor(self, dataset: Dataset, place: Place) -> ReadCursor | None:
         """Open the partial file of a dataset. Return None if the file is complete.

@@ -416,6 +416,18 @@ def test_a_file_that_is_fetched_as_a_whole_is_requested_in_few_long_parts(
         assert max(end - start for start, end in spans) >= 3 << 20
 
 
+def test_the_hourly_limit_counts_the_larger_blocks_of_an_older_partial_file(
+    open_content: Open,
+) -> None:
+    with ScriptedServer({"/a.b.npy": served(DATA)}) as server:
+        content, dataset = open_content(small_file=0, max_fetch=4 * BLOCK), dataset_of(server, DATA)
+        folder, place = content.store.partial_folder, place_of(dataset)
+        create_block_file(folder, dataset, place, block_size=8 * BLOCK).close()
+        with HandleReader(content, dataset) as reader, pytest.raises(FetchLimit):
+            reader.read(0, 100)
+        assert server.requests == []
+
+
 def test_present_blocks_are_read_while_the_cache_folder_is_away(
     open_content: Open, tmp_path: Path
 ) -> None:
