@@ -32,7 +32,7 @@ class DiskHandle:
         size: int,
         keep_cache: bool,
     ) -> None:
-        self.size, self.keep_cache = size, keep_cache
+        self.size, self.keep_cache, self.in_parts = size, keep_cache, False
         self._files = files
         self._file = file
         self._open_other = open_other
@@ -40,7 +40,7 @@ class DiskHandle:
         self._other: DatasetHandle | None = None if file is not None else open_other()
         self._rejection_checked_at = time.monotonic()
         if self._other is not None:
-            self.keep_cache = self._other.keep_cache
+            self.keep_cache, self.in_parts = self._other.keep_cache, self._other.in_parts
 
     def try_fd(self, offset: int, length: int) -> int | None:
         """Return a file descriptor if a range of bytes can be read from it without a server.
