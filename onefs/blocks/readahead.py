@@ -16,7 +16,8 @@ MAX_WINDOWS = 4
 MAX_READAHEAD_BYTES = 64 << 20
 #: longest request, in bytes
 MAX_REQUEST_BYTES = 8 << 20
-#: shortest request for read-ahead, in bytes, if the window is at least twice as long
+#: shortest request for read-ahead, in bytes, except at the end of a window or of the file. Each
+#: request costs as much processor time as a MiB of the file
 MIN_REQUEST_BYTES = 512 << 10
 #: number of times that requests are planned while the bytes that were read ahead are read
 PLANS_PER_WINDOW = 16
@@ -29,11 +30,11 @@ MAX_GAPS = 16
 KERNEL_READAHEAD_BYTES = 256 << 10
 #: bytes that may be fetched without being read are FREE_BYTES, and one of UNREAD_SHARE bytes that
 #: are read
-FREE_BYTES = 768 << 10
+FREE_BYTES = 320 << 10
 UNREAD_SHARE = 4
-#: bytes that each sequential read costs of the budget: those of the kernel's own read-ahead (before
-#: and after a page fault), and the rest of the first and of the last block
-RUN_OVERHEAD_BYTES = 448 << 10
+#: bytes that each jump costs of the budget: those of the kernel's own read-ahead (before and after
+#: a page fault), and the rest of the first and of the last block
+JUMP_BYTES = 448 << 10
 #: most bytes that jumps may take from the budget of later reads
 MAX_DEBT_BYTES = 4 << 20
 
@@ -54,7 +55,7 @@ class Readahead:
         self.lock = threading.Lock()
         #: the windows, the least recently used first
         self.windows: list[ReadaheadWindow] = []
-        #: the budget that the windows that ended have left
+        #: the budget without that of the windows, less the costs of jumps
         self._left = FREE_BYTES
 
     def advance(self, offset: int, length: int) -> ReadaheadWindow:
@@ -70,6 +71,8 @@ class Readahead:
             self.windows.remove(window)
             window.advance(offset, length)
         else:
+            if self.windows:
+                self._left -= JUMP_BYTES
             if len(self.windows) >= MAX_WINDOWS:
                 ended = self.windows.pop(0)
                 left = self._left + ended.earned_bytes() - ended.unread_bytes()
@@ -147,8 +150,8 @@ class ReadaheadWindow:
         self._gaps = left
 
     def earned_bytes(self) -> int:
-        """Return what this window adds to the budget, which is negative for a short window."""
-        return self._read_bytes() // UNREAD_SHARE - RUN_OVERHEAD_BYTES - self._skipped
+        """Return what this window adds to the budget, which is negative if it has skipped much."""
+        return self._read_bytes() // UNREAD_SHARE - self._skipped
 
     def unread_bytes(self) -> int:
         """Return the number of bytes that were requested after the position."""
@@ -200,9 +203,10 @@ class ReadaheadWindow:
         if end <= first:
             return [], self.planned_until
         window = (end - first) * block_size
-        # a third of the window, so that several requests run at once; half of a short window
-        longest = max(window // 3, min(window // 2, MIN_REQUEST_BYTES))
-        step = max(1, min(longest, MAX_REQUEST_BYTES) // block_size)
+        # a part of the window, so that the next request runs while the reader reads the last one;
+        # the windows of whole files are longer, so that more requests run at once
+        part = window // (3 if self.readahead.is_whole else 2)
+        step = max(1, min(max(part, MIN_REQUEST_BYTES), MAX_REQUEST_BYTES) // block_size)
         is_end = end * block_size >= self.readahead.size
         # the last read is requested together with the blocks after it, if it was not requested yet
         at = max(self.planned_until, min(first, self._read_start // block_size))

@@ -19,7 +19,7 @@ from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from onefs.blocks.request_fetch import URGENT_CHUNK_BYTES
+from onefs.blocks.request_fetch import CHUNK_BYTES
 from onefs.blocks.scheduler import MAX_CONNECTIONS_PER_HOST
 from onefs.demo.servers import Servers
 from scripts.benchmarks import origin
@@ -35,7 +35,7 @@ from scripts.benchmarks.outcome import Report
 from scripts.benchmarks.processes import BenchmarkFailed, wait_until
 
 #: bytes that a kill may cost for each connection: under way, or not yet recorded
-LOST_BYTES = 2 * URGENT_CHUNK_BYTES
+LOST_BYTES = 2 * CHUNK_BYTES
 #: of one file, in bytes, and of each connection to the file server, in bytes a second
 _SIZE = 384 << 20
 _RATE = 1_000_000
