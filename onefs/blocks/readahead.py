@@ -203,10 +203,9 @@ class ReadaheadWindow:
         if end <= first:
             return [], self.planned_until
         window = (end - first) * block_size
-        # a part of the window, so that the next request runs while the reader reads the last one;
-        # the windows of whole files are longer, so that more requests run at once
-        part = window // (3 if self.readahead.is_whole else 2)
-        step = max(1, min(max(part, MIN_REQUEST_BYTES), MAX_REQUEST_BYTES) // block_size)
+        # a third of the window, so that several requests run at once
+        longest = max(window // 3, MIN_REQUEST_BYTES)
+        step = max(1, min(longest, MAX_REQUEST_BYTES) // block_size)
         is_end = end * block_size >= self.readahead.size
         # the last read is requested together with the blocks after it, if it was not requested yet
         at = max(self.planned_until, min(first, self._read_start // block_size))
