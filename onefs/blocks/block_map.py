@@ -35,7 +35,7 @@ import os
 import struct
 import time
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from enum import IntEnum
@@ -47,7 +47,8 @@ from onefs.lowlevel.files import open_or_create, replace_file
 from onefs.lowlevel.forking import close_lock_file, open_lock_file
 from onefs.model import Dataset
 
-BLOCK_SIZE = 512 * 1024
+#: bytes of a block of a new partial file. Older partial files have larger blocks
+BLOCK_SIZE = 64 * 1024
 PIN_LOCKS_START = 1 << 40
 HASH_LOCK_BYTE = 1 << 41
 OPEN_LOCK_BYTE = (1 << 41) + 1
@@ -59,6 +60,7 @@ STATE_CACHE_SECONDS = 0.02
 MIXED_VERSIONS_MARKER = ""
 _WORD_BYTES = 8
 _PRESENT_BIT = 1 << 32
+_PRESENT_BYTE = 4
 
 
 class PartialState(IntEnum):
@@ -166,9 +168,9 @@ class BlockFile:
         words = [_record_of(checksum) for checksum in checksums]
         os.pwrite(self.map_fd, struct.pack(f"<{len(words)}Q", *words), (1 + first) * _WORD_BYTES)
 
-    def clear_record(self, block: int) -> None:
-        """Record that a block is absent."""
-        os.pwrite(self.map_fd, bytes(_WORD_BYTES), (1 + block) * _WORD_BYTES)
+    def clear_records(self, first: int, last: int) -> None:
+        """Record that the blocks from ``first`` to ``last`` (excluded) are absent."""
+        os.pwrite(self.map_fd, bytes((last - first) * _WORD_BYTES), (1 + first) * _WORD_BYTES)
 
     def is_block_valid(self, block: int, record: int) -> bool:
         """Whether the bytes of a block on disk have the checksum in ``record``."""
@@ -183,7 +185,8 @@ class BlockFile:
 
     def present_bytes(self) -> int:
         """Return the number of bytes in the present blocks."""
-        return _present_bytes(self.header, self.records(0, self.block_count))
+        raw = os.pread(self.map_fd, self.block_count * _WORD_BYTES, _WORD_BYTES)
+        return _present_bytes(self.header, raw)
 
     def is_current(self) -> bool:
         """Whether the partial file on disk is the file that this object has opened.
@@ -339,19 +342,20 @@ def _counted_bytes(data: Path, header: BlockMapHeader | None) -> int:
         words = data.with_suffix(".map").read_bytes()[_WORD_BYTES:]
     except FileNotFoundError:
         return allocated_size(data)
-    records = memoryview(words[: len(words) // _WORD_BYTES * _WORD_BYTES]).cast("Q")
     block_count = count_blocks(header.size, header.block_size)  # a damaged map may have more words
-    return disk_size(_present_bytes(header, records[:block_count]))
+    return disk_size(_present_bytes(header, words[: block_count * _WORD_BYTES]))
 
 
-def _present_bytes(header: BlockMapHeader, records: Sequence[int]) -> int:
-    """Return the number of bytes in the blocks whose record is not 0.
+def _present_bytes(header: BlockMapHeader, words: bytes) -> int:
+    """Return the number of bytes in the present blocks, whose records are in ``words``.
 
     The last block of a file may be shorter than the other blocks.
     """
-    total = sum(1 for record in records if record) * header.block_size
-    if records and len(records) == count_blocks(header.size, header.block_size) and records[-1]:
-        total -= len(records) * header.block_size - header.size
+    # the byte with the bit of present blocks; a map of many blocks is not made into numbers
+    marks = words[_PRESENT_BYTE : len(words) // _WORD_BYTES * _WORD_BYTES : _WORD_BYTES]
+    total = (len(marks) - marks.count(0)) * header.block_size
+    if marks and len(marks) == count_blocks(header.size, header.block_size) and marks[-1]:
+        total -= len(marks) * header.block_size - header.size
     return total
 
 

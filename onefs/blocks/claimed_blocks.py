@@ -69,20 +69,19 @@ class ClaimedBlocks:
         ``position`` is the offset of ``data`` in the file. Return True if ``data`` contains the
         last byte of any block.
         """
-        blocks = self.request.partial.block_file
+        size = self.request.partial.block_file.header.block_size
         at, end = position, position + len(data)
         while at < end:
-            block = at // blocks.header.block_size
+            block = at // size
             ours = block in self.remaining
-            stop = at
-            while stop < end and (block in self.remaining) == ours:
-                stop = min(end, blocks.span(block)[1])
+            while block * size < end and (block in self.remaining) == ours:
                 block += 1
+            stop = min(end, block * size)
             if ours:
                 self._write(at, data[at - position : stop - position])
             at = stop
-        size = blocks.header.block_size
-        return end // size > position // size or end == blocks.header.size
+        is_file_end = end == self.request.partial.block_file.header.size
+        return end // size > position // size or is_file_end
 
     def _write(self, position: int, data: memoryview) -> None:
         """Write ``data``, and record each block that is now complete.
@@ -98,9 +97,10 @@ class ClaimedBlocks:
         self._incomplete = (block_start, end)
         write_all(blocks.data_fd, data, position)
         checksums: list[int] = []
-        at = position
+        at, size = position, blocks.header.block_size
         while at < end:
-            start, stop = blocks.span(first + len(checksums))
+            start = at // size * size
+            stop = min(start + size, blocks.header.size)
             part = data[at - position : stop - position]
             self._checksum = zlib.crc32(part, 0 if at == start else self._checksum)
             at += len(part)

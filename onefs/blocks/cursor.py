@@ -12,29 +12,28 @@ from dataclasses import dataclass
 
 from onefs.blocks.block_map import PartialState
 from onefs.blocks.partial_file import PartialFile
-from onefs.blocks.readahead import MAX_REQUEST_BYTES, ReadaheadWindow
+from onefs.blocks.readahead import MAX_REQUEST_BYTES, Readahead
 from onefs.blocks.requests import Ticket
 from onefs.blocks.scheduler import FETCHED_ELSEWHERE_RECHECK_SECONDS, Scheduler
 from onefs.download.hosts import CircuitOpen, Hosts
 from onefs.download.sources.interface import RemoteFileChanged
 from onefs.errors import BadContent, DeadlineExceeded, OnefsError, copy_error
 
-#: most read-ahead windows of one handle, since several threads may read at different offsets
-MAX_WINDOWS = 4
-#: number of blocks that stay pinned after other blocks are read
-RECENT_PINNED_BLOCKS = 2
+#: bytes of adjacent blocks that are pinned together, so that few reads need a lock
+PIN_GROUP_BYTES = 512 << 10
+#: number of groups that stay pinned after other groups are read
+RECENT_PINNED_GROUPS = 2
 #: seconds between two checks whether a waiting reader has reached its deadline
 STALL_CHECK_SECONDS = 0.25
 
 
 @dataclass
 class _PinnedRange:
-    """Blocks that one thread protects from eviction: from ``first`` to ``last`` (excluded)."""
+    """Groups of blocks that one thread protects from eviction: from ``first`` to ``last``
+    (excluded)."""
 
     first: int
     last: int
-    #: True if the blocks were present after they were pinned. Such blocks cannot be evicted
-    is_present: bool = False
 
 
 class ReadCursor:
@@ -63,16 +62,24 @@ class ReadCursor:
         self._scheduler = scheduler
         self._hosts = hosts
         self._stall = stall
-        self._max_readahead = max_readahead
         self._can_read_ahead = can_read_ahead
         self._lock = threading.Lock()
-        #: the blocks of each thread's last read. They can be unpinned at its next read, because a
+        block_count, block_size = (
+            partial.block_file.block_count,
+            partial.block_file.header.block_size,
+        )
+        self._group_size = max(1, PIN_GROUP_BYTES // block_size)
+        self._block_count = block_count
+        #: the groups of each thread's last read. They can be unpinned at its next read, because a
         #: thread of libfuse sends the bytes of one request before it takes the next request
         self._pinned_by_thread: dict[int, _PinnedRange] = {}
-        #: the blocks that were read last. These blocks stay pinned, because another thread may soon
-        #: read the same block
-        self._recent_blocks: list[int] = []
-        self._windows: list[ReadaheadWindow] = []
+        #: the groups that were read last. These groups stay pinned, because another thread may soon
+        #: read the same group
+        self._recent_groups: list[int] = []
+        about = partial.block_file.header
+        self._readahead = Readahead(about.size, about.block_size, max_readahead)
+        with scheduler.lock:
+            partial.demand.readaheads.add(self._readahead)
 
     @property
     def fd(self) -> int:
@@ -88,13 +95,11 @@ class ReadCursor:
         """
         first, last = self.partial.block_range(offset, length)
         self._check_state()
-        pinned = self._pin_for_thread(first, last)
+        self._pin_for_thread(first, last)
         self.partial.last_read_at = time.monotonic()
-        if pinned.is_present and self.partial.is_readable():
-            return True
         if self.partial.missing_blocks(first, last) or not self.partial.is_readable():
             return False
-        pinned.is_present = self.has_served_bytes = True
+        self.has_served_bytes = True
         self._read_ahead(offset, length)
         return True
 
@@ -105,10 +110,9 @@ class ReadCursor:
         must be opened again. Raises DeadlineExceeded if no block arrives for ``stall`` seconds.
         Also raises the errors of :meth:`Scheduler.request`.
         """
-        pinned = self._pin_and_wait(offset, length, unverified=False)
-        if pinned is None:
+        if not self._pin_and_wait(offset, length, unverified=False):
             return False
-        pinned.is_present = self.has_served_bytes = True
+        self.has_served_bytes = True
         return True
 
     def wait_unverified(self, offset: int, length: int) -> None:
@@ -118,15 +122,16 @@ class ReadCursor:
         """
         self._pin_and_wait(offset, length, unverified=True)
 
-    def _pin_and_wait(self, offset: int, length: int, *, unverified: bool) -> _PinnedRange | None:
+    def _pin_and_wait(self, offset: int, length: int, *, unverified: bool) -> bool:
         first, last = self.partial.block_range(offset, length)
-        pinned = self._pin_for_thread(first, last)
-        self._read_ahead(offset, length)
+        self._pin_for_thread(first, last)
         demand = self.partial.demand
         ticket = Ticket(first, last)
+        # added before the read-ahead, which requests these blocks too, and may be cancelled
         with self._scheduler.lock:
             demand.tickets.add(ticket)
         try:
+            self._read_ahead(offset, length)
             try:
                 is_readable = self._wait_for_ticket(ticket, unverified=unverified)
             except CircuitOpen:
@@ -137,21 +142,25 @@ class ReadCursor:
             with self._scheduler.lock:
                 demand.tickets.discard(ticket)
                 self._scheduler.cancel_unwanted(self.partial)
-        return pinned if is_readable else None
+        return is_readable
+
+    def expect_whole_file(self) -> None:
+        """Read ahead as far as the space allows from now on, because all blocks are needed."""
+        self._readahead.is_whole = True
 
     def close(self) -> None:
         """Allow the eviction of all blocks again, and stop read-ahead."""
         with self._scheduler.lock:
-            self.partial.demand.windows.difference_update(self._windows)
+            self.partial.demand.readaheads.discard(self._readahead)
             self._scheduler.cancel_unwanted(self.partial)
         with self._lock:
             all_pinned = list(self._pinned_by_thread.values())
-            recent, self._recent_blocks = self._recent_blocks, []
+            recent, self._recent_groups = self._recent_groups, []
             self._pinned_by_thread.clear()
         for pinned in all_pinned:
-            self.partial.unpin(pinned.first, pinned.last)
-        for block in recent:
-            self.partial.unpin(block, block + 1)
+            self.partial.unpin(*self._blocks_of(pinned.first, pinned.last))
+        for group in recent:
+            self.partial.unpin(*self._blocks_of(group, group + 1))
 
     def _wait_for_ticket(self, ticket: Ticket, *, unverified: bool) -> bool:
         """Wait until the blocks that ``ticket`` asks for are present, and return True.
@@ -215,63 +224,57 @@ class ReadCursor:
                 "again"
             )
 
-    def _pin_for_thread(self, first: int, last: int) -> _PinnedRange:
+    def _pin_for_thread(self, first: int, last: int) -> None:
         """Protect the blocks of a read from eviction, until the next read of the same thread."""
+        first_group, last_group = first // self._group_size, -(-last // self._group_size)
         thread = threading.get_ident()
         with self._lock:
             before = self._pinned_by_thread.get(thread)
         # the last read has pinned all these blocks already
-        if before is not None and before.first <= first and last <= before.last:
-            return before
-        self._pin_recent(last - 1)
-        self.partial.pin(first, last)
-        pinned = _PinnedRange(first, last)
-        with self._lock:
-            self._pinned_by_thread[thread] = pinned
-        if before is not None:
-            self.partial.unpin(before.first, before.last)
-        return pinned
-
-    def _pin_recent(self, block: int) -> None:
-        """Protect a block from eviction even after its read has ended.
-
-        Only the last RECENT_PINNED_BLOCKS such blocks are protected.
-        """
-        if block in self._recent_blocks:
+        if before is not None and before.first <= first_group and last_group <= before.last:
             return
-        # two threads may pin the same block at the same time without harm
-        self.partial.pin(block, block + 1)
+        self._pin_recent(last_group - 1)
+        blocks = self._blocks_of(first_group, last_group)
+        self.partial.pin(*blocks)
+        self.partial.note_present(*blocks)
         with self._lock:
-            self._recent_blocks.append(block)
+            self._pinned_by_thread[thread] = _PinnedRange(first_group, last_group)
+        if before is not None:
+            self.partial.unpin(*self._blocks_of(before.first, before.last))
+
+    def _pin_recent(self, group: int) -> None:
+        """Protect a group of blocks from eviction even after its read has ended.
+
+        Only the last RECENT_PINNED_GROUPS such groups are protected.
+        """
+        if group in self._recent_groups:
+            return
+        # two threads may pin the same group at the same time without harm
+        self.partial.pin(*self._blocks_of(group, group + 1))
+        with self._lock:
+            self._recent_groups.append(group)
             old = (
-                self._recent_blocks.pop(0)
-                if len(self._recent_blocks) > RECENT_PINNED_BLOCKS
+                self._recent_groups.pop(0)
+                if len(self._recent_groups) > RECENT_PINNED_GROUPS
                 else None
             )
         if old is not None:
-            self.partial.unpin(old, old + 1)
+            self.partial.unpin(*self._blocks_of(old, old + 1))
+
+    def _blocks_of(self, first_group: int, last_group: int) -> tuple[int, int]:
+        """Return the blocks of groups: the first block, and the block after the last block."""
+        size = self._group_size
+        return first_group * size, min(last_group * size, self._block_count)
 
     def _read_ahead(self, offset: int, length: int) -> None:
-        with self._scheduler.lock:
-            window = next((w for w in self._windows if w.is_sequential(offset, length)), None)
-            jumped = window is None
-            if window is None:
-                window = self._add_window()
-            else:
-                self._windows.remove(window)
-            window.advance(offset, length)
-            self._windows.append(window)
-            if jumped:
-                self._scheduler.cancel_unwanted(self.partial)
-            if self._can_read_ahead(MAX_REQUEST_BYTES):
+        with self._readahead.lock:
+            window = self._readahead.advance(offset, length)
+            is_new, has_requests = window.is_new, window.has_requests()
+        # most reads change no request, so that they need not wait for the scheduler
+        if has_requests and self._can_read_ahead(MAX_REQUEST_BYTES):
+            with self._scheduler.lock:
                 self._scheduler.fetch_ahead(self.partial, window)
+        elif is_new and self.partial.demand.in_flight:
+            with self._scheduler.lock:
+                self._scheduler.cancel_unwanted(self.partial)
         self.partial.touch()
-
-    def _add_window(self) -> ReadaheadWindow:
-        windows = self.partial.demand.windows
-        if len(self._windows) >= MAX_WINDOWS:
-            windows.discard(self._windows.pop(0))
-        about = self.partial.block_file.header
-        window = ReadaheadWindow(about.size, about.block_size, self._max_readahead())
-        windows.add(window)
-        return window

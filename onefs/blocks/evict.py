@@ -14,6 +14,7 @@ import errno
 import logging
 import os
 import threading
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 from onefs.blocks.block_map import (
@@ -25,12 +26,15 @@ from onefs.blocks.block_map import (
 from onefs.blocks.partial_file import PartialFile
 from onefs.blocks.registry import PartialFileRegistry
 from onefs.cache.files import disk_errors
-from onefs.cache.sparse import can_punch_holes, disk_size
+from onefs.cache.sparse import can_punch_holes
 from onefs.cache.store import Store
 from onefs.errors import CacheError, DeadlineExceeded, OnefsError, reason_of
 from onefs.model import Dataset
 
 log = logging.getLogger(__name__)
+
+#: most adjacent blocks of a partial file that are evicted together
+EVICTED_TOGETHER = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,12 +230,16 @@ class Evictor:
         freed = 0
         wanted = partial.wanted_blocks()
         try:
-            for block in range(partial.block_file.block_count):
+            unwanted = (block for block in partial.present_blocks() if block not in wanted)
+            longest = min(EVICTED_TOGETHER, -(-need // partial.block_file.header.block_size))
+            for first, last in _runs(unwanted, longest):
                 if freed >= need:
                     break
-                if block not in wanted and partial.evict_block(block):
-                    start, end = partial.block_file.span(block)
-                    freed += disk_size(end - start)
+                run_bytes = partial.evict_blocks(first, last)
+                freed += run_bytes
+                if not run_bytes and last - first > 1:  # one of the blocks is being read
+                    for block in range(first, last):
+                        freed += partial.evict_blocks(block, block + 1)
         finally:  # some blocks were freed, even if the disk fails on the next block
             self._store.usage.adjust(-freed)
             outcome.freed_bytes += freed
@@ -258,3 +266,19 @@ class Evictor:
         if self._punch_supported is None:
             self._punch_supported = can_punch_holes(partial.block_file.data_fd)
         return self._punch_supported
+
+
+def _runs(blocks: Iterable[int], longest: int) -> Iterator[tuple[int, int]]:
+    """Yield sorted blocks as ranges of at most ``longest`` adjacent blocks.
+
+    Each range is its first block and the block after its last block.
+    """
+    first = last = -1
+    for block in blocks:
+        if block != last or last - first >= longest:
+            if first < last:
+                yield first, last
+            first = block
+        last = block + 1
+    if first < last:
+        yield first, last

@@ -8,8 +8,8 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-from onefs.blocks.block_map import PartialState, read_header
-from onefs.blocks.cursor import ReadCursor
+from onefs.blocks.block_map import BLOCK_SIZE, PartialState, read_header
+from onefs.blocks.cursor import PIN_GROUP_BYTES, ReadCursor
 from onefs.blocks.fetcher import Fetcher
 from onefs.blocks.partial_file import PartialFile
 from onefs.blocks.readahead import MAX_READAHEAD_BYTES
@@ -17,6 +17,7 @@ from onefs.blocks.registry import PartialFileRegistry
 from onefs.blocks.requests import BlockRequest
 from onefs.blocks.scheduler import Scheduler
 from onefs.blocks.verifier import Verifier
+from onefs.cache.files import disk_errors
 from onefs.cache.folder import Place
 from onefs.cache.reservations import DiskSpace
 from onefs.cache.store import Store
@@ -31,6 +32,8 @@ from onefs.model import Dataset
 PROGRESS_REPORT_SECONDS = 0.2
 #: longest time in seconds that the verification of a complete file may take
 VERIFY_TIMEOUT_SECONDS = 3600.0
+#: seconds between two checks that no block was evicted from a file that is being verified
+COMPLETE_CHECK_SECONDS = 1.0
 #: attempts to complete a file. An attempt fails if blocks of the file are evicted, or if the file
 #: changes on the server, before the file is complete
 MAX_COMPLETION_ATTEMPTS = 3
@@ -76,6 +79,10 @@ class LargeFileDownloader:
         """Return the downloads in progress."""
         return self._scheduler.transfers()
 
+    def fetched_places(self) -> set[Place]:
+        """Return the places of the files whose blocks are being fetched. This counts no blocks."""
+        return self._scheduler.fetched_places()
+
     def generation_of(self, dataset: Dataset) -> str:
         """Return the generation of a dataset's partial file, or '' if there is no partial file.
 
@@ -84,6 +91,15 @@ class LargeFileDownloader:
         """
         header = read_header(self._store.partial_folder, dataset.id)
         return header.generation if header is not None else ""
+
+    def block_size_of(self, dataset: Dataset) -> int:
+        """Return how many bytes a block of a dataset has. Older partial files have larger blocks.
+
+        Raises CacheError if the disk fails.
+        """
+        with disk_errors(self._store.root):
+            header = read_header(self._store.partial_folder, dataset.id)
+        return header.block_size if header is not None else BLOCK_SIZE
 
     def open_cursor(self, dataset: Dataset, place: Place) -> ReadCursor | None:
         """Open the partial file of a dataset. Return None if the file is complete.
@@ -94,18 +110,23 @@ class LargeFileDownloader:
         partial = self._registry.acquire(dataset, place, self._stall)
         if partial is None:
             return None
-        # the file may be complete because another process has fetched and not yet verified it
-        if partial.is_probably_complete():
-            self._verifier.schedule(partial)
-        return ReadCursor(
-            partial,
-            self._scheduler,
-            self._hosts,
-            self._stall,
-            lambda: self._space.max_readahead(MAX_READAHEAD_BYTES),
-            # read ahead only while the hourly limit allows as many bytes as the longest window
-            lambda size: self._quota.is_within_limit(max(size, MAX_READAHEAD_BYTES)),
-        )
+        try:
+            # the file may be complete because another process has fetched and not yet verified it
+            with disk_errors(self._store.root):
+                if partial.is_probably_complete():
+                    self._verifier.schedule(partial)
+            return ReadCursor(
+                partial,
+                self._scheduler,
+                self._hosts,
+                self._stall,
+                self._max_readahead,
+                # read ahead only while the hourly limit allows as many bytes as the longest window
+                lambda size: self._quota.is_within_limit(max(size, MAX_READAHEAD_BYTES)),
+            )
+        except BaseException:
+            self._registry.release(partial)
+            raise
 
     def close_cursor(self, cursor: ReadCursor) -> None:
         """Close a cursor that :meth:`open_cursor` returned."""
@@ -154,12 +175,18 @@ class LargeFileDownloader:
             "free space on the disk of the cache"
         )
 
+    def _max_readahead(self) -> int:
+        try:
+            return self._space.max_readahead(MAX_READAHEAD_BYTES)
+        except OSError:  # the read that needs the disk reports its failure
+            return 0
+
     def _fetch_all_blocks(self, cursor: ReadCursor, watch: Callable[[int], None] | None) -> None:
         blocks = cursor.partial.block_file
-        reported_at = 0.0
-        for block in range(blocks.block_count):
-            start, end = blocks.span(block)
-            cursor.wait_unverified(start, end - start)
+        reported_at, size = 0.0, blocks.header.size
+        cursor.expect_whole_file()
+        for start in range(0, size, PIN_GROUP_BYTES):
+            cursor.wait_unverified(start, min(PIN_GROUP_BYTES, size - start))
             if watch is not None and time.monotonic() > reported_at + PROGRESS_REPORT_SECONDS:
                 reported_at = time.monotonic()
                 watch(blocks.present_bytes())
@@ -172,9 +199,12 @@ class LargeFileDownloader:
         """
         blocks, name = partial.block_file, partial.dataset.name
         end = time.monotonic() + VERIFY_TIMEOUT_SECONDS
+        check_at = 0.0
         while blocks.state() is PartialState.LIVE:
-            if not all(blocks.records(0, blocks.block_count)):
-                return blocks.state() is PartialState.DONE
+            if time.monotonic() >= check_at:
+                if blocks.present_bytes() < blocks.header.size:
+                    return blocks.state() is PartialState.DONE
+                check_at = time.monotonic() + COMPLETE_CHECK_SECONDS
             if not self._registry.is_open():
                 raise Stopping("onefs is being stopped")
             if partial.verify_error is not None:

@@ -14,7 +14,7 @@ from __future__ import annotations
 import math
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 from onefs.blocks.block_map import (
     MIXED_VERSIONS_MARKER,
@@ -25,12 +25,15 @@ from onefs.blocks.block_map import (
 )
 from onefs.blocks.requests import Demand
 from onefs.cache.folder import Place
+from onefs.cache.sparse import disk_size
 from onefs.cache.use_times import note_use
 from onefs.errors import DeadlineExceeded, OnefsError
 from onefs.lowlevel.fallocate import punch_hole
 from onefs.lowlevel.locks import try_lock, unlock
 from onefs.model import Dataset
 
+#: records of the block map that are read together
+RECORDS_PER_READ = 1024
 #: seconds between two updates of the time of last use, while a partial file is being read
 USE_NOTE_INTERVAL_SECONDS = 30.0
 #: seconds after a read for which the reader still counts as busy
@@ -138,19 +141,33 @@ class PartialFile:
 
         The range ends before ``last``. The caller has pinned the range.
         """
-        if all(block in self._pinned_present for block in range(first, last)):
+        if self._pinned_present.issuperset(range(first, last)):
             return []
-        absent = []
+        absent, present = [], []
+        records = self.block_file.records(first, last)
+        if any(record and not self._verified[first + i] for i, record in enumerate(records)):
+            # another process may have recorded mixed versions, always before it recorded a block
+            self.block_file.reload_header()
         # the checksum of each present block is verified once
-        for block, record in enumerate(self.block_file.records(first, last), first):
+        for block, record in enumerate(records, first):
             if not record:
                 self._verified[block] = 0
                 absent.append(block)
             elif not self._verified[block] and not self._verify_block(block, record):
                 absent.append(block)
             else:
-                self._note_pinned_present(block)
+                present.append(block)
+        self._note_pinned_present(present)
         return absent
+
+    def note_present(self, first: int, last: int) -> None:
+        """Note which blocks of a range are present, so that a read need not look again.
+
+        The range ends before ``last``. The caller has pinned the range.
+        """
+        if not self._pinned_present.issuperset(range(first, last)):
+            records = enumerate(self.block_file.records(first, last), first)
+            self._note_pinned_present([n for n, record in records if record and self._verified[n]])
 
     def wanted_blocks(self) -> set[int]:
         """Return all blocks that readers of this process need.
@@ -159,11 +176,16 @@ class PartialFile:
         """
         with self.demand.condition:
             wanted = set(self.demand.in_flight)
-            for ticket in self.demand.tickets:
-                wanted.update(range(ticket.first, ticket.last))
-            for window in self.demand.windows:
-                wanted.update(range(*window.wanted_range()))
+            for first, last in self.demand.wanted_ranges():
+                wanted.update(range(first, last))
         return wanted
+
+    def present_blocks(self) -> Iterator[int]:
+        """Yield the blocks that have a record, in order."""
+        count = self.block_file.block_count
+        for start in range(0, count, RECORDS_PER_READ):
+            records = self.block_file.records(start, min(start + RECORDS_PER_READ, count))
+            yield from (block for block, record in enumerate(records, start) if record)
 
     def has_block(self, block: int) -> bool:
         """Whether a block was present and valid when this process last checked it."""
@@ -210,8 +232,14 @@ class PartialFile:
             records = self.block_file.records(first, last)
             # present blocks at the beginning of the range are skipped
             start = next((first + i for i, record in enumerate(records) if not record), last)
-            end = start
             # end before a block that is present, or that another request has claimed
+            for end in range(start, last):
+                if records[end - first] or end in self._claimed:
+                    last = end
+                    break
+            if start < last and self.try_lock_map(start, last - start):
+                return start, self._keep_absent(start, last)
+            end = start
             while end < last and self._try_claim(end):
                 end += 1
             return start, end
@@ -237,49 +265,53 @@ class PartialFile:
         self.block_file.set_records(first, checksums)
         last = first + len(checksums)
         with self._lock:
-            for block in range(first, last):
-                self._verified[block] = 1
-                if block in self._pin_counts:
-                    self._pinned_present.add(block)
-                self._claimed.discard(block)
+            self._verified[first:last] = b"\1" * len(checksums)
+            self._pinned_present.update(self._pin_counts.keys() & range(first, last))
+            self._claimed.difference_update(range(first, last))
             self.unlock_map(first, last - first)
 
-    def evict_block(self, block: int) -> bool:
-        """Free the disk space of a block. Return True if disk space was freed.
+    def evict_blocks(self, first: int, last: int) -> int:
+        """Free the disk space of the blocks from ``first`` to ``last`` (excluded).
 
-        A block that is being read or fetched stays. The caller holds the dataset's lock. Raises
-        OSError if the disk fails; then the block is still present.
+        Return the bytes of disk freed: 0 if one of the blocks is being read or fetched. The caller
+        holds the dataset's lock. Raises OSError if the disk fails; then the blocks are still there.
         """
+        count, held = last - first, (self._pin_counts, self._claimed)
         with self._lock:
-            if block in self._pin_counts or block in self._claimed or not self.try_lock_map(block):
-                return False
+            if any(block in each for each in held for block in range(first, last)):
+                return 0
+            if not self.try_lock_map(first, count):
+                return 0
             try:
-                if not self.try_lock_map(PIN_LOCKS_START + block):
-                    return False
+                if not self.try_lock_map(PIN_LOCKS_START + first, count):
+                    return 0
                 try:
-                    return self._punch_block(block)
+                    return self._punch_blocks(first, last)
                 finally:
-                    self.unlock_map(PIN_LOCKS_START + block)
+                    self.unlock_map(PIN_LOCKS_START + first, count)
             finally:
-                self.unlock_map(block)
+                self.unlock_map(first, count)
 
-    def _punch_block(self, block: int) -> bool:
-        record = self.block_file.records(block, block + 1)[0]
-        if not record:
-            return False
-        start, end = self.block_file.span(block)
-        self.block_file.clear_record(block)
-        self._verified[block] = 0
+    def _punch_blocks(self, first: int, last: int) -> int:
+        records = self.block_file.records(first, last)
+        present = [block for block, record in enumerate(records, first) if record]
+        if not present:
+            return 0
+        spans = [self.block_file.span(block) for block in present]
+        self.block_file.clear_records(first, last)
+        self._verified[first:last] = bytes(last - first)
         try:
-            return punch_hole(self.block_file.data_fd, start, end - start)
-        except OSError:  # the bytes of the block are still on disk, and stay counted
-            self.block_file.set_records(block, [record & 0xFFFFFFFF])
+            if not punch_hole(self.block_file.data_fd, spans[0][0], spans[-1][1] - spans[0][0]):
+                return 0
+        except OSError:  # the bytes of the blocks are still on disk, and stay counted
+            for block in present:
+                self.block_file.set_records(block, [records[block - first] & 0xFFFFFFFF])
             raise
+        return sum(disk_size(end - start) for start, end in spans)
 
-    def _note_pinned_present(self, block: int) -> None:
+    def _note_pinned_present(self, blocks: Iterable[int]) -> None:
         with self._lock:
-            if block in self._pin_counts:
-                self._pinned_present.add(block)
+            self._pinned_present.update(self._pin_counts.keys() & blocks)
 
     def _try_pin(self, first: int, last: int) -> bool:
         """Protect blocks from eviction, and return True.
@@ -288,9 +320,8 @@ class PartialFile:
         """
         with self._lock:
             locked: list[tuple[int, int]] = []
-            for start, end in contiguous_ranges(
-                b for b in range(first, last) if b not in self._pin_counts
-            ):
+            unpinned = [block for block in range(first, last) if block not in self._pin_counts]
+            for start, end in contiguous_ranges(unpinned):
                 if not self.try_lock_map(PIN_LOCKS_START + start, end - start, shared=True):
                     for done, done_end in locked:
                         self.unlock_map(PIN_LOCKS_START + done, done_end - done)
@@ -300,21 +331,27 @@ class PartialFile:
                 self._pin_counts[block] = self._pin_counts.get(block, 0) + 1
             return True
 
+    def _keep_absent(self, first: int, last: int) -> int:
+        """Claim locked blocks as far as they are absent, and unlock the others.
+
+        Return the block after the last claimed block.
+        """
+        # read after locking: another process may have completed a block just before
+        records = self.block_file.records(first, last)
+        end = next((first + i for i, record in enumerate(records) if record), last)
+        if end < last:
+            self.unlock_map(end, last - end)
+        self._claimed.update(range(first, end))
+        return end
+
     def _try_claim(self, block: int) -> bool:
         """Lock a block for fetching. Return False if the block is present or locked."""
         if block in self._claimed or not self.try_lock_map(block):
             return False
-        # read after locking: another process may have completed the block just before
-        if self.block_file.records(block, block + 1)[0]:
-            self.unlock_map(block)
-            return False
-        self._claimed.add(block)
-        return True
+        return self._keep_absent(block, block + 1) > block
 
     def _verify_block(self, block: int, record: int) -> bool:
         """Verify a block that another process recorded. Return False if its checksum is wrong."""
-        # another process may have recorded mixed versions, always before it recorded the block
-        self.block_file.reload_header()
         if self.block_file.is_block_valid(block, record):
             self._verified[block] = 1
             return True
@@ -325,7 +362,7 @@ class PartialFile:
             try:
                 now = self.block_file.records(block, block + 1)[0]
                 if now and not self.block_file.is_block_valid(block, now):
-                    self.block_file.clear_record(block)
+                    self.block_file.clear_records(block, block + 1)
             finally:
                 self.unlock_map(block)
         return False
@@ -336,7 +373,7 @@ class PartialFile:
         # again
         count, seen = self.block_file.block_count, self._present_up_to
         while seen < count:
-            records = self.block_file.records(seen, min(seen + 1024, count))
+            records = self.block_file.records(seen, min(seen + RECORDS_PER_READ, count))
             present = next((i for i, record in enumerate(records) if not record), len(records))
             seen += present
             self._present_up_to = max(self._present_up_to, seen)

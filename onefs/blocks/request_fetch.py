@@ -12,14 +12,12 @@ import zlib
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 
-from onefs.blocks.block_map import BLOCK_SIZE
 from onefs.blocks.claimed_blocks import ClaimedBlocks
 from onefs.blocks.partial_file import PartialFile
 from onefs.cache.store import Store
 from onefs.download.hosts import Hosts
 from onefs.download.replicas import REPLICA_ERRORS, Replicas
 from onefs.download.sources.interface import (
-    BULK_CHUNK_BYTES,
     Body,
     ByteRequest,
     RemoteFileChanged,
@@ -30,6 +28,8 @@ from onefs.model import Replica
 
 log = logging.getLogger(__name__)
 
+#: bytes of a response that are written together
+CHUNK_BYTES = 512 * 1024
 #: retries of a request if its response has another version of the file than the present blocks
 MAX_VERSION_RETRIES = 3
 
@@ -244,7 +244,7 @@ class RequestFetch:
         url, request, claims = body.label, self._request, self._claims
         position, end = body.start, self._blocks.header.size if body.end is None else body.end
         due = time.monotonic() + stall
-        for chunk in body.iter_chunks(lambda: BLOCK_SIZE if request.urgent else BULK_CHUNK_BYTES):
+        for chunk in body.iter_chunks(lambda: CHUNK_BYTES):
             self._hosts.count_bytes(replica.url, len(chunk))
             has_block_ended = claims.write(position, memoryview(chunk)[: end - position])
             position += len(chunk)

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from onefs.blocks.readahead import ReadaheadWindow
+from onefs.blocks.readahead import Readahead
 from onefs.config.urls import host_of
 from onefs.download.sources.interface import Body
 from onefs.errors import OnefsError, Stopping
@@ -38,7 +38,8 @@ class Demand:
     #: file
     condition: threading.Condition
     tickets: set[Ticket] = field(default_factory=set)
-    windows: set[ReadaheadWindow] = field(default_factory=set)
+    #: the read-ahead of each open handle
+    readaheads: set[Readahead] = field(default_factory=set)
     #: the request for each block that is requested
     in_flight: dict[int, BlockRequest] = field(default_factory=dict)
     #: blocks that another process is fetching, and when to check them again (monotonic seconds)
@@ -51,6 +52,16 @@ class Demand:
     without_ranges: bool = False
     #: increases with each change that a reader may wait for
     change_count: int = 0
+
+    def wanted_ranges(self) -> list[tuple[int, int]]:
+        """Return the block ranges that readers wait for, or that are to be read ahead.
+
+        Each range is its first block and the block after its last block.
+        """
+        ranges = [(ticket.first, ticket.last) for ticket in self.tickets]
+        for readahead in self.readaheads:
+            ranges += readahead.wanted_ranges()
+        return ranges
 
     def notify_waiters(self) -> None:
         """Wake all waiting readers."""

@@ -11,11 +11,13 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable
+from contextlib import ExitStack
 
 from onefs.blocks.partial_file import PartialFile, contiguous_ranges
 from onefs.blocks.readahead import ReadaheadWindow
 from onefs.blocks.registry import PartialFileRegistry
 from onefs.blocks.requests import BlockRequest
+from onefs.cache.folder import Place
 from onefs.download.hosts import Hosts, failure_ttl, no_replica_error
 from onefs.download.progress import Transfer
 from onefs.errors import (
@@ -113,7 +115,9 @@ class Scheduler:
         held."""
         if self._closed or partial.demand.last_failure is not None:
             return
-        for first, last in window.plan_requests():
+        with window.readahead.lock:
+            planned = window.plan_requests()
+        for first, last in planned:
             absent = [
                 block
                 for block, record in enumerate(partial.block_file.records(first, last), first)
@@ -128,8 +132,9 @@ class Scheduler:
 
         Called with the lock held.
         """
-        for request in {*partial.demand.in_flight.values()}:
-            if not _is_wanted(request):
+        wanted = partial.demand.wanted_ranges()
+        for request in [*self._queue, *self._running]:
+            if request.partial is partial and not _is_wanted(request, wanted):
                 request.cancel()
                 if not request.running:
                     self._queue.remove(request)
@@ -186,16 +191,27 @@ class Scheduler:
 
     def transfers(self) -> list[Transfer]:
         """Return the downloads in progress, one for each file whose blocks are being fetched."""
-        transfers: dict[int, Transfer] = {}
-        with self.lock:  # a partial file stays open while a request for it is running
-            for request in self._running:
-                partial = request.partial
-                path, done = "/".join(partial.place), partial.block_file.present_bytes()
-                transfer = Transfer(
-                    path, partial.dataset.size, done, partial.started_at, request.last_progress_at
-                )
-                transfers[id(partial)] = transfer
+        transfers: dict[PartialFile, Transfer] = {}
+        with ExitStack() as users:
+            with self.lock:
+                for request in self._running:
+                    partial = request.partial
+                    path, size = "/".join(partial.place), partial.dataset.size
+                    if partial not in transfers:  # it stays open until its bytes are counted
+                        self._registry.add_user(partial)
+                        users.callback(self._registry.release, partial)
+                    transfers[partial] = Transfer(
+                        path, size, 0, partial.started_at, request.last_progress_at
+                    )
+            # without the lock, because this reads whole block maps
+            for partial, transfer in transfers.items():
+                transfer.done_bytes = partial.block_file.present_bytes()
         return list(transfers.values())
+
+    def fetched_places(self) -> set[Place]:
+        """Return the places of the files whose blocks are being fetched."""
+        with self.lock:
+            return {request.partial.place for request in self._running}
 
     def _enqueue(self, partial: PartialFile, first: int, last: int, *, urgent: bool) -> None:
         try:
@@ -290,20 +306,13 @@ class Scheduler:
         partial.demand.notify_waiters()
 
 
-def _is_wanted(request: BlockRequest) -> bool:
-    """Whether a reader waits for a block of the request, or is about to read such a block."""
-    left = [block for block in request.pending_blocks() if not request.partial.has_block(block)]
-    if not left:  # all blocks are present, and the request is about to end by itself
+def _is_wanted(request: BlockRequest, ranges: list[tuple[int, int]]) -> bool:
+    """Whether a block of the request is in one of the ``ranges`` of blocks that readers need."""
+    if any(first <= request.first and request.last <= last for first, last in ranges):
         return True
-    demand = request.partial.demand
-    for ticket in demand.tickets:
-        if any(ticket.first <= block < ticket.last for block in left):
-            return True
-    return any(
-        first <= block < last
-        for first, last in (window.wanted_range() for window in demand.windows)
-        for block in left
-    )
+    left = [block for block in request.pending_blocks() if not request.partial.has_block(block)]
+    # if all blocks are present, the request is about to end by itself
+    return not left or any(first <= block < last for first, last in ranges for block in left)
 
 
 def _stopping_error() -> Stopping:

@@ -42,9 +42,9 @@ log = logging.getLogger(__name__)
 
 #: number of files that are hashed at the same time
 HASH_THREADS = 2
-#: number of blocks that are hashed in one step. Between two steps the thread holds the interpreter
+#: number of bytes that are hashed in one step. Between two steps the thread holds the interpreter
 #: lock, although the priority of the thread is low
-BLOCKS_PER_STEP = 16
+STEP_BYTES = 8 << 20
 #: longest time in seconds that a step waits for busy readers. After this time the step hashes
 #: although readers are busy
 READER_PRIORITY_SECONDS = 0.25
@@ -103,11 +103,12 @@ class Verifier:
         self._pool.shutdown(wait=True, cancel_futures=True)
 
     def blocks_arrived(self, partial: PartialFile, blocks: range) -> None:
-        """Schedule hashing, if the last block of a group of BLOCKS_PER_STEP blocks has arrived.
+        """Schedule hashing, if the last block of a group of STEP_BYTES has arrived.
 
         Also schedule hashing when no block of the file is requested any more.
         """
-        ends = blocks.stop // BLOCKS_PER_STEP > blocks.start // BLOCKS_PER_STEP
+        step = _blocks_per_step(partial)
+        ends = blocks.stop // step > blocks.start // step
         if ends or not partial.demand.in_flight:
             with self._lock:
                 progress = self._progress.get(id(partial))
@@ -239,11 +240,11 @@ class Verifier:
             time.sleep(_READER_POLL_SECONDS)
 
     def _hash_step(self, progress: _HashProgress) -> bool:
-        """Hash the next present blocks, BLOCKS_PER_STEP at most. Return False if the next block is
+        """Hash the next present blocks, STEP_BYTES at most. Return False if the next block is
         absent."""
         partial, first = progress.partial, len(progress.records)
         blocks = partial.block_file
-        records = blocks.records(first, min(first + BLOCKS_PER_STEP, blocks.block_count))
+        records = blocks.records(first, min(first + _blocks_per_step(partial), blocks.block_count))
         last = first + len(list(takewhile(bool, records)))
         if last == first:  # absent blocks are not pinned: they need disk space
             return False
@@ -362,6 +363,10 @@ class Verifier:
             self._on_invalidated(partial.dataset)
         with partial.demand.condition:
             partial.demand.notify_waiters()
+
+
+def _blocks_per_step(partial: PartialFile) -> int:
+    return max(1, STEP_BYTES // partial.block_file.header.block_size)
 
 
 def _lower_priority() -> None:

@@ -346,7 +346,7 @@ class CacheAdmin:
             now = blocks.records(block, block + 1)[0]
             wrong = bool(now) and not blocks.is_block_valid(block, now)
             if wrong:
-                blocks.clear_record(block)
+                blocks.clear_records(block, block + 1)
             return wrong
         finally:
             if self._store.shared:

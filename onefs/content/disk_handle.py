@@ -41,10 +41,10 @@ class DiskHandle:
         self._rejection_checked_at = time.monotonic()
         self._other: DatasetHandle | None = None
         if file is not None:
-            self.size, self.keep_cache = file.status.st_size, keep_cache
+            self.size, self.keep_cache, self.in_parts = file.status.st_size, keep_cache, False
         else:
-            self._other = open_other()
-            self.size, self.keep_cache = self._other.size, self._other.keep_cache
+            self._other = other = open_other()
+            self.size, self.keep_cache, self.in_parts = other.size, other.keep_cache, other.in_parts
 
     def try_fd(self, offset: int, length: int) -> int | None:
         """Return a file descriptor if a range of bytes can be read from it without a server.

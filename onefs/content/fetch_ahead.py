@@ -14,7 +14,10 @@ def fetch_ahead_budget(content: Content, unread: int, reading: Place) -> int:
     Return 0 while a program waits for the bytes of another file than ``reading``.
     """
     own = "/".join(reading)
-    if any(not each.is_ahead and each.path != own for each in content.transfers()):
+    small = content.small_files.transfers()
+    if any(not each.is_ahead and each.path != own for each in small):
+        return 0
+    if content.large_files.fetched_places() - {reading}:
         return 0
     most = content.space.max_readahead(unread + content.space.unused_bytes())
     left, soon = content.quota.left_bytes(), content.small_files.bytes_ahead()

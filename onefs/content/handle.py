@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
 
-from onefs.blocks.block_map import BLOCK_SIZE, STATE_CACHE_SECONDS, PartialState
+from onefs.blocks.block_map import STATE_CACHE_SECONDS, PartialState
 from onefs.blocks.cursor import ReadCursor
 from onefs.blocks.large_file import LargeFileDownloader
 from onefs.cache.files import identity_of, stamp_of
@@ -90,6 +90,7 @@ class DatasetHandle:
     ) -> None:
         self.size = size
         self.keep_cache = keep_cache
+        self.in_parts = not is_small and verified is None
         self._source = source
         self._dataset = dataset
         self._place = place
@@ -193,9 +194,13 @@ class DatasetHandle:
             if path is not None:
                 return self._open_cached(path)
         whole = self._source.strict or self._is_small
-        blocks = -(-length // BLOCK_SIZE) * BLOCK_SIZE
-        needed = self.size if whole else min(blocks, self.size)
-        key = self._dataset.id if whole else f"{self._dataset.id} {offset // BLOCK_SIZE}"
+        key, needed = self._dataset.id, self.size
+        if not whole:
+            cursor, large_files = self._cursor, self._source.large_files
+            header = None if cursor is None else cursor.partial.block_file.header
+            block = header.block_size if header else large_files.block_size_of(self._dataset)
+            start, end = offset // block * block, -(-(offset + length) // block) * block
+            key, needed = f"{key} {start}", min(end, self.size) - start
         with self._source.quota.reserve(key, needed, self._dataset.name) as reserve_again:
             return self._fetch_bytes(offset, length, reserve_again)
 

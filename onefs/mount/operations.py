@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from onefs.errors import OnefsError, ReadOnly
 from onefs.mount.file_handle import Extent, FileHandle
 from onefs.mount.indexers import IndexerFilter
+from onefs.mount.kernel_readahead import KernelReadahead
 from onefs.mount.mount_registry import STATUS_XATTR
 from onefs.mount.path_errors import PathErrors
 from onefs.mount.refresher import Refresher
@@ -77,6 +78,7 @@ class Operations:
         self.caller_user: Callable[[], int | None] = lambda: None
         #: returns the value of the root's attribute :data:`STATUS_XATTR`; '' if there is no value
         self.status: Callable[[], str] = lambda: ""
+        self.kernel_readahead = KernelReadahead()
         self._indexer_filter = IndexerFilter(blocked_programs, lambda: self.caller_thread())
         #: fetches files that a program probably reads next
         self.siblings = SiblingPrefetcher(siblings, tree.children, lambda: self.caller_thread())
@@ -145,6 +147,7 @@ class Operations:
         with self.path_errors.record_outcome(path):
             node, handle = self._tree.open(path)
         self.siblings.note_open(path)
+        self.kernel_readahead.set_width(in_parts=handle.in_parts)
         number = next(self._handle_numbers)
         self._file_handles[number] = FileHandle(
             path,

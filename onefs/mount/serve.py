@@ -17,8 +17,9 @@ from typing import NoReturn
 from onefs import __version__
 from onefs.errors import MountError, OnefsError, reason_of
 from onefs.lowlevel.signal_event import SignalEvent
-from onefs.mount import kernel_readahead, libfuse, mountpoints
+from onefs.mount import libfuse, mountpoints
 from onefs.mount.daemon_config import DaemonConfig
+from onefs.mount.kernel_readahead import KernelReadahead
 from onefs.mount.loop import MountLoop, PathInvalidations
 from onefs.mount.mount_registry import (
     READY,
@@ -126,7 +127,7 @@ def _serve_mount(
     loop.start(_MOUNT_TIMEOUT_SECONDS)
     try:
         log.info("mounted the database %s at the mount point %s", config.fsname, config.mountpoint)
-        _watch_mount(info, reader, loop, ending, on_ready)
+        _watch_mount(info, reader, loop, ending, on_ready, operations.kernel_readahead)
     finally:
         log.info("unmounting the mount point %s", config.mountpoint)
         operations.siblings.close()
@@ -141,12 +142,13 @@ def _watch_mount(
     loop: MountLoop,
     ending: SignalEvent,
     on_ready: Callable[[], None],
+    readahead: KernelReadahead,
 ) -> None:
     record = MountRecord(info)
     try:
         on_ready()
         if not ending.wait(_SETTLE_SECONDS):
-            kernel_readahead.widen_readahead(info.mountpoint)
+            readahead.attach(info.mountpoint)
         while not ending.wait(_STATUS_INTERVAL_SECONDS) and not loop.is_unmounted():
             record.update(status_reader.read_or_last())
             # errors and their frames refer to each other, and may hold large buffers; while nothing

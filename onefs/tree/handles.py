@@ -14,6 +14,7 @@ class FdHandle:
     ) -> None:
         self.size = size
         self.keep_cache = keep_cache
+        self.in_parts = False
         self._fd = fd
         self._release = release
 

@@ -54,6 +54,8 @@ class Handle(Protocol):
     size: int
     #: whether the kernel may keep its cached pages of this file, because the bytes are the same
     keep_cache: bool
+    #: whether the bytes that are read, and few others, are fetched from a server
+    in_parts: bool
 
     # The mount calls ``try_fd`` first, and ``wait_fd`` only for a limited number of reads at the
     # same time. So reads of cached bytes always find a free thread.

@@ -157,7 +157,16 @@ class OpenFiles:
 class PinnedHandle:
     """An open file. Its path shows the same dataset until the file is closed."""
 
-    __slots__ = ("_handle", "_open_files", "_place", "keep_cache", "size", "try_fd", "wait_fd")
+    __slots__ = (
+        "_handle",
+        "_open_files",
+        "_place",
+        "in_parts",
+        "keep_cache",
+        "size",
+        "try_fd",
+        "wait_fd",
+    )
 
     def __init__(self, handle: Handle, open_files: OpenFiles, place: Place) -> None:
         self._handle = handle
@@ -165,6 +174,7 @@ class PinnedHandle:
         self._place = place
         self.size = handle.size
         self.keep_cache = handle.keep_cache
+        self.in_parts = handle.in_parts
         # methods of the handle itself, so that a read needs no extra Python call
         self.try_fd = handle.try_fd
         self.wait_fd = handle.wait_fd

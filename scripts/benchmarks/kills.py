@@ -2,7 +2,7 @@
 
 After each remount every byte that is read is compared with the original, and in the end what the
 file server has sent is compared with the sizes of the files: each kill may cost what was under way
-(:data:`LOST_BLOCKS` blocks for each connection), and no more. Writes ``kills.json`` and
+(:data:`LOST_BYTES` for each connection), and no more. Writes ``kills.json`` and
 ``kills.md``.
 """
 
@@ -19,7 +19,7 @@ from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from onefs.blocks.block_map import BLOCK_SIZE
+from onefs.blocks.request_fetch import CHUNK_BYTES
 from onefs.blocks.scheduler import MAX_CONNECTIONS_PER_HOST
 from onefs.demo.servers import Servers
 from scripts.benchmarks import origin
@@ -34,8 +34,8 @@ from scripts.benchmarks.laboratory import (
 from scripts.benchmarks.outcome import Report
 from scripts.benchmarks.processes import BenchmarkFailed, wait_until
 
-#: blocks that a kill may cost for each connection: one under way, one not yet recorded
-LOST_BLOCKS = 2
+#: bytes that a kill may cost for each connection: under way, or not yet recorded
+LOST_BYTES = 2 * CHUNK_BYTES
 #: of one file, in bytes, and of each connection to the file server, in bytes a second
 _SIZE = 384 << 20
 _RATE = 1_000_000
@@ -71,7 +71,7 @@ class KillsOutcome:
     @property
     def allowed(self) -> int:
         """The surplus that the kills explain."""
-        return self.kills * MAX_CONNECTIONS_PER_HOST * LOST_BLOCKS * BLOCK_SIZE
+        return self.kills * MAX_CONNECTIONS_PER_HOST * LOST_BYTES
 
     @property
     def good(self) -> bool:

@@ -36,7 +36,7 @@ A ratio is taken within a repetition; what is given is the median, with the lowe
 value. onefs runs as it comes: checksums, verification and the disk cache are on. All read from one
 nginx on the loopback; its slow variant is the same behind a proxy that adds 20 ms to each request
 and to each new connection, and limits a connection to 50 MB/s. It was run as root: then onefs
-widens the read-ahead of its own mount to 384 KiB; the other mounts keep the kernel's 128.
+reads complete files with a read-ahead of 384 KiB; the other mounts keep the kernel's 128.
 A case begins no further repetition once it has three and has taken 40 s. The slow network carries
 files of 384 MiB, not of 1 GiB. Before each cold read, what was written is synced, and the memory is
 full of a file's pages but for 1.5 GiB (before small files, 0.5 GiB), as on a machine that is long

@@ -23,7 +23,7 @@ from typing import Any
 
 import numpy as np
 
-from onefs.blocks.block_map import BLOCK_SIZE
+from onefs.blocks.cursor import PIN_GROUP_BYTES
 from onefs.demo.folder_laboratory import FolderLaboratory
 from onefs.demo.servers import Servers
 from scripts.benchmarks.contenders import Onefs
@@ -35,8 +35,8 @@ MIB = 1 << 20
 LIMIT = 32 * MIB
 #: (the embedded server hashes files of 64 MiB and more behind, which would change their records)
 LARGE = (63 * MIB, 24 * MIB, 24 * MIB, 20 * MIB)
-#: files that come whole: how many, and their least and greatest size, at most a block's
-SMALL, SMALLEST, GREATEST = 60, 20_000, BLOCK_SIZE
+#: files that come whole: how many, and their least and greatest size, at most a group of blocks
+SMALL, SMALLEST, GREATEST = 60, 20_000, PIN_GROUP_BYTES
 #: readers of each process
 THREADS = 3
 #: bytes of the folder's own small files: records, maps, locks
@@ -142,7 +142,7 @@ def share(
     outcome.there = disk_bytes(cache)
     outcome.counted = int.from_bytes((cache / ".onefs" / "usage").read_bytes()[:8], "little")
     outcome.readers = len(jobs) * THREADS
-    outcome.in_flight = outcome.readers * BLOCK_SIZE
+    outcome.in_flight = outcome.readers * PIN_GROUP_BYTES
     first = next(iter(files))
     for each in found:
         outcome.reads.append(each["reads"])
@@ -166,7 +166,7 @@ def home(work: Path, servers: Servers, cache: Path, root: Path = ROOT) -> Iterat
         ONEFS_DATA_PASSWORD=login.data_password,
         ONEFS_DATA_HOSTS=servers.data_url,
         ONEFS_CACHE_SIZE=str(LIMIT),
-        ONEFS_SMALL_FILE=str(BLOCK_SIZE),
+        ONEFS_SMALL_FILE=str(PIN_GROUP_BYTES),
         PYTHONPATH=str(root),
     )
     made.run("mount", made.mount)

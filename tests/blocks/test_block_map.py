@@ -132,9 +132,9 @@ def test_a_partial_file_of_another_process_is_read(tmp_path: Path) -> None:
     blocks.close()
 
 
-def test_blocks_are_of_512_kib(tmp_path: Path) -> None:
+def test_blocks_are_of_64_kib(tmp_path: Path) -> None:
     created = create_block_file(tmp_path, DATASET, PLACE)
-    assert created.header.block_size == 512 * 1024
+    assert created.header.block_size == 64 * 1024
     created.close()
 
 
@@ -176,10 +176,10 @@ def test_a_block_is_present_until_its_record_is_cleared(blocks: BlockFile) -> No
     assert not blocks.has_checksum(2, CHECKSUMS[2] - 1)
     assert not blocks.has_checksum(1, 0)
     assert blocks.present_bytes() == 2 * BLOCK + 100
-    blocks.clear_record(2)
+    blocks.clear_records(2, 3)
     assert [bool(each) for each in blocks.records(0, 4)] == [True, False, False, True]
     assert blocks.present_bytes() == BLOCK + 100
-    blocks.clear_record(3)
+    blocks.clear_records(3, 4)
     assert blocks.present_bytes() == BLOCK
     blocks.set_records(1, CHECKSUMS[1:])
     assert blocks.present_bytes() == len(DATA)

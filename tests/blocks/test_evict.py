@@ -17,6 +17,7 @@ from onefs.cache.reservations import CacheLimits
 from onefs.content.content import Content
 from onefs.errors import CacheError
 from onefs.model import Dataset
+from tests.call_counts import counted_calls
 from tests.content.conftest import FileServer, Open, place_of
 from tests.content.ranged_file import (
     BLOCK,
@@ -24,9 +25,10 @@ from tests.content.ranged_file import (
     read_all,
     some_bytes,
 )
+from tests.running import wait_until
 
 DATA = some_bytes(3 * BLOCK + 11)
-SMALL = some_bytes(70_000, seed=2)
+SMALL = some_bytes(50_000, seed=2)
 
 
 @contextmanager
@@ -90,6 +92,25 @@ def test_blocks_that_cannot_be_removed_are_named_and_stay_counted(
             other.admin.evict(dataset.id)
         assert content.total_bytes() == counted
     assert read_all(content, dataset) == DATA
+
+
+def test_adjacent_blocks_are_evicted_together_except_those_that_are_read(
+    open_content: Open, server: FileServer
+) -> None:
+    content, count = open_content(small_file=0), 40
+    dataset = server.dataset("a.b.npy", some_bytes(64 * BLOCK))
+    with HandleReader(content, dataset) as reader:
+        for block in range(count):
+            reader.read(block * BLOCK, BLOCK)
+    wait_until(lambda: content.transfers() == [])
+    other = open_content(small_file=0)  # its process does not have the file open
+    with HandleReader(content, dataset) as reader, counted_calls() as calls:
+        reader.read(20 * BLOCK, BLOCK)
+        freed = other.admin.evict(dataset.id)
+    assert (count - 16) * BLOCK <= freed
+    assert content.total_bytes() == content.store.measure_usage() > 0
+    assert calls["fallocate.punch_hole"] <= freed // BLOCK // 4
+    assert read_all(content, dataset) == some_bytes(64 * BLOCK)
 
 
 def test_eviction_goes_on_beside_what_cannot_be_removed(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import threading
 import zlib
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -11,12 +12,21 @@ from pathlib import Path
 
 import pytest
 
-from onefs.blocks.block_map import HASH_LOCK_BYTE, create_block_file, open_block_file
+from onefs.blocks import registry
+from onefs.blocks.block_map import (
+    HASH_LOCK_BYTE,
+    BlockFile,
+    create_block_file,
+    open_block_file,
+)
+from onefs.cache.folder import Place
 from onefs.cache.mismatches import UnconfirmedMismatch
+from onefs.cache.reservations import CacheLimits
 from onefs.cache.sparse import disk_size
 from onefs.content.content import Content
+from onefs.content.handle import DatasetHandle
 from onefs.dates import dataset_mtime
-from onefs.errors import BadContent, CacheError, Unreachable
+from onefs.errors import BadContent, CacheError, FetchLimit, Unreachable
 from onefs.lowlevel.locks import try_lock, unlock
 from onefs.model import Dataset
 from tests.content.conftest import Open, in_threads, pass_time, place_of
@@ -28,6 +38,7 @@ from tests.content.ranged_file import (
     open_files,
     read_all,
     read_first_bytes,
+    requested_span,
     served,
     some_bytes,
 )
@@ -56,6 +67,62 @@ def test_a_random_read_costs_its_blocks(open_content: Open) -> None:
         assert blocks_sent(server.requests, len(DATA)) == [0, 1, 1, 0, 0, 0, 0, 1, 0, 0, 0, 0, 1]
         assert content.state(dataset) == ("partial", "")
         assert content.total_bytes() == 3 * BLOCK + disk_size(1234)
+
+
+def test_the_hourly_limit_counts_the_blocks_of_a_read(open_content: Open) -> None:
+    """A read that touches two blocks fetches both."""
+    with ScriptedServer({"/a.b.npy": served(DATA)}) as server:
+        content, dataset = open_content(small_file=0, max_fetch=2 * BLOCK), dataset_of(server, DATA)
+        with HandleReader(content, dataset) as reader:
+            assert reader.read(5, 9) == DATA[5:14]
+            with pytest.raises(FetchLimit, match=f"{BLOCK} bytes were fetched"):
+                reader.read(3 * BLOCK - 1, 2)
+            assert reader.read(7 * BLOCK - 9, 9) == DATA[7 * BLOCK - 9 : 7 * BLOCK]
+        assert sum(blocks_sent(server.requests, len(DATA))) == 2
+
+
+@pytest.mark.parametrize(("former", "ours"), [(8 * BLOCK, BLOCK), (BLOCK, 8 * BLOCK)])
+def test_a_partial_file_keeps_the_size_of_its_blocks(
+    open_content: Open, monkeypatch: pytest.MonkeyPatch, former: int, ours: int
+) -> None:
+    """Another version of onefs has begun the file, and both read it at the same time."""
+    with ScriptedServer({"/a.b.npy": served(DATA)}) as server:
+        dataset = dataset_of(server, DATA)
+        _use_block_size(monkeypatch, former)
+        first = open_content(small_file=0)
+        with HandleReader(first, dataset) as one:
+            assert one.read(9 * BLOCK, 5) == DATA[9 * BLOCK : 9 * BLOCK + 5]
+            _use_block_size(monkeypatch, ours)
+            second = open_content(small_file=0)
+            with HandleReader(second, dataset) as other:
+                for offset in range(0, len(DATA) - 99, BLOCK // 2):
+                    reader = (one, other)[offset // BLOCK % 2]
+                    assert reader.read(offset, 99) == DATA[offset : offset + 99]
+                assert read_all(second, dataset) == DATA
+        verified(second, dataset)
+        assert blocks_sent(server.requests, len(DATA)) == [1] * 13
+
+
+def _use_block_size(monkeypatch: pytest.MonkeyPatch, size: int) -> None:
+    def create(folder: Path, dataset: Dataset, place: Place) -> BlockFile:
+        return create_block_file(folder, dataset, place, size)
+
+    monkeypatch.setattr(registry, "create_block_file", create)
+
+
+def test_an_older_partial_file_fetches_its_large_blocks_within_the_hourly_limit(
+    open_content: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with ScriptedServer({"/a.b.npy": served(DATA)}) as server:
+        dataset = dataset_of(server, DATA)
+        _use_block_size(monkeypatch, 4 * BLOCK)
+        read_first_bytes(open_content(small_file=0), dataset, 10)
+        content = open_content(small_file=0, max_fetch=3 * BLOCK)
+        with HandleReader(content, dataset) as reader:
+            assert reader.handle.try_fd(0, 10) is not None
+            with pytest.raises(FetchLimit):
+                reader.read(4 * BLOCK, 10)
+        assert sum(blocks_sent(server.requests, len(DATA))) == 4
 
 
 def test_blocks_without_any_replica_are_an_onefs_error(open_content: Open) -> None:
@@ -306,6 +373,94 @@ def test_a_reader_that_leaves_releases_the_file(open_content: Open) -> None:
         wait_until(lambda: content.transfers() == [], what="an unwanted transfer continues")
         fetched = content.total_bytes()
         assert 8 * BLOCK <= fetched <= 32 * BLOCK
+
+
+def test_the_first_bytes_of_a_file_cost_one_block(open_content: Open) -> None:
+    with ScriptedServer({"/a.b.npy": served(DATA)}) as server:
+        content, dataset = open_content(small_file=0), dataset_of(server, DATA)
+        with HandleReader(content, dataset) as reader:
+            assert reader.read(0, 16384) == DATA[:16384]
+        assert blocks_sent(server.requests, len(DATA)) == [1] + [0] * 12
+
+
+def test_a_read_of_present_blocks_does_not_wait_for_the_scheduler(open_content: Open) -> None:
+    data, part = some_bytes(24 << 20), 32 * 1024
+    with ScriptedServer({"/a.b.npy": served(data)}) as server:
+        content, dataset = open_content(small_file=0), dataset_of(server, data)
+        with HandleReader(content, dataset) as reader:
+            offsets = [jump + at for jump in range(0, 24 << 20, 4 << 20) for at in (0, part)]
+            for offset in offsets:
+                reader.read(offset, part)
+            wait_until(lambda: content.transfers() == [])
+            assert isinstance(reader.handle, DatasetHandle)
+            cursor = reader.handle._cursor
+            assert cursor is not None
+            found: list[int | None] = []
+            thread = threading.Thread(
+                target=lambda: found.extend(reader.handle.try_fd(at, part) for at in offsets)
+            )
+            with cursor.partial.demand.condition:  # the lock of the scheduler
+                thread.start()
+                thread.join(10)
+                found_meanwhile = list(found)
+            thread.join(10)
+            assert found_meanwhile == [cursor.fd] * len(offsets)
+
+
+def test_a_file_that_is_fetched_as_a_whole_is_requested_in_few_long_parts(
+    open_content: Open,
+) -> None:
+    data = some_bytes(24 << 20)
+    with ScriptedServer({"/a.b.npy": served(data)}) as server:
+        content, dataset = open_content(small_file=0), dataset_of(server, data)
+        assert content.fetch_file(dataset, place_of(dataset)).read_bytes() == data
+        spans = [requested_span(each, len(data)) or (0, 0) for each in server.requests]
+        assert max(end - start for start, end in spans) >= 3 << 20
+
+
+def test_the_hourly_limit_counts_the_larger_blocks_of_an_older_partial_file(
+    open_content: Open,
+) -> None:
+    with ScriptedServer({"/a.b.npy": served(DATA)}) as server:
+        content, dataset = open_content(small_file=0, max_fetch=4 * BLOCK), dataset_of(server, DATA)
+        folder, place = content.store.partial_folder, place_of(dataset)
+        create_block_file(folder, dataset, place, block_size=8 * BLOCK).close()
+        with HandleReader(content, dataset) as reader, pytest.raises(FetchLimit):
+            reader.read(0, 100)
+        assert server.requests == []
+
+
+def test_present_blocks_are_read_while_the_cache_folder_is_away(
+    open_content: Open, tmp_path: Path
+) -> None:
+    """How much may be read ahead is unknown then, and nothing is read ahead."""
+    with ScriptedServer({"/a.b.npy": served(DATA)}) as server:
+        content = open_content(small_file=0, limits=CacheLimits(min_free=1))
+        dataset = dataset_of(server, DATA)
+        with HandleReader(content, dataset) as reader:
+            assert reader.read(0, 8 * BLOCK) == DATA[: 8 * BLOCK]
+            away = content.cache_dir.rename(tmp_path / "away")
+            cursor = content.large_files.open_cursor(dataset, place_of(dataset))
+            assert cursor is not None
+            assert all(cursor.pin_if_present(block * BLOCK, BLOCK) for block in range(8))
+            away.rename(content.cache_dir)
+            content.large_files.close_cursor(cursor)
+        ours = f"{tmp_path}/"
+        wait_until(lambda: not [p for p in open_files() if p.startswith(ours) and dataset.id in p])
+
+
+def test_what_was_read_ahead_when_a_reader_leaves_is_a_quarter_and_one_mib(
+    open_content: Open,
+) -> None:
+    data, read = some_bytes(24 << 20), 6 << 20
+    with ScriptedServer({"/a.b.npy": served(data, rate=20e6)}) as server:
+        content, dataset = open_content(small_file=0), dataset_of(server, data)
+        with HandleReader(content, dataset) as reader:
+            for at in range(0, read, 128 * 1024):
+                reader.read(at, 128 * 1024)
+        wait_until(lambda: content.transfers() == [], what="an unwanted transfer continues")
+        assert read <= content.total_bytes() <= 1.25 * read + (1 << 20)
+        assert sum(blocks_sent(server.requests, len(data))) * BLOCK <= 1.25 * read + (1 << 20)
 
 
 def test_a_small_file_is_fetched_in_one_request(open_content: Open) -> None:

@@ -26,7 +26,7 @@ from tests.content.ranged_file import (
     some_bytes,
 )
 
-SMALL = some_bytes(70_000)
+SMALL = some_bytes(50_000)
 LARGE = some_bytes(3 * BLOCK + 5, seed=2)
 #: two users, and a group of which both are members
 MOUSE, RAT, LAB = 45678, 45679, 45700

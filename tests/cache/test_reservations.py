@@ -31,7 +31,9 @@ from tests.content.reader_process import ReaderProcess
 from tests.running import network_disk, wait_until
 from tests.scripted_server import Script, ScriptedServer
 
-LARGE = some_bytes(40 * BLOCK)
+#: blocks that are pinned together (512 KiB), so that a small cache is still much larger
+GROUP = 8 * BLOCK
+LARGE = some_bytes(40 * GROUP)
 SMALL = [some_bytes(100_000, seed=seed) for seed in range(30)]
 
 
@@ -63,9 +65,9 @@ def test_the_usage_counter_stays_exact(open_content: Open, tmp_path: Path) -> No
     """Files whose size is not a multiple of a page are evicted and fetched again a few hundred
     times."""
     bodies = [some_bytes(9_001 + 17_777 * number, seed=number) for number in range(20)]
-    bodies += [LARGE[: size * BLOCK + 77] for size in (2, 9, 3)]
+    bodies += [LARGE[: size * GROUP + 77] for size in (2, 9, 3)]
     with ScriptedServer({f"/{n}.npy": served(body) for n, body in enumerate(bodies)}) as server:
-        content = open_content(small_file=BLOCK, limits=CacheLimits(5 * BLOCK))
+        content = open_content(small_file=GROUP, limits=CacheLimits(5 * GROUP))
         sets = [dataset_of(server, body, f"/{n}.npy") for n, body in enumerate(bodies)]
         for _ in range(10):
             for dataset, body in zip(sets, bodies, strict=True):
@@ -86,11 +88,11 @@ def test_bytes_written_by_a_killed_process_are_counted(open_content: Open, tmp_p
     origin = tmp_path / "origin"
     origin.write_bytes(LARGE)
     with ScriptedServer({"/a.b.npy": served(LARGE, rate=2e6), **small_files()}) as server:
-        content = open_content(small_file=BLOCK, limits=CacheLimits(60 * BLOCK))
+        content = open_content(small_file=GROUP, limits=CacheLimits(60 * GROUP))
         large, small = dataset_of(server, LARGE), dataset_of(server, SMALL[0], "/0.npy")
         with ReaderProcess(tmp_path / "cache", [large], origins=[str(origin)]) as process:
             process.start_reading()
-            wait_until(lambda: disk_bytes(tmp_path / "cache") > 6 * BLOCK)
+            wait_until(lambda: disk_bytes(tmp_path / "cache") > 6 * GROUP)
             process.kill()
         for name in ("0", "1"):  # the first process notices this
             small = dataset_of(server, SMALL[int(name)], f"/{name}.npy")
@@ -99,14 +101,14 @@ def test_bytes_written_by_a_killed_process_are_counted(open_content: Open, tmp_p
 
 
 def test_a_file_larger_than_the_cache_is_read_to_its_end(open_content: Open) -> None:
-    limit = 12 * BLOCK
+    limit = 12 * GROUP
     with ScriptedServer({"/a.b.npy": served(LARGE)}) as server:
         content = open_content(small_file=0, limits=CacheLimits(limit))
         dataset = dataset_of(server, LARGE)
         with HandleReader(content, dataset) as reader:
             for at in range(0, len(LARGE), 128 * 1024):
                 assert reader.read(at, 128 * 1024) == LARGE[at : at + 128 * 1024]
-                assert content.total_bytes() <= limit + BLOCK
+                assert content.total_bytes() <= limit + GROUP
         assert content.state(dataset)[0] == "partial"
 
 
@@ -116,7 +118,7 @@ def test_a_file_that_must_be_complete_and_does_not_fit_is_an_error_at_once(
 ) -> None:
     """Blocks of the file would be evicted again and again before the file could be verified."""
     with ScriptedServer({"/a.b.npy": served(LARGE)}) as server:
-        content = open_content(small_file=0, strict=strict, limits=CacheLimits(30 * BLOCK))
+        content = open_content(small_file=0, strict=strict, limits=CacheLimits(30 * GROUP))
         dataset = dataset_of(server, LARGE)
         whole: Callable[[], object] = partial(read_all, content, dataset)
         if not strict:
@@ -129,9 +131,9 @@ def test_a_file_that_must_be_complete_and_does_not_fit_is_an_error_at_once(
 def test_a_file_that_does_not_fit_beside_pinned_ones_is_an_error_and_readable(
     open_content: Open,
 ) -> None:
-    one, two = LARGE[: 20 * BLOCK], LARGE[15 * BLOCK :]
+    one, two = LARGE[: 20 * GROUP], LARGE[15 * GROUP :]
     with ScriptedServer({"/a.b.npy": served(one), "/c.d.npy": served(two)}) as server:
-        content = open_content(small_file=0, limits=CacheLimits(30 * BLOCK))
+        content = open_content(small_file=0, limits=CacheLimits(30 * GROUP))
         first, second = dataset_of(server, one), dataset_of(server, two, "/c.d.npy")
         content.fetch_file(first, place_of(first))
         content.admin.pin(first.id)
@@ -156,19 +158,19 @@ def test_blocks_are_evicted_where_files_cannot_be_sparse(
         with tempfile.TemporaryFile(dir=network) as file:
             if can_punch_holes(file.fileno()):
                 pytest.skip("this bindfs can punch holes")
-        content = open_content(cache=str(network), small_file=0, limits=CacheLimits(30 * BLOCK))
+        content = open_content(cache=str(network), small_file=0, limits=CacheLimits(30 * GROUP))
         first, second = dataset_of(s, LARGE, "/0"), dataset_of(s, LARGE, "/1")
         with HandleReader(content, first) as reader:
-            assert reader.read(0, 8 * BLOCK) == LARGE[: 8 * BLOCK]
+            assert reader.read(0, 8 * GROUP) == LARGE[: 8 * GROUP]
             wait_until(lambda: content.store.usage.reserved_bytes() == 0)
             content.admin.clear()  # the file is open, and so its disk space stays in use
-            assert content.total_bytes() >= 8 * BLOCK
+            assert content.total_bytes() >= 8 * GROUP
             asked = len(s.requests)
-            assert reader.read(0, 8 * BLOCK) == LARGE[: 8 * BLOCK]
+            assert reader.read(0, 8 * GROUP) == LARGE[: 8 * GROUP]
             assert len(s.requests) == asked
         with HandleReader(content, second) as reader:
-            for at in range(0, 28 * BLOCK, BLOCK):
-                assert reader.read(at, BLOCK) == LARGE[at : at + BLOCK]
+            for at in range(0, 28 * GROUP, GROUP):
+                assert reader.read(at, GROUP) == LARGE[at : at + GROUP]
         wait_until(lambda: content.store.usage.reserved_bytes() == 0)
         content.admin.clear()
         wait_until(lambda: content.admin.clear() >= 0 and content.total_bytes() == 0)
@@ -177,7 +179,7 @@ def test_blocks_are_evicted_where_files_cannot_be_sparse(
 def test_a_large_small_file_cache(open_content: Open) -> None:
     """A file that is fetched as a whole, and does not fit into the cache, is still served."""
     with ScriptedServer({"/a.b.npy": served(LARGE)}) as server:
-        content = open_content(small_file=1 << 30, limits=CacheLimits(BLOCK))
+        content = open_content(small_file=1 << 30, limits=CacheLimits(GROUP))
         assert read_all(content, dataset_of(server, LARGE)) == LARGE
 
 
@@ -215,26 +217,26 @@ def test_pinned_and_foreign_files_are_never_evicted(open_content: Open, tmp_path
 
 def test_blocks_of_a_file_without_readers_are_evicted(open_content: Open) -> None:
     with ScriptedServer({"/a.b.npy": served(LARGE), **small_files()}) as server:
-        content = open_content(small_file=BLOCK, limits=CacheLimits(6 * BLOCK))
+        content = open_content(small_file=GROUP, limits=CacheLimits(6 * GROUP))
         large = dataset_of(server, LARGE)
         with HandleReader(content, large) as reader:
             for block in range(0, 12, 2):
-                reader.read(block * BLOCK, 10)
+                reader.read(block * GROUP, 10)
         header = content.store.partial_folder / f"{large.id}.json"
         os.utime(header, (1, 1))
         for number, body in enumerate(SMALL[:20]):
             read_all(content, dataset_of(server, body, f"/{number}.npy"))
-        assert content.total_bytes() <= 6 * BLOCK
+        assert content.total_bytes() <= 6 * GROUP
         with HandleReader(content, large) as reader:
             for block in range(12):
-                assert reader.read(block * BLOCK, 10) == LARGE[block * BLOCK :][:10]
+                assert reader.read(block * GROUP, 10) == LARGE[block * GROUP :][:10]
 
 
 def test_a_full_disk_is_an_error_and_service_returns(
     open_content: Open, disk: Path, tmp_path: Path
 ) -> None:
     with ScriptedServer({"/a.b.npy": served(LARGE), **small_files()}) as server:
-        content = open_content(small_file=BLOCK, cache=str(disk))
+        content = open_content(small_file=GROUP, cache=str(disk))
         large, small = dataset_of(server, LARGE), dataset_of(server, SMALL[0], "/0.npy")
         assert read_all(content, small) == SMALL[0]
         ballast = disk / "ballast"
@@ -254,7 +256,7 @@ def test_a_full_disk_is_an_error_and_service_returns(
 
 def reads_correctly(content: Content, reader: HandleReader) -> bool:
     try:
-        return reader.read(9 * BLOCK, 10) == LARGE[9 * BLOCK : 9 * BLOCK + 10]
+        return reader.read(9 * GROUP, 10) == LARGE[9 * GROUP : 9 * GROUP + 10]
     except CacheError:
         return False
 
@@ -268,19 +270,19 @@ def test_free_space_is_left_to_others(open_content: Open, disk: Path) -> None:
             for at in range(0, len(LARGE), 128 * 1024):
                 assert reader.read(at, 128 * 1024) == LARGE[at : at + 128 * 1024]
                 found = os.statvfs(disk)
-                assert found.f_bavail * found.f_frsize >= (4 << 20) - BLOCK
+                assert found.f_bavail * found.f_frsize >= (4 << 20) - GROUP
         disk.joinpath("ballast").write_bytes(bytes(3 << 20))
         with HandleReader(content, dataset_of(server, LARGE)) as reader:
             reader.read(0, 10)
             disk.joinpath("more").write_bytes(bytes(1 << 20))
             with pytest.raises(CacheFull, match="no space left"):
-                reader.read(20 * BLOCK, 5 * BLOCK)
+                reader.read(20 * GROUP, 5 * GROUP)
 
 
 @pytest.mark.parametrize("how", ["read-only", "vanished"])
 def test_a_disk_that_fails_and_comes_back(open_content: Open, disk: Path, how: str) -> None:
     with ScriptedServer({"/a.b.npy": served(LARGE), **small_files()}) as server:
-        content = open_content(small_file=BLOCK, cache=str(disk))
+        content = open_content(small_file=GROUP, cache=str(disk))
         small = dataset_of(server, SMALL[0], "/0.npy")
         assert read_all(content, small) == SMALL[0]
         folder = content.store.partial_folder
@@ -322,7 +324,7 @@ def test_a_disk_that_is_pulled_out_and_put_back(open_content: Open, disk: Path) 
     with ScriptedServer({"/a.b.npy": served(LARGE), **small_files()}) as server:
         mount()
         try:
-            content = open_content(small_file=BLOCK, cache=str(place_of_disk))
+            content = open_content(small_file=GROUP, cache=str(place_of_disk))
             small = dataset_of(server, SMALL[0], "/0.npy")
             assert read_all(content, small) == SMALL[0]
         finally:
@@ -344,7 +346,7 @@ def test_a_disk_that_is_pulled_out_and_put_back(open_content: Open, disk: Path) 
 @pytest.mark.long
 @pytest.mark.timeout(120)
 def test_four_processes_keep_to_the_limit_together(tmp_path: Path) -> None:
-    limit, processes, threads = 24 * BLOCK, 4, 3
+    limit, processes, threads = 24 * GROUP, 4, 3
     bodies = [LARGE, LARGE[::-1], *SMALL]
     scripts, origins = {}, []
     for number, body in enumerate(bodies):
@@ -362,7 +364,7 @@ def test_four_processes_keep_to_the_limit_together(tmp_path: Path) -> None:
                     threads=threads,
                     seconds=20,
                     seed=number,
-                    small_file=BLOCK,
+                    small_file=GROUP,
                     cache_size=limit,
                 )
             )
@@ -385,4 +387,4 @@ def test_four_processes_keep_to_the_limit_together(tmp_path: Path) -> None:
     assert [result["errors"] for result in results] == [[]] * processes
     assert min(result["reads"] for result in results) > 100
     # one block or small file for each transfer in flight, and the folders' own small files
-    assert highest[0] <= limit + processes * threads * BLOCK + (1 << 20)
+    assert highest[0] <= limit + processes * threads * GROUP + (1 << 20)

@@ -30,7 +30,7 @@ from tests.running import wait_until
 from tests.scripted_server import ScriptedServer, answer
 
 DATA = some_bytes(5 * BLOCK + 11)
-SMALL = some_bytes(70_000, seed=2)
+SMALL = some_bytes(50_000, seed=2)
 
 
 def test_the_listing_says_what_is_there(open_content: Open) -> None:

@@ -26,6 +26,7 @@ from onefs.errors import (
     Throttled,
 )
 from onefs.model import Dataset
+from tests.call_counts import counted_calls
 from tests.content.conftest import FileServer, Open, place_of
 from tests.content.ranged_file import read_all, some_bytes
 from tests.running import wait_until
@@ -98,6 +99,28 @@ def test_a_file_that_was_fetched_ahead_is_verified_and_read_without_a_request(
     assert not fetch(content, dataset)
     assert read_all(content, dataset) == BYTES
     assert server.asked == ["/a.b.npy"]
+
+
+def test_the_budget_counts_no_blocks_and_is_none_while_a_large_file_is_read(
+    open_content: Open, server: FileServer
+) -> None:
+    content = open_content(small_file=SIZE)
+    large = server.dataset("large.b.npy", BYTES * 3)
+    gate = Gate(server, "/large.b.npy", BYTES * 3)
+    with ExitStack() as ends:
+        handle = content.open(large, place_of(large))
+        ends.callback(handle.close)
+        reader = threading.Thread(target=handle.wait_fd, args=(0, 10))
+        reader.start()
+        ends.callback(reader.join, 60)
+        ends.callback(gate.is_open.set)
+        wait_until(lambda: gate.begun_count > 0)
+        with counted_calls() as calls:
+            assert budget(content, 0, place_of(server.dataset("a.b.npy", BYTES))) == 0
+            assert budget(content, 0, place_of(large)) > 0
+        assert calls["block_map.records"] == calls["block_map.present_bytes"] == 0
+        assert [each.path for each in content.transfers()] == ["/".join(place_of(large))]
+    assert read_all(content, large) == BYTES * 3
 
 
 def test_what_was_never_read_is_evicted_first(open_content: Open, server: FileServer) -> None:

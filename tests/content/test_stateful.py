@@ -45,7 +45,7 @@ from tests.scripted_server import (
     answer,
 )
 
-BODIES = [some_bytes(9 * BLOCK + 5, seed=1), some_bytes(6 * BLOCK, seed=2), some_bytes(77_777)]
+BODIES = [some_bytes(9 * BLOCK + 5, seed=1), some_bytes(6 * BLOCK, seed=2), some_bytes(57_777)]
 LIMIT = 8 * BLOCK
 
 FAULTS = st.sampled_from(["reset", "cut", "404", "500", "page", "no ranges", "range", "refuse"])

@@ -32,6 +32,8 @@ SHORT = "short"
 UNSIZED = "unsized"
 #: the kernel may not cache the pages of a file whose name begins with this prefix
 UNKEPT = "unkept"
+#: the mount takes a file whose name begins with this prefix for one that is fetched in parts
+IN_PARTS = "parts"
 CALLS = "user.onefs.calls"
 
 
@@ -51,6 +53,7 @@ class FolderHandle:
     def __init__(self, tree: FolderTree, path: Path, size: int) -> None:
         self.size = size
         self.keep_cache = not path.name.startswith(UNKEPT)
+        self.in_parts = path.name.startswith(IN_PARTS)
         self._tree = tree
         self._name = path.name
         self._fd = os.open(path, os.O_RDONLY)

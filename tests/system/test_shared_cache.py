@@ -16,7 +16,7 @@ from scripts.benchmarks.shared import OWN_FILES, home, reader, results, share
 from tests.laboratories import downloads
 
 THREADS = 32
-BLOCKS = 40
+BLOCKS = 320
 _SESSION = "lab/Subjects/mouse/2021-03-04/001/alf"
 
 
