@@ -8,6 +8,7 @@ import uuid
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 
 import pytest
 
@@ -94,7 +95,7 @@ def lasting(*allowed: int, **faults: Script | None) -> Check:
 
 FAULTS: dict[str, Callable[[Wire], Script]] = {
     "reset": lambda wire: served(DATA, cut=BLOCK + 5000, then=ScriptedConnection.reset),
-    "truncated": lambda wire: served(DATA, cut=70_000),
+    "truncated": lambda wire: served(DATA, cut=7_000),
     "500": lambda wire: wire.error(500),
     "502": lambda wire: wire.error(502),
     "503": lambda wire: wire.error(503),
@@ -193,19 +194,14 @@ def surplus_bytes(wire: Wire, open_content: Open) -> None:
 
 
 def without_length(wire: Wire, open_content: Open) -> None:
-    def cut(talk: ScriptedConnection) -> None:
-        talk.head(206, Connection="close", Content_Range=RANGE)
-        talk.send(DATA[:1000])
-        talk.hang_up()
-
-    def script(talk: ScriptedConnection) -> None:
+    def script(talk: ScriptedConnection, sent: int | None = None) -> None:
         start, end = requested_span(talk.request, len(DATA)) or (0, len(DATA))
         said = f"bytes {start}-{end - 1}/{len(DATA)}"
         talk.head(206, Connection="close", Content_Range=said)
-        talk.send(DATA[start:end])
+        talk.send(DATA[start:end][:sent])
         talk.hang_up()
 
-    wire.answer(cut, script)
+    wire.answer(partial(script, sent=1000), script)
     reads(wire, opened(wire, open_content), RIGHT)
 
 
