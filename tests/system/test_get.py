@@ -152,7 +152,7 @@ def test_ctrl_c_ends_it_at_once(home: Home, source: StallingLaboratory) -> None:
 
 def test_bars_at_a_terminal(tmp_path: Path, folder: Path) -> None:
     with (
-        Servers(FolderLaboratory(folder), rate=2_000_000) as servers,
+        Servers(FolderLaboratory(folder), rate=1_000_000) as servers,
         Home(tmp_path, ONEFS_SMALL_FILE="64K", **account(servers)) as home,
         Terminal(["get", SESSION], home.environment | {"TERM": "xterm", "COLUMNS": "120"}) as shown,
     ):
