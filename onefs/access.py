@@ -264,6 +264,7 @@ class Access:
 
         self._transport().load()
         self._tree()
+        self._source()  # the content opens it at the first download, which is too late for errors
         for package in _PACKAGES_OF_PARTS:
             import_all(package)
         return self
@@ -337,16 +338,23 @@ class Access:
         if self.without_alyx.tag:
             from onefs.catalogue.storage.release import ReleaseDatabase
 
-            return ReleaseDatabase(path, database_dir(state_dir) / path.name, of_labs)
+            release = ReleaseDatabase(path, database_dir(state_dir) / path.name, of_labs)
+            self._claim_state_folder(release, release.whole())
+            return release
         database = OverlayDatabase(path, of_labs)
-        try:
-            self.without_alyx.claim_state_folder(database)
-        except UsageError:
-            database.close()
-            raise
+        self._claim_state_folder(database, database)
         if not self._offline and self.without_alyx.has_alyx:
             database.note_server_url(self.url)  # before anything is stored in it
         return database
+
+    def _claim_state_folder(self, opened: OverlayDatabase, whole: OverlayDatabase | None) -> None:
+        """Claim the folder in the catalogue of the whole database. Close ``opened`` on an error."""
+        try:
+            if whole is not None:
+                self.without_alyx.claim_state_folder(whole)
+        except UsageError:
+            opened.close()
+            raise
 
     def _open_queries(self) -> SessionQueries:
         from onefs.search.queries import SessionQueries

@@ -144,8 +144,7 @@ class TablesInBackground(SyncProgress):
             except Stopping:
                 return
             except Busy:  # another process loads the same tables
-                _wait_for_tables(self._has_tables, self._stop)
-                pause = 0.0
+                pause = self._wait_for_others()
                 continue
             except OnefsError as error:
                 pause = self._note_failure(error)
@@ -157,6 +156,19 @@ class TablesInBackground(SyncProgress):
             if built is not None:
                 log.info("%d sessions and %d datasets loaded", built.sessions, built.datasets)
                 self._publish()
+
+    def _wait_for_others(self) -> float:
+        """Wait if there are no tables yet. Return the seconds until the next attempt."""
+        if not self._has_tables():
+            _wait_for_tables(self._has_tables, self._stop)
+            return 0.0
+        self._access.without_alyx.loading = ""
+        self._first_ended.set()
+        log.info(
+            "another process loads newer tables: they are requested again in %g s",
+            RETRY_WITH_TABLES_SECONDS,
+        )
+        return RETRY_WITH_TABLES_SECONDS
 
     def _note_failure(self, error: OnefsError) -> float:
         """Return the seconds until the next attempt."""

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from onefs.config.public_bucket import TABLES_FOLDER, public_bucket
-from onefs.download.sources.s3_client import S3Client
-from onefs.download.sources.s3_listing import S3Lister, S3Object
 from onefs.errors import ServerError
 from onefs.http import Stream, Transport
+from onefs.lowlevel.lazy import Lazy
+
+if TYPE_CHECKING:
+    from onefs.download.sources.s3_listing import S3Lister, S3Object
 
 
 class PublicBucket:
@@ -24,7 +26,7 @@ class PublicBucket:
         self, transport: Transport, url: str, tag: str = "", deadline: float = 10.0
     ) -> None:
         self._transport = transport
-        self._lister = S3Lister(S3Client(transport), deadline)
+        self._lister = Lazy(self._open_lister)
         self._bucket = public_bucket(url)
         #: the address of the bucket
         self.bucket_url = url
@@ -35,7 +37,9 @@ class PublicBucket:
 
     def close(self) -> None:
         """End the lists of keys that are under way."""
-        self._lister.close()
+        lister = self._lister.close()
+        if lister is not None:
+            lister.close()
 
     def cache_info(self) -> dict[str, Any] | None:
         """Return the description of the cache tables. Return None if there are no tables.
@@ -59,7 +63,7 @@ class PublicBucket:
     def tags(self) -> list[str]:
         """Return the names of the releases that have cache tables in the bucket, sorted."""
         prefix = f"{TABLES_FOLDER}/"
-        _, folders = self._lister.folder(self._bucket, prefix)
+        _, folders = self._lister().folder(self._bucket, prefix)
         return sorted(folder.removeprefix(prefix).rstrip("/") for folder in folders)
 
     def objects(self, prefix: str) -> Iterator[S3Object]:
@@ -67,4 +71,11 @@ class PublicBucket:
 
         Raises the errors of :meth:`S3Lister.objects`.
         """
-        return self._lister.objects(self._bucket, prefix)
+        return self._lister().objects(self._bucket, prefix)
+
+    def _open_lister(self) -> S3Lister:
+        # slow to import, and most commands list no keys
+        from onefs.download.sources.s3_client import S3Client
+        from onefs.download.sources.s3_listing import S3Lister
+
+        return S3Lister(S3Client(self._transport), self._deadline)

@@ -258,6 +258,15 @@ class TablesReader(ForkAware):
             for row in self._fetch_rows(query, _uuid_bytes(eid))
         ]
 
+    def session_of_dataset(self, dataset_id: str) -> str | None:
+        """Return the eid of a dataset's session. Return None if the tables lack the dataset.
+
+        All datasets are read, because the tables have no index of their ids.
+        """
+        query = "SELECT eid FROM datasets JOIN sessions ON sessions.row = session WHERE id = ?"
+        rows = self._fetch_rows(query, _uuid_bytes(dataset_id))
+        return uuid_text(rows[0][0]) if rows else None
+
     def _fetch_rows(self, statement: str, *values: object) -> list[tuple[Any, ...]]:
         with self._lock:
             self._reopen_if_replaced()

@@ -75,14 +75,23 @@ def load_release(
     :func:`onefs.catalogue.sync.sync_from_server` raises, and NotFound if there is no such release.
     """
     folder = release_dir(state_dir, tag)
-    # before the tables, because a release without repositories has no files
     repositories = alyx.repositories() if alyx is not None else []
+
+    def store_repositories() -> None:
+        # create the file too, because a mount checks whether it exists
+        with closing(OverlayDatabase(folder / "catalogue.sqlite")) as database:
+            if repositories:
+                database.store_repositories(repositories, clock())
+
+    def build_after_repositories(*args: Any, **options: Any) -> BuildResult:
+        # before the tables, because a release without repositories has no files
+        store_repositories()
+        return builder(*args, **options)
+
     try:
-        built = sync_from_server(server, folder, progress, builder)
+        built = sync_from_server(server, folder, progress, build_after_repositories)
     except NotFound as error:
         raise NotFound(f"there is no release {tag}: `onefs tags` lists the releases") from error
-    # create the file too, because a mount checks whether it exists
-    with closing(OverlayDatabase(folder / "catalogue.sqlite")) as database:
-        if repositories:
-            database.store_repositories(repositories, clock())
+    if built is None:
+        store_repositories()
     return built

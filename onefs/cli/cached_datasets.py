@@ -80,13 +80,15 @@ def clear_rejections(access: Access, path: Place, variant: Variant = FULL_TREE) 
     The next read fetches these files again. ``path`` is a path in a mount, and () means all files.
     ``variant`` tells whether the mount shows all revisions, one day (``--as-of``) or a flat tree.
     """
-    is_full = variant.is_full_tree
-    ids: set[str] = set()
-    if path and (not is_full or path[0] == alf.AGGREGATES):
-        ids = _dataset_ids_at(access, variant.path_in_full_tree("/".join(path)))
     store = access.content.store
     bad = {entry.dataset_id: entry for entry in store.entries() if entry.state == "bad"}
-    for dataset_id in {*bad, *store.mismatches.dataset_ids()}:
+    rejected = {*bad, *store.mismatches.dataset_ids()}
+    # the catalogue has the session of each dataset that Alyx has listed
+    is_full = variant.is_full_tree and access.without_alyx.has_alyx
+    ids: set[str] = set()
+    if rejected and path and (not is_full or path[0] == alf.AGGREGATES):
+        ids = _dataset_ids_at(access, variant.path_in_full_tree("/".join(path)))
+    for dataset_id in rejected:
         if path and dataset_id not in ids:
             dataset = find_dataset(access, dataset_id) if is_full else None
             if dataset is None or dataset[1][: len(path)] != path:

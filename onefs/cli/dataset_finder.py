@@ -37,7 +37,7 @@ class DatasetFinder:
         """
         place = (*self._prefix, *place)
         for dataset, where in self._list_session(place[:_SESSION_DEPTH]):
-            if dataset.id == key if key else where == place:
+            if dataset.uuid == key if key else where == place:
                 return dataset, where
         return find_dataset(self._access, key) if key else None
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import field
+from types import MappingProxyType
 from typing import NamedTuple
 
 from onefs.http.auth import HostAuth
@@ -18,7 +18,7 @@ class HttpRequest(NamedTuple):
     connect_timeout: float
     #: seconds to wait for the next byte; used only where the watchdog cannot end the request
     read_timeout: float
-    headers: Mapping[str, str] = field(default_factory=dict)
+    headers: Mapping[str, str] = MappingProxyType({})
     body: bytes | None = None
     #: credentials for file servers; None if no credentials are sent
     auth: HostAuth | None = None

@@ -209,8 +209,9 @@ class LaboratoryClient(Interruptible):
     def _interrupt(self) -> None:
         """End the requests of all methods of this object. Later requests use new connections."""
         self._laboratory.interrupt()
-        self._lazy_loader.reset()
+        # in this order, because another thread may make a loader meanwhile, from the resolver
         self._lazy_resolver.reset()
+        self._lazy_loader.reset()
 
 
 def _catalogue_paths(access: Access) -> SessionPaths:

@@ -239,7 +239,7 @@ class LaboratoryTree:
             if dataset.uuid == dataset_id:
                 return dataset, place
         session = catalogue.session(eid)
-        refuse_unserved(catalogue, session, lambda _, dataset: dataset.id == dataset_id)
+        refuse_unserved(catalogue, session, lambda _, dataset: dataset.uuid == dataset_id)
         raise NotFound(f"dataset {dataset_id} of session {eid} has no file on a server")
 
     def space(self) -> tuple[int, int]:

@@ -6,23 +6,30 @@ import errno
 import hashlib
 import json
 import os
+import sys
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from onefs.access import Access
+from onefs.cache.verify import ContentVerdict
+from onefs.cli.cached_datasets import clear_rejections
 from onefs.config.settings import Settings
 from onefs.demo.bucket import PublicBucket
 from onefs.demo.folder_laboratory import FolderLaboratory
 from onefs.demo.public_servers import PublicServers
 from onefs.demo.records import SessionRecord, Source
 from onefs.demo.servers import Servers
-from onefs.public_tables import TablesInBackground
+from onefs.errors import UsageError
+from onefs.lowlevel.forking import hold_lock_file
+from onefs.lowlevel.locks import lock_file
+from onefs.public_tables import TablesInBackground, load_tables
 from tests.laboratories import SMALL, AlteredLaboratory, account, small_file
 from tests.public_database import serve_public, variables_of
-from tests.running import BUSY_SECONDS, Home, read_errno, wait_until
+from tests.running import BUSY_SECONDS, Home, read_errno, run, wait_until
 
 pytest.importorskip("pyarrow")
 
@@ -45,6 +52,17 @@ def user(tmp_path: Path, public: PublicServers) -> Iterator[Home]:
     """A home folder whose ``--public`` means these servers."""
     with Home(tmp_path, **variables_of(public)) as made:
         yield made
+
+
+def settings_in(folder: Path, public: PublicServers) -> Settings:
+    return Settings(
+        url=public.bucket_url,
+        username="",
+        profile="",
+        cache_dir=folder / "cache",
+        state_dir=folder / "state",
+        public=True,
+    )
 
 
 def key_of(laboratory: FolderLaboratory, path: str) -> str:
@@ -296,15 +314,7 @@ def test_an_archive_that_cannot_be_read_is_downloaded_less_and_less_often(
     monkeypatch.setattr("onefs.public_tables.RETRY_SECONDS", 0.01)
     caplog.set_level("INFO", "onefs.public_tables")
     with PublicServers(DamagedTables(laboratory), laboratory) as public:
-        settings = Settings(
-            url=public.bucket_url,
-            username="",
-            profile="",
-            cache_dir=tmp_path / "cache",
-            state_dir=tmp_path / "state",
-            public=True,
-        )
-        access = Access(settings, "test")
+        access = Access(settings_in(tmp_path, public), "test")
         tables = TablesInBackground(access, lambda: None)
         try:
             tables.start(0.0)
@@ -320,3 +330,88 @@ def test_an_archive_that_cannot_be_read_is_downloaded_less_and_less_often(
         finally:
             tables.close()
             access.close()
+
+
+def test_a_mount_waits_while_another_process_loads_newer_tables(
+    tmp_path: Path, laboratory: FolderLaboratory, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "onefs.public_tables")
+    source = OneMore(laboratory)
+    with serve_public(source) as public:
+        access = Access(settings_in(tmp_path, public), "test")
+        tables = TablesInBackground(access, lambda: None)
+        try:
+            load_tables(access)
+            source.more = True
+            public.clear_requests()
+            with hold_lock_file(tmp_path / "state" / "tables.lock") as other:
+                assert lock_file(other)
+                tables.start(0.0)
+                wait_until(
+                    lambda: "requested again in 600 s" in caplog.text or len(public.requests) > 5,
+                    what="the pause",
+                )
+            assert len(public.requests) == 1
+        finally:
+            tables.close()
+            access.close()
+
+
+def test_a_rejected_file_of_a_folder_is_fetched_again_after_refresh(
+    tmp_path: Path, laboratory: FolderLaboratory
+) -> None:
+    """Only the tables know the dataset, and not what Alyx has listed."""
+    with serve_public(laboratory) as public:
+        access = Access(settings_in(tmp_path, public), "test")
+        try:
+            load_tables(access)
+            ((dataset, _),) = access.tree.find_datasets(FIRST)
+            ((by_id, _),) = access.tree.find_datasets(f"dataset:{dataset.id}")
+            assert by_id == dataset
+            store = access.content.store
+            entry = store.register(
+                dataset,
+                tmp_path / "cache" / FIRST,
+                ContentVerdict("bad", "other bytes"),
+                ours=False,
+                status=os.stat(tmp_path),
+            )
+            clear_rejections(access, ("labtwo",))
+            assert store.records.get(dataset.id) == entry
+            clear_rejections(access, tuple(FIRST.split("/")[:2]))
+            assert store.records.get(dataset.id) is None
+        finally:
+            access.close()
+
+
+def test_the_release_of_another_database_is_refused(
+    tmp_path: Path, laboratory: FolderLaboratory
+) -> None:
+    with serve_public(laboratory) as public:
+        settings = settings_in(tmp_path, public)
+        access = Access(settings, "test")
+        load_tables(access)
+        access.close()
+        Access(settings, "test").of_release("a_tag").database.close()
+        release = Access(replace(settings, public=False), "test").of_release("a_tag")
+        with pytest.raises(UsageError, match="another database"):
+            _ = release.database
+        release.close()
+
+
+def test_a_catalogue_does_not_load_what_lists_keys() -> None:
+    script = (
+        "import sys; from onefs.cache_tables.bucket import PublicBucket; "
+        "from onefs.http import Transport; PublicBucket(Transport(), sys.argv[1]).close(); "
+        "print(sorted(sys.modules))"
+    )
+    done = run([sys.executable, "-c", script, "http://127.0.0.1:1/bucket"])
+    for name in ("s3_client", "s3_listing", "xml.etree"):
+        assert name not in done.stdout
+
+
+def test_a_mount_with_a_wrong_endpoint_is_refused(
+    tmp_path: Path, public: PublicServers, user: Home
+) -> None:
+    error = user.error_of(2, "mount", "--public", "mnt", ONEFS_S3_ENDPOINT="ftp://127.0.0.1")
+    assert "ftp://127.0.0.1" in error

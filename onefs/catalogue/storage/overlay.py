@@ -236,6 +236,10 @@ class OverlayDatabase(CatalogueDatabase):
         in_tables = self._with_probed_sizes(self.tables.datasets(eid))
         return _merge_datasets(own, in_tables, self.tables.stated_columns())
 
+    def session_of_dataset(self, dataset_id: str) -> str | None:
+        own = super().session_of_dataset(dataset_id)
+        return own or self.tables.session_of_dataset(dataset_id)
+
     def guess_types(self, names: Iterable[str]) -> dict[str, str]:
         return guess_types(names, self._fetch_rows, self._stored_type_patterns())
 

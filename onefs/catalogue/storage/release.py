@@ -2,12 +2,14 @@
 
 A release and the whole database may list one dataset with another hash or size, because the dataset
 has changed since. The cache has one record and one file for each id. So such a dataset of a release
-gets an id of its own, and neither takes the place of the other.
+gets an id of its own, and neither takes the place of the other. A release whose tables have no
+hash of a dataset has the content of the whole database, unless the sizes differ.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -33,6 +35,11 @@ class ReleaseDatabase(OverlayDatabase):
         self._whole_path = whole_path
         self._whole = OverlayDatabase(whole_path)
 
+    def whole(self) -> OverlayDatabase | None:
+        """Return the catalogue of the whole database, or None if it was never opened."""
+        # the whole database is not created, because its first use does more than this
+        return self._whole if self._whole_path.exists() else None
+
     def close(self) -> None:
         super().close()
         self._whole.close()
@@ -40,20 +47,22 @@ class ReleaseDatabase(OverlayDatabase):
     def datasets_basis(self, eid: str) -> object:
         try:
             return self._listed_in_whole(eid)
-        except CacheError:  # the datasets are read again, which raises it if it lasts
+        except CacheError:  # the datasets are read again when this has ended
             return None
 
     def datasets(self, eid: str) -> list[DatasetRow]:
         rows = super().datasets(eid)
-        if self._listed_in_whole(eid) is None:
-            return rows
-        in_whole = {row.dataset.id: row.dataset for row in self._whole.datasets(eid)}
+        in_whole = {}
+        with suppress(CacheError):  # else, ids of their own take the place of no other dataset
+            if self._listed_in_whole(eid) is None:
+                return rows
+            in_whole = {row.dataset.id: row.dataset for row in self._whole.datasets(eid)}
         return [_with_own_id(row, in_whole.get(row.dataset.id)) for row in rows]
 
     def _listed_in_whole(self, eid: str) -> float | None:
         """Return when the whole database listed a session's datasets, or None if it never did."""
-        # the whole database is not created, because its first use does more than this
-        return self._whole.fetched_at(f"datasets/{eid}") if self._whole_path.exists() else None
+        whole = self.whole()
+        return None if whole is None else whole.fetched_at(f"datasets/{eid}")
 
 
 def _with_own_id(row: DatasetRow, in_whole: Dataset | None) -> DatasetRow:
@@ -62,6 +71,9 @@ def _with_own_id(row: DatasetRow, in_whole: Dataset | None) -> DatasetRow:
     ``in_whole`` is the dataset there, or None if it is not there.
     """
     dataset = row.dataset
+    if in_whole is not None and not dataset.md5 and dataset.size in (None, in_whole.size):
+        # nothing says that the content has changed, and the whole database can verify it
+        return replace(row, dataset=replace(dataset, size=in_whole.size, md5=in_whole.md5))
     if in_whole is not None and _has_same_content(dataset, in_whole):
         return row
     # another release with the same content has the same id
