@@ -22,6 +22,7 @@ from onefs.content.content import Content
 from onefs.content.disk_paths import one_path, paths_on_disk
 from onefs.download.disk import Disk, DiskAway
 from onefs.errors import BadContent, OnefsError, ServerError, Stopping, Unreachable, UsageError
+from onefs.lowlevel import bounded_calls
 from onefs.model import Dataset, Replica
 from onefs.mount.file_handle import FileHandle
 from onefs.mount.request_limits import WaitingReads
@@ -809,6 +810,25 @@ def _calls_of_this_thread(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     for name in ("fstat", "pread", "close"):
         monkeypatch.setattr(os, name, noting(name, getattr(os, name)))
     return asked
+
+
+def test_a_file_that_is_closed_does_not_show_that_its_disk_answers(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """``close`` may return without an answer of the server, as on NFS."""
+    monkeypatch.setattr(bounded_calls, "_PROBE_SECONDS", 0.0)
+    put(folder / "file", BYTES)
+    with remote_disk(folder, tmp_path / "remote") as remote:
+        disk, ending = Disk(remote.at, 30), threading.Event()
+        opened = disk.open("file")
+        assert opened is not None
+        monkeypatch.setattr(disk._calls, "_seconds", 0.1)
+        with pytest.raises(DiskAway):
+            disk.run(lambda: ending.wait(60), opened.path)
+        disk.close_file(opened)
+        wait_until(lambda: not os.path.lexists(f"/proc/self/fd/{opened.fd}"))
+        assert disk._calls.stands_still()
+        ending.set()
 
 
 def test_a_disk_that_is_missing_at_first_is_used_when_it_is_there(
