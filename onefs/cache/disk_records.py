@@ -51,13 +51,11 @@ class DiskRecords:
 
     def _known(self, key: str) -> Iterator[CacheEntry]:
         # what another process has written may be newer, and may be older
+        found = [self._unwritten.get(key)]
         with suppress(OSError):
-            entry = self._records.get(key)
-            if entry is not None:
-                yield entry
-        entry = self._unwritten.get(key)
-        if entry is not None:
-            yield entry
+            found.append(self._records.get(key))
+        entries = [entry for entry in found if entry is not None]
+        yield from sorted(entries, key=lambda entry: -entry.used_at)
 
     def put(
         self, dataset: Dataset, path: str, status: os.stat_result, verdict: ContentVerdict

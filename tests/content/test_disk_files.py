@@ -21,7 +21,7 @@ from onefs.cache.verify import ContentVerdict
 from onefs.content import disk_files, disk_handle
 from onefs.content.content import Content
 from onefs.content.disk_file import hash_opened
-from onefs.content.disk_paths import one_path, paths_on_disk
+from onefs.content.disk_paths import one_path, paths_on_disk, split_at_lab
 from onefs.download.disk import Disk, DiskAway, OpenedFile
 from onefs.errors import BadContent, OnefsError, ServerError, Stopping, Unreachable, UsageError
 from onefs.lowlevel import bounded_calls
@@ -120,6 +120,15 @@ def test_the_path_comes_from_the_url_of_the_record(
     content = open_content(disks=[folder])
     assert content.fetch_file(dataset, place_of(dataset)) == path
     assert one_path(str(path), dataset.id) == inside.replace(f".{dataset.id}", "")
+
+
+@pytest.mark.parametrize("folder", ["/", "/data", "/data/Subjects/of", "/Subjects/x"])
+def test_the_folder_of_a_disk_is_found_in_the_path_of_its_file(folder: str) -> None:
+    inside = "lab/Subjects/s/2020-01-01/001/alf/a.b.npy"
+    path = f"{folder}/{inside}"
+    assert split_at_lab(path) == (folder, inside)
+    assert one_path(path, "0" * 8) == inside
+    assert split_at_lab(f"/{inside}") == ("/", inside)
 
 
 @pytest.mark.parametrize("url", ["https://h/x/Subjects/../../../etc/passwd", "https://h/x", ""])
