@@ -59,13 +59,14 @@ class DiskRecords:
 
     def put(
         self, dataset: Dataset, path: str, status: os.stat_result, verdict: ContentVerdict
-    ) -> None:
+    ) -> bool:
         """Record what is known about a file, unless the file was changed just now.
 
         It may be changed again without another time. But a verdict that it is bad is never lost.
+        Return False if the record cannot be written, and is kept only in memory.
         """
         if verdict.is_good and not is_settled(status):
-            return
+            return True
         entry = CacheEntry(
             dataset_id=dataset.id,
             path=path,
@@ -87,8 +88,9 @@ class DiskRecords:
                 entries = list(self._unwritten.items())
                 self._unwritten = {key: each for key, each in entries if each.state == "bad"}
             self._unwritten[_key_of(entry)] = entry
-        else:
-            self._unwritten.pop(_key_of(entry), None)
+            return False
+        self._unwritten.pop(_key_of(entry), None)
+        return True
 
     def entries(self) -> Iterator[CacheEntry]:
         """Yield every record in the cache folder."""

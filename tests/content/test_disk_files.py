@@ -266,6 +266,27 @@ def test_verify_hashes_large_files_and_rejects_wrong_ones(
     assert server.asked == ["/a.c.npy"]
 
 
+def test_verify_says_if_it_cannot_record_that_a_file_is_wrong(
+    open_content: Open,
+    server: FileServer,
+    folder: Path,
+    tmp_path: Path,
+    no_wait: None,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    dataset = server.dataset("a.b.npy", BYTES)
+    put(on_disk(folder, dataset), OTHER)
+    content = open_content(disks=[folder], small_file=SMALL)
+    assert read_all(content, dataset) == OTHER
+
+    def refuse(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(content.store.disk_records._records, "put", refuse)
+    [result] = content.admin.verify()
+    assert "The cache folder cannot be written" in result.reason
+
+
 def test_a_file_that_was_changed_just_now_is_rejected_for_good(
     open_content: Open, server: FileServer, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -1000,6 +1021,7 @@ def test_a_small_file_waits_for_no_large_file_whose_size_is_asked_for(
         return hash_opened(disk, opened, *more)
 
     monkeypatch.setattr(disk_files, "hash_opened", hold)
+    monkeypatch.setattr(disk_files, "HASH_THREADS", 1)
     small = server.dataset("a.small.npy", BYTES[:9])
     put(on_disk(folder, small), BYTES[:9])
     large = [_without_size(server, f"a.b{number}.npy") for number in range(4)]
