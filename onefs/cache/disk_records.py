@@ -51,23 +51,22 @@ class DiskRecords:
 
     def _known(self, key: str) -> Iterator[CacheEntry]:
         # what another process has written may be newer, and may be older
+        found = [self._unwritten.get(key)]
         with suppress(OSError):
-            entry = self._records.get(key)
-            if entry is not None:
-                yield entry
-        entry = self._unwritten.get(key)
-        if entry is not None:
-            yield entry
+            found.append(self._records.get(key))
+        entries = [entry for entry in found if entry is not None]
+        yield from sorted(entries, key=lambda entry: -entry.used_at)
 
     def put(
         self, dataset: Dataset, path: str, status: os.stat_result, verdict: ContentVerdict
-    ) -> None:
+    ) -> bool:
         """Record what is known about a file, unless the file was changed just now.
 
         It may be changed again without another time. But a verdict that it is bad is never lost.
+        Return False if the record cannot be written, and is kept only in memory.
         """
         if verdict.is_good and not is_settled(status):
-            return
+            return True
         entry = CacheEntry(
             dataset_id=dataset.id,
             path=path,
@@ -89,8 +88,9 @@ class DiskRecords:
                 entries = list(self._unwritten.items())
                 self._unwritten = {key: each for key, each in entries if each.state == "bad"}
             self._unwritten[_key_of(entry)] = entry
-        else:
-            self._unwritten.pop(_key_of(entry), None)
+            return False
+        self._unwritten.pop(_key_of(entry), None)
+        return True
 
     def entries(self) -> Iterator[CacheEntry]:
         """Yield every record in the cache folder."""

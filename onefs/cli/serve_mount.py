@@ -231,7 +231,7 @@ def _status(access: Access) -> MountStatus:
     loading = str(instead.error()) if instead.loading else ""
     disks = (
         SourceStatus(DISK, str(folder), files=files, away=away)
-        for folder, files, away in access.content.disk_files.usage()
+        for folder, files, away in access.content.disk_files.notes.usage()
     )
     servers = (
         SourceStatus(kind, name, size)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -160,7 +159,7 @@ class Content:
     def _open_on_disk(self, dataset: Dataset, place: Place, at: Place) -> DiskHandle | None:
         """Open a dataset's file on a disk. Return None if no disk has it."""
         file = self.disk_files.open(dataset, place)
-        if file is None and not self.disk_files.away_note(dataset):
+        if file is None and not self.disk_files.notes.away_note(dataset):
             return None
         keep_cache = file is not None and self.page_versions.note_opened(at, dataset, file.version)
         from onefs.content.disk_handle import DiskHandle  # as in _open_cached
@@ -206,14 +205,25 @@ class Content:
             verified=None if must_hash else entry,
         )
 
-    def probe_size(self, dataset: Dataset) -> int:
+    def probe_size(
+        self,
+        dataset: Dataset,
+        *,
+        before_request: Callable[[], None] = lambda: None,
+        is_wanted: Callable[[], bool] = lambda: True,
+    ) -> int:
         """Find out the size in bytes of a dataset whose size is not in Alyx.
 
-        A server is asked for at most ``deadline`` seconds. Raises Unreachable, DeadlineExceeded,
-        ServerError or DataServerCredentials.
+        A server is asked for at most ``deadline`` seconds, after ``before_request`` which may raise
+        an error instead. ``is_wanted`` tells whether a program waits for the size. Raises
+        Unreachable, DeadlineExceeded, ServerError or DataServerCredentials.
         """
-        ask_server = partial(self.small_files.size_of, dataset, self._deadline)
-        return self.disk_files.size_of(dataset, ask_server)
+
+        def ask_server() -> int:
+            before_request()
+            return self.small_files.size_of(dataset, self._deadline)
+
+        return self.disk_files.size_of(dataset, ask_server, is_wanted)
 
     def state(self, dataset: Dataset, place: Place | None = None) -> tuple[str, str]:
         """Return the state of a dataset, and a sentence on its problem ('' if there is no problem).
@@ -305,7 +315,7 @@ class Content:
             on_disk = self.disk_files.find(dataset, place)
             if on_disk is not None:
                 return on_disk
-        with self.disk_files.noting_away(dataset):
+        with self.disk_files.notes.noting_away(dataset):
             return self._fetch_into_cache(dataset, place, watch)
 
     def _fetch_into_cache(

@@ -33,6 +33,8 @@ class DiskFile:
     #: the status that the served bytes have
     status: os.stat_result
     readers: int = 1
+    #: whether the bytes were found to contradict the database while the file was open
+    is_rejected: bool = False
     #: differs for two versions of the bytes
     version: str = field(init=False)
     #: the path that the open file has now, without symbolic links
@@ -57,7 +59,7 @@ class DiskFile:
         """Whether ``fstat`` shows that the bytes were not changed. Note a ``status`` that is new.
 
         A small file is hashed again if its ctime has changed. For others, a change of the ctime
-        alone is a change of the bytes, unless the mode, the owner, the number of links (as in a
+        alone may be a change of the bytes, unless the mode, the owner, the number of links (as in a
         backup) or the name has changed too.
         """
         if identity_of(status) == identity_of(self.status):
@@ -71,6 +73,17 @@ class DiskFile:
             return False
         self.status, self.name = status, name
         return True
+
+    def may_be_same(self, status: os.stat_result) -> bool:
+        """Whether a hash can show that the bytes of a large file are the same.
+
+        Not for bytes that were served unverified: right ones may be others.
+        """
+        same_place = (stamp_of(status), status.st_dev) == (
+            stamp_of(self.status),
+            self.status.st_dev,
+        )
+        return same_place and not self.must_verify and self.is_verified
 
     def changed_error(self) -> BadContent:
         """Return the error for a file that was changed while programs have it open."""

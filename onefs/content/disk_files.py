@@ -12,8 +12,7 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from onefs.cache.files import identity_of
@@ -21,9 +20,10 @@ from onefs.cache.folder import Place
 from onefs.cache.store import Store
 from onefs.cache.verify import ContentVerdict, check_content, check_size
 from onefs.content.disk_file import DiskFile, hash_opened, is_bad
+from onefs.content.disk_notes import DiskNotes
 from onefs.content.disk_paths import paths_on_disk
 from onefs.download.disk import Disk, DiskAway, FileFails, OpenedFile, check_outside_disk
-from onefs.errors import BadContent, DeadlineExceeded, OnefsError, Stopping, copy_error
+from onefs.errors import BadContent, DeadlineExceeded, OnefsError, Stopping
 from onefs.lowlevel.single_flight import SingleFlight, result_of, wait_until_done
 from onefs.model import Dataset
 
@@ -33,9 +33,6 @@ log = logging.getLogger(__name__)
 HASH_THREADS = 4
 #: seconds between two checks whether a waiting reader has reached its deadline
 _STALL_CHECK_SECONDS = 0.5
-
-#: most datasets of which is known that their file cannot be read
-_MAX_FAILING = 1000
 
 #: identifies content: a dataset's id, size and md5
 _Key = tuple[str, int | None, str]
@@ -70,11 +67,13 @@ class DiskFiles:
         self.on_invalidated = on_invalidated
         self._lock = threading.Lock()
         self._shared: dict[_Key, DiskFile] = {}
-        self._served: dict[Path, set[str]] = {each.folder: set() for each in disks}
         self._reported: set[tuple[str, str]] = set()
-        #: why a file cannot be read although its disk is there, by dataset id
-        self._failing: dict[str, str] = {}
+        self.notes = DiskNotes(disks)
         self._flight: SingleFlight[os.stat_result | None] = SingleFlight("onefs-hash", HASH_THREADS)
+        #: large files that no reader of a small one may wait for
+        self._large_flight: SingleFlight[os.stat_result | None] = SingleFlight(
+            "onefs-hash-large", 1
+        )
         self._last_progress_at = time.monotonic()
         self._stopped = False
 
@@ -85,43 +84,9 @@ class DiskFiles:
         """Wake the waiting readers, which raise Stopping, and end the hashing."""
         self._stopped = True
         self._flight.close()
+        self._large_flight.close()
         for disk in self._disks:
             disk.close()
-
-    def usage(self) -> list[tuple[Path, int, str]]:
-        """Return each disk's folder, how many datasets were read from it, and why it is away.
-
-        The reason is '' if the disk is there. Does not wait for a disk.
-        """
-        return [
-            (each.folder, len(self._served[each.folder]), each.away_reason())
-            for each in self._disks
-        ]
-
-    def away_note(self, dataset: Dataset) -> str:
-        """Return which disks are away, and why a dataset's file cannot be read, or ''."""
-        away = (each.away for each in self._disks)
-        return "; ".join(filter(None, (*away, self._failing.get(dataset.id))))
-
-    def note_failure(self, dataset: Dataset, error: DiskAway) -> None:
-        """Note that a file of a dataset cannot be read, although its disk is there."""
-        if isinstance(error, FileFails):
-            if len(self._failing) >= _MAX_FAILING:
-                self._failing.clear()
-            self._failing[dataset.id] = str(error)
-
-    @contextmanager
-    def noting_away(self, dataset: Dataset) -> Iterator[None]:
-        """Add to an error of the ``with`` block what :meth:`away_note` returns."""
-        try:
-            yield
-        except OnefsError as error:
-            note = self.away_note(dataset)
-            if not note or note in str(error):
-                raise
-            fresh = copy_error(error)
-            fresh.args = (f"{error}; {note}",)
-            raise fresh from error
 
     def open(self, dataset: Dataset, place: Place) -> DiskFile | None:
         """Open a dataset's file. Return None if no disk has it. :meth:`release` closes it.
@@ -160,7 +125,8 @@ class DiskFiles:
             shared.readers += 1
         problem: OnefsError | None = None
         try:
-            if not shared.is_same(shared.disk.status_of(shared.opened)):
+            status = shared.disk.status_of(shared.opened)
+            if not (shared.is_same(status) or self.is_proven(shared, status)):
                 problem = shared.changed_error()
             elif not self.is_rejected(shared):
                 return shared
@@ -168,7 +134,7 @@ class DiskFiles:
                 self.on_invalidated(shared.dataset)
         except FileFails:  # another host has replaced it
             problem = shared.changed_error()
-        except DiskAway as error:
+        except (DiskAway, DeadlineExceeded) as error:
             problem = error
         self.release(shared)
         with self._lock:
@@ -212,12 +178,14 @@ class DiskFiles:
         finally:
             self.release(found)
 
-    def size_of(self, dataset: Dataset, ask_server: Callable[[], int]) -> int:
+    def size_of(
+        self, dataset: Dataset, ask_server: Callable[[], int], is_wanted: Callable[[], bool]
+    ) -> int:
         """Return the size of a dataset whose size the database lacks.
 
         It is that of a file on a disk only if the hash in the database proves the file, because
-        sizes are stored. A large file is not hashed for that, unless ``ask_server`` fails. Raises
-        what ``ask_server`` raises, and Stopping.
+        sizes are stored. A large file is only hashed for that if ``ask_server`` fails, and a
+        program waits for the size (``is_wanted``). Raises what ``ask_server`` raises, and Stopping.
         """
         size = self._proven_size(dataset, of_large=False)
         if size is not None:
@@ -225,7 +193,7 @@ class DiskFiles:
         try:
             return ask_server()
         except OnefsError:
-            size = self._proven_size(dataset, of_large=True)
+            size = self._proven_size(dataset, of_large=True) if is_wanted() else None
             if size is None:
                 raise
             return size
@@ -239,9 +207,10 @@ class DiskFiles:
         try:
             entry = self._records.find(sized, found.opened.path, found.status)
             if entry is None or entry.state == "unverified":
-                if not (of_large or self._is_small(sized)):
+                is_large = not self._is_small(sized)
+                if is_large and not of_large:
                     return None
-                self.verify(found)
+                self.verify(found, is_large=is_large)
             elif entry.state == "bad":
                 return None
             return found.status.st_size
@@ -261,40 +230,62 @@ class DiskFiles:
         if found is not None:
             self.release(found)
             return "cached" if found.is_verified else "unverified", ""
-        return "", "; ".join(wrong) or self.away_note(dataset)
+        return "", "; ".join(wrong) or self.notes.away_note(dataset)
+
+    def is_proven(self, file: DiskFile, status: os.stat_result) -> bool:
+        """Hash an open large file of which only the ctime has changed. Return whether it is right.
+
+        Raises DiskAway, DeadlineExceeded and Stopping.
+        """
+        if not file.may_be_same(status):
+            return False
+        try:
+            self.verify(file, is_large=True)
+        except BadContent:
+            return False
+        return True
 
     def is_rejected(self, file: DiskFile) -> bool:
         """Whether the bytes of an open file were found to contradict the database."""
         entry = self._records.find(file.dataset, file.opened.path, file.status)
-        return is_bad(entry, file.status, file.must_verify)
+        file.is_rejected = is_bad(entry, file.status, file.must_verify)
+        return file.is_rejected
 
-    def verify(self, file: DiskFile) -> None:
+    def verify(self, file: DiskFile, *, is_large: bool = False) -> None:
         """Hash an open file, and wait while that makes progress.
+
+        With ``is_large``, no reader of another file waits for that, and the wait is at most the
+        seconds after which readers give up. The file is hashed to its end all the same.
 
         Raises BadContent if the bytes contradict the database, DiskAway, DeadlineExceeded and
         Stopping.
         """
         started_at = time.monotonic()
         key = (file.dataset.id, file.dataset.md5, file.version)
-        future = self._flight.start(key, lambda: self._hash(file))
+        flight = self._large_flight if is_large else self._flight
+        watch = self._check_stopped if is_large else self._note_progress
+        future = flight.start(key, lambda: self._hash(file, watch))
         while not wait_until_done(future, min(_STALL_CHECK_SECONDS, self._stall)):
-            if time.monotonic() - max(self._last_progress_at, started_at) > self._stall:
+            last_progress_at = started_at if is_large else self._last_progress_at
+            if time.monotonic() - max(last_progress_at, started_at) > self._stall:
                 raise DeadlineExceeded(
-                    f"{file.opened.path}: the disk has returned no data for {self._stall:g} s: try "
-                    "again later"
+                    f"{file.opened.path}: {'not all' if is_large else 'no'} data has come from the "
+                    f"disk in {self._stall:g} s: try again later"
                 )
         try:
             status = result_of(future)
         except Stopping:
             if self._stopped:
                 raise
-            self.verify(file)  # another reader, which has closed its file, was to hash it
+            self.verify(
+                file, is_large=is_large
+            )  # another reader, which has closed its file, was to hash it
             return
         if status is None:
             raise BadContent(f"the file {file.opened.path} contradicts the database")
         file.status, file.is_verified = status, True
 
-    def _hash(self, file: DiskFile) -> os.stat_result | None:
+    def _hash(self, file: DiskFile, watch: Callable[[int], None]) -> os.stat_result | None:
         """Hash an open file. Return its status if the bytes are right, else None."""
         with self._lock:
             if not file.readers:  # closed before its turn
@@ -305,7 +296,7 @@ class DiskFiles:
             before = disk.status_of(opened)
             if file.is_verified and file.is_same(before):  # another reader has just verified it
                 return file.status
-            size, digest = hash_opened(disk, opened, file.dataset, self._note_progress)
+            size, digest = hash_opened(disk, opened, file.dataset, watch)
             if identity_of(disk.status_of(opened)) != identity_of(before):
                 log.info("the file %s was changed while it was verified", opened.path)
                 return None
@@ -319,8 +310,11 @@ class DiskFiles:
         file.status, file.is_verified = before, True
         return before
 
-    def _note_progress(self, _: int) -> None:
+    def _note_progress(self, size: int) -> None:
         self._last_progress_at = time.monotonic()
+        self._check_stopped(size)
+
+    def _check_stopped(self, _: int) -> None:
         if self._stopped:
             raise Stopping("onefs is being stopped")
 
@@ -333,17 +327,21 @@ class DiskFiles:
         wrong: list[str] | None = None,
     ) -> DiskFile | None:
         """Open the file of the first disk that has it. ``wrong`` gets why others are not used."""
+        is_away = False
         for disk in self._disks:
             try:
                 found = self._find_on(disk, dataset, place, [] if wrong is None else wrong)
             except DiskAway as error:
-                self.note_failure(dataset, error)
+                self.notes.note_failure(dataset, error)
+                is_away = True
                 continue
             if found is not None:
-                self._failing.pop(dataset.id, None)
+                self.notes.note_answer(dataset)
                 if is_read:
                     self._note_read(found)
                 return found
+        if not is_away:
+            self.notes.note_answer(dataset)
         return None
 
     def _find_on(
@@ -383,7 +381,7 @@ class DiskFiles:
         return None
 
     def _note_read(self, file: DiskFile) -> None:
-        self._served[file.disk.folder].add(file.dataset.id)
+        self.notes.note_read(file.dataset, file.disk)
         # so that `onefs cache verify` knows the file
         if not (file.has_known_bytes or file.is_recorded):
             verdict = ContentVerdict("unverified")

@@ -63,7 +63,7 @@ class DiskHandle:
             data, status = file.disk.read(file.opened, offset, length)
         except OSError:
             return None
-        is_right = file.is_same(status) and not self._is_rejected(file)
+        is_right = file.is_same(status) and not (file.is_rejected or self._is_rejected(file))
         return _descriptor(file, data) if is_right else None
 
     def wait_fd(self, offset: int, length: int) -> int:
@@ -79,11 +79,11 @@ class DiskHandle:
             except DiskAway as error:
                 if not file.has_known_bytes:
                     raise
-                self._files.note_failure(self._dataset, error)
+                self._files.notes.note_failure(self._dataset, error)
             except BadContent:
                 if not file.must_verify:
                     raise
-        with self._files.noting_away(self._dataset):
+        with self._files.notes.noting_away(self._dataset):
             return self._switched().wait_fd(offset, length)
 
     def close(self) -> None:
@@ -103,9 +103,10 @@ class DiskHandle:
         if not file.is_same(status):
             # the kernel may have got bytes after the change, in a request before this one
             self._files.on_invalidated(file.dataset)
-            if not file.must_verify:
+            if file.must_verify:
+                self._files.verify(file)
+            elif not self._files.is_proven(file, status):
                 raise file.changed_error()
-            self._files.verify(file)
             data, status = file.disk.read(file.opened, offset, length)
             if not file.is_same(status):
                 raise file.changed_error()

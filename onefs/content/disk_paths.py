@@ -39,19 +39,24 @@ def without_uuid(path: str, dataset_id: str) -> str:
 
 def one_path(path: str, dataset_id: str) -> str:
     """Return the path in ONE's layout, ``lab/Subjects/...``, of a file on a disk."""
-    return without_uuid(_from_lab(path) or path.lstrip("/"), dataset_id)
+    return without_uuid(_from_last_lab(path) or path.lstrip("/"), dataset_id)
 
 
 def split_at_lab(path: str) -> tuple[str, str]:
     """Return the folder of the disk that has a file, and the path below it, from the lab on."""
-    folder, _, name = path.rpartition("/")
-    relative = _from_lab(path) or name
-    return path[: -len(relative) - 1] or folder or "/", relative
+    relative = _from_last_lab(path) or path.rpartition("/")[2]
+    return path[: -len(relative) - 1] or "/", relative
 
 
 def _path_in_url(url: str) -> str:
     """Return the path from the lab on, or '' if the URL has another layout."""
     return _from_lab(os.fsdecode(unquote_to_bytes(url.partition("://")[2])))
+
+
+def _from_last_lab(path: str) -> str:
+    """Return the path from the lab on. The folder of the disk may have the name in its path too."""
+    folder = path.rpartition(f"/{SUBJECTS}/")[0].rpartition("/")[0]
+    return _from_lab(path.removeprefix(folder))
 
 
 def _from_lab(path: str) -> str:

@@ -73,8 +73,9 @@ class DiskVerifier:
             if opened is not None:
                 disk.close_file(opened)
         verdict = check_content(claims, size, digest)
-        self._records.put(claims, path, opened.status, verdict)
-        return VerifyResult(name, verdict.is_good, verdict.reason)
+        is_kept = self._records.put(claims, path, opened.status, verdict) or verdict.is_good
+        lost = "" if is_kept else ". The cache folder cannot be written: mounts still read it"
+        return VerifyResult(name, verdict.is_good, verdict.reason + lost)
 
 
 def _may_be_corrected(entry: CacheEntry, status: os.stat_result) -> bool:

@@ -90,6 +90,8 @@ class Disk:
         self.folder = folder
         self._seconds = seconds
         self._calls = BoundedCalls("onefs-disk", seconds)
+        # close(2) may return without an answer of a server, so that it says nothing of the disk
+        self._closes = BoundedCalls("onefs-disk-close", seconds)
         self._lock = threading.Lock()
         self._root: _Root | None = None
         #: why the disk is away; '' while it is there
@@ -124,7 +126,7 @@ class Disk:
             close()
             return
         try:
-            self._calls.start(close)
+            self._closes.start(close)
         except (StandsStill, OnefsError):
             with suppress(RuntimeError):  # no thread can be started
                 threading.Thread(target=close, name="onefs-disk-close", daemon=True).start()

@@ -160,7 +160,8 @@ class Hosts:
         """
         if isinstance(error, BUCKET_ERRORS):
             return
-        if isinstance(error, DeadlineExceeded | Throttled) or retry_delay(error, 1) is not None:
+        is_down = isinstance(error, DeadlineExceeded | Throttled | Unreachable)
+        if is_down or retry_delay(error, 1) is not None:
             asked = error.retry_after if isinstance(error, Throttled) else 0.0
             pause = min(max(asked, AHEAD_PAUSE_SECONDS), MAX_RETRY_AFTER_SECONDS)
             self._ahead_paused_until[server_of(url)] = time.monotonic() + pause

@@ -34,7 +34,7 @@ from onefs.download.body import (
     FetchAheadEnded,
 )
 from onefs.download.head import fetch_size
-from onefs.download.hosts import CircuitOpen, Hosts, failure_ttl, is_refusal
+from onefs.download.hosts import CircuitOpen, Hosts, failure_ttl
 from onefs.download.progress import Transfer
 from onefs.download.replicas import MAX_ROUNDS, REPLICA_ERRORS, Replicas
 from onefs.download.sources.interface import WrongSize
@@ -207,22 +207,23 @@ class SmallFileDownloader:
     def _download_ahead(
         self, dataset: Dataset, place: Place, may_go_on: Callable[[int], bool]
     ) -> Path:
-        """Download from the first replica that may be used and is not refused.
+        """Download from the first replica that may be used and does not fail.
 
-        Raises the error of the last replica, and FetchAheadEnded if none may be used.
+        Raises FetchAheadEnded with the error of the last replica, or with None if none may be used.
+        Raises DeadlineExceeded of the first one, because a reader may wait already.
         """
-        untried, refusal = list(dataset.replicas), FetchAheadEnded(None)
+        untried, failure = list(dataset.replicas), FetchAheadEnded(None)
         while replica := self._hosts.replica_to_fetch_ahead(untried):
             untried.remove(replica)
             try:
                 return self._download(dataset, place, Ahead(replica, may_go_on))
-            except OnefsError as error:
+            except REPLICA_ERRORS as error:
                 self._hosts.pause_ahead(replica.url, error)
-                if not is_refusal(error):
+                if isinstance(error, DeadlineExceeded):
                     raise
                 self._hosts.note_failure(replica.url, error)
-                refusal = FetchAheadEnded(error)
-        raise refusal
+                failure = FetchAheadEnded(error)
+        raise failure
 
     def _wait_for_download(
         self, dataset: Dataset, place: Place, before_retry: Callable[[], None]

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from threading import Lock
@@ -18,7 +19,7 @@ from cachetools import LRUCache
 
 from onefs.catalogue.catalogue import Catalogue
 from onefs.content.content import Content
-from onefs.errors import DeadlineExceeded, OnefsError, Unreachable
+from onefs.errors import DeadlineExceeded, OnefsError, Unreachable, copy_error
 from onefs.lowlevel.negative_cache import NegativeCache
 from onefs.lowlevel.single_flight import SingleFlight
 from onefs.model import Dataset
@@ -55,6 +56,8 @@ class SizeLookup:
         self._lock = Lock()
         #: sizes in bytes, by the dataset's UUID and hash
         self._sizes: LRUCache[tuple[str, str], int] = LRUCache(_MAX_CACHED_SIZES)
+        #: how many programs wait for the size of each dataset
+        self._wanted: Counter[Dataset] = Counter()
         #: replaced by another object when a size becomes known
         self.state = object()
         #: recent errors, by dataset. The key includes the replicas, because a size may be found if
@@ -96,7 +99,21 @@ class SizeLookup:
         known = self.with_known_size(dataset)
         if known.size is not None:
             return known
-        self._raise_recent_failure(dataset)
+        self._failures.raise_failure(dataset)
+        failure = self._failures.get(None)
+        if failure is not None and not self._content.disk_files:
+            raise copy_error(failure)
+        with self._lock:
+            self._wanted[dataset] += 1
+        try:
+            return self._wait(dataset, () if failure is not None else siblings)
+        finally:
+            with self._lock:
+                self._wanted[dataset] -= 1
+                if not self._wanted[dataset]:
+                    del self._wanted[dataset]
+
+    def _wait(self, dataset: Dataset, siblings: Iterable[Dataset]) -> Dataset:
         for each in (dataset, *siblings):
             if self.with_known_size(each).size is None and self._failures.get(each) is None:
                 self._single_flight.start(each, lambda each=each: self._request_size(each))  # type: ignore[misc]
@@ -117,11 +134,17 @@ class SizeLookup:
         known = self.with_known_size(dataset)
         if known.size is not None:  # a request of another thread has just ended
             return known.size
-        self._raise_recent_failure(dataset)
+        self._failures.raise_failure(dataset)
         try:
-            size = self._content.probe_size(dataset)
+            size = self._content.probe_size(
+                dataset,
+                # so a program waits for an unreachable server once, and not once for each file
+                before_request=lambda: self._failures.raise_failure(None),
+                is_wanted=lambda: dataset in self._wanted,
+            )
         except (Unreachable, DeadlineExceeded) as error:
-            self._failures.add(None, error)
+            if self._failures.get(None) is None:
+                self._failures.add(None, error)
             raise
         except OnefsError as error:
             log.info("the size of the dataset %s cannot be fetched: %s", dataset.name, error)
@@ -132,12 +155,3 @@ class SizeLookup:
             self._sizes[dataset.id, dataset.md5] = size
             self.state = object()
         return size
-
-    def _raise_recent_failure(self, dataset: Dataset) -> None:
-        """Raise the error of a recent request for the dataset's size, if there is one.
-
-        Also raise the error of a file server that recently did not answer.
-        """
-        # so a program waits for an unreachable server once, and not once for each file
-        self._failures.raise_failure(None)
-        self._failures.raise_failure(dataset)

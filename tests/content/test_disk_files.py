@@ -8,6 +8,7 @@ import os
 import stat
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -17,11 +18,13 @@ import pytest
 
 from onefs.cache import verify
 from onefs.cache.verify import ContentVerdict
-from onefs.content import disk_files
+from onefs.content import disk_files, disk_handle
 from onefs.content.content import Content
-from onefs.content.disk_paths import one_path, paths_on_disk
-from onefs.download.disk import Disk, DiskAway
+from onefs.content.disk_file import hash_opened
+from onefs.content.disk_paths import one_path, paths_on_disk, split_at_lab
+from onefs.download.disk import Disk, DiskAway, OpenedFile
 from onefs.errors import BadContent, OnefsError, ServerError, Stopping, Unreachable, UsageError
+from onefs.lowlevel import bounded_calls
 from onefs.model import Dataset, Replica
 from onefs.mount.file_handle import FileHandle
 from onefs.mount.request_limits import WaitingReads
@@ -95,7 +98,7 @@ def test_a_file_is_read_in_place_without_a_copy_and_without_a_server(
     assert server.asked == []
     assert files_in(tmp_path / "cache") == set()
     assert content.total_bytes() == 0
-    [(shown, files, away)] = content.disk_files.usage()
+    [(shown, files, away)] = content.disk_files.notes.usage()
     assert (shown, files, away) == (folder, 1, "")
 
 
@@ -117,6 +120,15 @@ def test_the_path_comes_from_the_url_of_the_record(
     content = open_content(disks=[folder])
     assert content.fetch_file(dataset, place_of(dataset)) == path
     assert one_path(str(path), dataset.id) == inside.replace(f".{dataset.id}", "")
+
+
+@pytest.mark.parametrize("folder", ["/", "/data", "/data/Subjects/of", "/Subjects/x"])
+def test_the_folder_of_a_disk_is_found_in_the_path_of_its_file(folder: str) -> None:
+    inside = "lab/Subjects/s/2020-01-01/001/alf/a.b.npy"
+    path = f"{folder}/{inside}"
+    assert split_at_lab(path) == (folder, inside)
+    assert one_path(path, "0" * 8) == inside
+    assert split_at_lab(f"/{inside}") == ("/", inside)
 
 
 @pytest.mark.parametrize("url", ["https://h/x/Subjects/../../../etc/passwd", "https://h/x", ""])
@@ -254,6 +266,27 @@ def test_verify_hashes_large_files_and_rejects_wrong_ones(
     assert server.asked == ["/a.c.npy"]
 
 
+def test_verify_says_if_it_cannot_record_that_a_file_is_wrong(
+    open_content: Open,
+    server: FileServer,
+    folder: Path,
+    tmp_path: Path,
+    no_wait: None,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    dataset = server.dataset("a.b.npy", BYTES)
+    put(on_disk(folder, dataset), OTHER)
+    content = open_content(disks=[folder], small_file=SMALL)
+    assert read_all(content, dataset) == OTHER
+
+    def refuse(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(content.store.disk_records._records, "put", refuse)
+    [result] = content.admin.verify()
+    assert "The cache folder cannot be written" in result.reason
+
+
 def test_a_file_that_was_changed_just_now_is_rejected_for_good(
     open_content: Open, server: FileServer, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -383,6 +416,53 @@ def test_a_large_file_that_is_changed_in_place_is_never_mixed(
     with HandleReader(content, dataset) as reader:
         assert not reader.handle.keep_cache
         assert reader.read_to_end() == OTHER
+
+
+def test_a_link_that_is_made_and_removed_is_no_change_of_the_bytes(
+    open_content: Open,
+    server: FileServer,
+    folder: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    no_wait: None,
+) -> None:
+    """As by a backup at night: only the ctime differs, and a hash shows the rest."""
+    done = hashed(monkeypatch)
+    dataset = server.dataset("a.b.npy", BYTES)
+    path, backup = put(on_disk(folder, dataset), BYTES), tmp_path / "backup"
+    content = open_content(disks=[folder], small_file=SMALL)
+    assert read_all(content, dataset) == BYTES
+    assert [each.good for each in content.admin.verify()] == [True]
+    with HandleReader(content, dataset) as reader:
+        assert reader.read(0, 9) == BYTES[:9]
+        os.link(path, backup)
+        backup.unlink()
+        assert read_all(content, dataset) == BYTES
+        os.link(path, backup)
+        backup.unlink()
+        assert reader.handle.try_fd(9, 9) is None
+        assert reader.read(9, 9) == BYTES[9:18]
+        assert reader.handle.try_fd(9, 9) is not None
+    assert done == [dataset.md5] * 2
+    assert server.asked == []
+
+
+def test_no_range_of_a_file_is_read_after_another_open_has_found_it_rejected(
+    open_content: Open,
+    server: FileServer,
+    folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    no_wait: None,
+) -> None:
+    monkeypatch.setattr(disk_handle, "_REJECTION_TTL_SECONDS", 1e9)
+    dataset = server.dataset("a.b.npy", BYTES)
+    put(on_disk(folder, dataset), OTHER)
+    content = open_content(disks=[folder], small_file=SMALL)
+    with HandleReader(content, dataset) as reader:
+        assert reader.read(0, 9) == OTHER[:9]
+        assert [each.good for each in open_content().admin.verify()] == [False]
+        assert read_all(content, dataset) == BYTES
+        assert reader.handle.try_fd(0, 9) is None
 
 
 @pytest.mark.parametrize("small_file", [SMALL, 1 << 20], ids=["large", "small"])
@@ -594,7 +674,7 @@ def second(tmp_path: Path) -> Iterator[SecondDisk]:
 
 
 def _is_away(content: Content) -> bool:
-    return bool(content.disk_files.usage()[0][2])
+    return bool(content.disk_files.notes.usage()[0][2])
 
 
 def test_a_disk_that_is_unmounted_is_away_and_comes_back(
@@ -616,7 +696,7 @@ def test_a_disk_that_is_unmounted_is_away_and_comes_back(
             second.take_away()
             wait_until(partial(_is_away, content))
             assert reader.read(0, 9) == BYTES[:9]  # an open file keeps its disk, which stays away
-        assert content.disk_files.away_note(there)
+        assert content.disk_files.notes.away_note(there)
         sentence = f"the disk {folder} is away: it is not mounted"
         served = server.files.pop(f"/{also.name}")
         with pytest.raises(ServerError, match=f"; {sentence}"):
@@ -628,10 +708,10 @@ def test_a_disk_that_is_unmounted_is_away_and_comes_back(
         server.asked.clear()
         assert read_all(content, third) == OTHER
         assert server.asked == [f"/{third.name}"]
-        assert content.disk_files.usage() == [(folder, 1, sentence)]
+        assert content.disk_files.notes.usage() == [(folder, 1, sentence)]
         second.put_back()
         assert read_all(content, also) == OTHER
-        assert content.disk_files.usage() == [(folder, 2, "")]
+        assert content.disk_files.notes.usage() == [(folder, 2, "")]
         assert len(server.asked) == 1
         assert caplog.messages.count(sentence) == 1
         assert caplog.messages.count(f"the disk {folder} is there again") == 1
@@ -682,7 +762,7 @@ def test_a_small_file_is_read_on_from_the_server_when_it_or_its_disk_fails(
         f"the disk {folder} is away: {reason}",
         f"the file {path} cannot be read: {reason}",
     )
-    assert content.disk_files.away_note(dataset) == (away if is_away else failing)
+    assert content.disk_files.notes.away_note(dataset) == (away if is_away else failing)
 
 
 def test_a_file_that_fails_does_not_make_its_disk_count_as_away(
@@ -705,7 +785,7 @@ def test_a_file_that_fails_does_not_make_its_disk_count_as_away(
             with pytest.raises(BadContent, match="close it in all programs, and open it again"):
                 read_all(content, dataset)
             assert read_all(content, other) == OTHER
-            assert content.disk_files.usage()[0][2] == ""
+            assert content.disk_files.notes.usage()[0][2] == ""
     monkeypatch.undo()
     assert read_all(content, dataset) == BYTES
     assert server.asked == []
@@ -738,12 +818,17 @@ def test_a_file_that_cannot_be_opened_is_no_file_that_the_disk_lacks(
         with pytest.raises(ServerError, match=reason):
             read_all(content, there)
         assert reason in content.state(there, place_of(there))[1]
-        assert content.disk_files.usage()[0][2] == ""
+        assert content.disk_files.notes.usage()[0][2] == ""
         server.files[f"/{there.name}"] = served
     server.asked.clear()
     assert read_all(content, there) == BYTES
     assert server.asked == []
-    assert content.disk_files.away_note(there) == ""
+    assert content.disk_files.notes.away_note(there) == ""
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "open", fail)
+        assert reason in content.state(there, place_of(there))[1]
+    path.unlink()
+    assert reason not in content.state(there, place_of(there))[1]
     assert read_all(content, other) == OTHER
 
 
@@ -811,6 +896,26 @@ def _calls_of_this_thread(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return asked
 
 
+def test_a_file_that_is_closed_does_not_show_that_its_disk_answers(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """``close`` may return without an answer of the server, as on NFS."""
+    monkeypatch.setattr(bounded_calls, "_PROBE_SECONDS", 0.0)
+    put(folder / "file", BYTES)
+    with remote_disk(folder, tmp_path / "remote") as remote:
+        disk, ending = Disk(remote.at, 30), threading.Event()
+        opened = disk.open("file")
+        assert opened is not None
+        monkeypatch.setattr(disk._calls, "_seconds", 0.1)
+        with pytest.raises(DiskAway):
+            disk.run(lambda: ending.wait(60), opened.path)
+        disk.close_file(opened)
+        wait_until(lambda: not os.path.lexists(f"/proc/self/fd/{opened.fd}"))
+        wait_until(lambda: len(disk._calls._running) == 1)
+        assert disk._calls.stands_still()
+        ending.set()
+
+
 def test_a_disk_that_is_missing_at_first_is_used_when_it_is_there(
     open_content: Open, server: FileServer, folder: Path
 ) -> None:
@@ -823,7 +928,7 @@ def test_a_disk_that_is_missing_at_first_is_used_when_it_is_there(
     wait_until(partial(_is_away, content))
     put(on_disk(late, dataset), BYTES)
     assert read_all(content, dataset) == BYTES
-    assert content.disk_files.usage()[0][1:] == (1, "")
+    assert content.disk_files.notes.usage()[0][1:] == (1, "")
 
 
 def _without_size(server: FileServer, name: str, **claims: Any) -> tuple[Dataset, str]:
@@ -889,6 +994,49 @@ def test_a_large_file_is_hashed_for_its_size_only_if_no_server_gives_it(
     server.files.clear()
     assert [content.probe_size(dataset) for _ in range(2)] == [len(BYTES)] * 2
     assert done == [dataset.md5]
+
+
+def test_no_large_file_is_hashed_for_a_size_that_no_program_waits_for(
+    open_content: Open, server: FileServer, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done = hashed(monkeypatch)
+    dataset, inside = _without_size(server, "a.b.npy")
+    put(folder / inside, BYTES)
+    content = open_content(disks=[folder], small_file=SMALL)
+    server.files.clear()
+    with pytest.raises(ServerError):
+        content.probe_size(dataset, is_wanted=lambda: False)
+    assert done == []
+
+
+def test_a_small_file_waits_for_no_large_file_whose_size_is_asked_for(
+    open_content: Open, server: FileServer, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ending, begun = threading.Event(), threading.Event()
+
+    def hold(disk: Disk, opened: OpenedFile, *more: Any) -> tuple[int, str]:
+        if opened.status.st_size == len(BYTES):
+            begun.set()
+            ending.wait(60)
+        return hash_opened(disk, opened, *more)
+
+    monkeypatch.setattr(disk_files, "hash_opened", hold)
+    monkeypatch.setattr(disk_files, "HASH_THREADS", 1)
+    small = server.dataset("a.small.npy", BYTES[:9])
+    put(on_disk(folder, small), BYTES[:9])
+    large = [_without_size(server, f"a.b{number}.npy") for number in range(4)]
+    for _, inside in large:
+        put(folder / inside, BYTES)
+    content = open_content(disks=[folder], small_file=SMALL)
+    server.files.clear()
+    with ThreadPoolExecutor(5) as pool:
+        try:
+            sizes = [pool.submit(content.probe_size, each) for each, _ in large]
+            assert begun.wait(30)
+            assert pool.submit(read_all, content, small).result(30) == BYTES[:9]
+        finally:
+            ending.set()
+        assert [each.result(60) for each in sizes] == [len(BYTES)] * 4
 
 
 def test_files_of_a_folder_that_may_not_be_read_are_fetched(

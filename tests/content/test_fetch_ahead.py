@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import replace
 
 import pytest
 from werkzeug import Request, Response
@@ -24,8 +25,9 @@ from onefs.errors import (
     OnefsError,
     ServerError,
     Throttled,
+    Unreachable,
 )
-from onefs.model import Dataset
+from onefs.model import Dataset, Replica
 from tests.call_counts import counted_calls
 from tests.content.conftest import FileServer, Open, place_of
 from tests.content.ranged_file import read_all, some_bytes
@@ -195,6 +197,20 @@ def test_a_failure_pauses_siblings_and_has_no_effect_on_reads(
         ending.set()
     with FileServer.running() as elsewhere:
         assert not status or fetch(content, elsewhere.dataset("third.b.npy", BYTES))
+
+
+def test_the_next_replica_is_tried_if_one_fails(open_content: Open, server: FileServer) -> None:
+    """As with a bucket that answers 400 for all files."""
+    server.files["/bad.npy"] = lambda request: Response("no", 400)
+    bad = Replica("aws_lab", f"{server.listener.url}/bad.npy")
+    dataset = server.dataset("a.b.npy", BYTES)
+    dataset = replace(dataset, replicas=(bad, *dataset.replicas))
+    content = open_content()
+    assert fetch(content, dataset)
+    assert server.asked == ["/bad.npy", "/a.b.npy"]
+    assert read_all(content, dataset) == BYTES
+    content.small_files._hosts.pause_ahead(bad.url, Unreachable("no such host"))
+    assert not content.small_files.can_fetch_ahead(dataset)
 
 
 def test_a_reader_that_waits_for_a_failing_fetch_downloads_the_file_itself(

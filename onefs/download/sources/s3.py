@@ -6,8 +6,8 @@ its first use. So neither the catalogue nor a record of the cache has a key.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from contextlib import suppress
+import threading
+from collections.abc import Callable, Iterable
 from urllib.parse import unquote
 
 from onefs.config.bucket import Bucket, is_bucket_name
@@ -22,7 +22,7 @@ from onefs.download.sources.interface import (
 )
 from onefs.download.sources.s3_buckets import Buckets
 from onefs.download.sources.s3_client import S3Client
-from onefs.errors import DataServerCredentials, MissingLibrary, ServerError, Throttled
+from onefs.errors import DataServerCredentials, ServerError, Throttled
 from onefs.http import Stream
 
 #: seconds after which keys that a bucket refuses are requested from Alyx again
@@ -48,13 +48,21 @@ class S3Source:
     def probe(self, url: str, seconds: float) -> None:
         """Request one byte of ``url``. Raises an OnefsError if S3 does not answer.
 
-        Also raises BucketUnknown, because S3 was not asked then.
+        Also raises one if S3 was not asked, because the bucket or the keys are unknown.
         """
-        # an answer that refuses is an answer
-        with suppress(DataServerCredentials, ServerError, Throttled, MissingLibrary):
-            self._send(ByteRequest(url, seconds, 0, 1), seconds).__exit__()
+        is_answered = threading.Event()
+        try:
+            self._send(ByteRequest(url, seconds, 0, 1), seconds, is_answered.set).__exit__()
+        except (DataServerCredentials, ServerError, Throttled):
+            if not is_answered.is_set():
+                raise  # else it is an answer that refuses
 
-    def _send(self, request: ByteRequest, connect_timeout: float) -> Stream:
+    def _send(
+        self,
+        request: ByteRequest,
+        connect_timeout: float,
+        on_answer: Callable[[], object] = lambda: None,
+    ) -> Stream:
         bucket, key = self._resolve(request.url, request.stall)
         try:
             return self._client.get(
@@ -63,6 +71,7 @@ class S3Source:
                 request.stall,
                 headers=range_headers(request),
                 connect_timeout=connect_timeout,
+                on_answer=on_answer,
             )
         except KeysRefused:
             if bucket.access_key:  # the keys in Alyx may have been replaced

@@ -66,9 +66,9 @@ class Buckets:
             self._failures.raise_failure(repository)
         try:
             future = self._single_flight.start(repository, partial(self._request, repository))
-        except Busy:  # no thread can be started
+        except Busy as error:  # no thread can be started
             if known is None:
-                raise
+                raise _as_replica_error(error, repository) from error
             return known.bucket
         if known is not None and not known.is_refused:
             return known.bucket

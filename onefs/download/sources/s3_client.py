@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from urllib.parse import quote, urlencode
 
 from onefs.config.bucket import DEFAULT_REGION, Bucket, is_region
@@ -66,11 +66,13 @@ class S3Client:
         query: Mapping[str, str] | None = None,
         headers: Mapping[str, str] | None = None,
         connect_timeout: float = CONNECT_TIMEOUT_SECONDS,
+        on_answer: Callable[[], object] = lambda: None,
     ) -> Stream:
         """Return the entered stream of an answer with status 200, 206 or 416.
 
         The caller must leave the stream. A redirect to another region is followed once, and the
-        region is remembered. A redirect to another address is followed without a signature. Raises
+        region is remembered. A redirect to another address is followed without a signature.
+        ``on_answer`` is called after each answer, whatever its status. Raises
         DataServerCredentials, Throttled or ServerError for any other answer, and the errors of
         :class:`Stream`. Raises ServerError if no request can be sent for the key.
         """
@@ -94,6 +96,7 @@ class S3Client:
                     follow_redirects=bool(target),
                 )
                 stream.__enter__()
+                on_answer()
             except ValueError:  # its text may contain a header
                 raise ServerError(
                     f"{label}: no request can be sent for this key, bucket and region", 400

@@ -136,7 +136,7 @@ def _parse_page(body: bytes, bucket: str) -> _Page:
     error = ServerError(f"the list of the bucket {bucket} is invalid", 200)
     try:
         root = _parse_xml(body)
-    except (expat.ExpatError, ValueError) as cause:
+    except (expat.ExpatError, ValueError, LookupError) as cause:  # the last: unknown encoding
         raise error from cause
     if _tag(root) != "ListBucketResult":
         raise error

@@ -11,7 +11,7 @@ from typing import Any
 
 from onefs.config.secret import Secret
 from onefs.download.sources.interface import KeysRefused
-from onefs.errors import Busy, reason_of
+from onefs.errors import reason_of
 from onefs.lowlevel.single_flight import wait_until_done
 
 log = logging.getLogger(__name__)
@@ -20,12 +20,15 @@ log = logging.getLogger(__name__)
 KEYS_TTL_SECONDS = 60.0
 #: least seconds between two readings of the AWS configuration after S3 has refused its keys
 REREAD_SECONDS = 60.0
+#: seconds after which a search is given up, and most searches that have not ended
+SEARCH_SECONDS = 60.0
+_MAX_SEARCHES = 8
 #: most seconds that a request waits for keys
 MAX_WAIT_SECONDS = 20.0
 
 
 class OwnKeys:
-    """Looks the keys up in the background, one search at a time. Thread-safe.
+    """Looks the keys up in the background, one search at a time if it ends. Thread-safe.
 
     ``environ`` may have the keys. botocore may run a program of the user, or ask servers of
     Amazon's, which may take seconds or not end. On a machine without keys, only the first request
@@ -35,9 +38,11 @@ class OwnKeys:
     def __init__(self, environ: Mapping[str, str]) -> None:
         self._environ = environ
         self._lock = threading.Lock()
-        #: the search that is running, and when it began (``time.monotonic``)
+        #: the latest search that is running, and when it began (``time.monotonic``)
         self._search: Future[None] | None = None
         self._search_began = 0.0
+        #: how many searches are running; all but the latest one were given up
+        self._running = 0
         #: botocore's object, which renews keys that expire, and when it was made
         self._source: Any = None
         self._source_made_at = 0.0
@@ -55,7 +60,10 @@ class OwnKeys:
         with self._lock:
             is_new = self._found_at is None
             is_due = self._found_at is None or now >= self._found_at + KEYS_TTL_SECONDS
-            if is_due and self._search is None:
+            is_given_up = (
+                self._running < _MAX_SEARCHES and now >= self._search_began + SEARCH_SECONDS
+            )
+            if is_due and (self._search is None or is_given_up):
                 self._start(now)
             search = self._search
             left = min(seconds, self._search_began + MAX_WAIT_SECONDS - now)
@@ -88,8 +96,9 @@ class OwnKeys:
         try:
             thread.start()
         except RuntimeError as error:
-            raise Busy("no more threads can be started now; try again later") from error
+            raise KeysRefused("no more threads can be started now; try again later") from error
         self._search, self._search_began = search, now
+        self._running += 1
 
     def _run(self, search: Future[None]) -> None:
         keys = None
@@ -98,7 +107,9 @@ class OwnKeys:
         except Exception as error:  # botocore's errors name files and programs of the user
             log.info("the AWS keys cannot be found: %s", reason_of(error))
         with self._lock:
-            self._keys, self._found_at, self._search = keys, time.monotonic(), None
+            self._running -= 1
+            if self._search is search:  # it was not given up
+                self._keys, self._found_at, self._search = keys, time.monotonic(), None
         search.set_result(None)
 
     def _look_up(self) -> Any:

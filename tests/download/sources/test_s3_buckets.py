@@ -189,6 +189,48 @@ def test_a_failure_of_alyx_is_not_one_of_s3(
             source.probe("alyx-s3://aws_lab/a.npy", 5.0)
 
 
+@pytest.mark.parametrize(
+    ("result", "key"),
+    [
+        (lambda: NotFound("no such repository"), "a.npy"),
+        (lambda: AlyxCredentials("the login is refused"), "a.npy"),
+        (Bucket(PRIVATE), "a.npy"),
+        (KEYED, "../a.npy"),
+    ],
+    ids=["no bucket", "no login", "no keys", "no request"],
+)
+def test_a_probe_for_which_s3_is_not_asked_shows_nothing(
+    transport: Transport,
+    result: Bucket | Callable[[], OnefsError],
+    key: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """All buckets have one circuit, and S3 may be down."""
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    with ScriptedServer({f"/{PRIVATE}/b.npy": DENIED}) as server:
+        source = open_source(transport, server.url, Repositories(result).find)
+        with pytest.raises((DataServerCredentials, ServerError)):
+            source.probe(f"alyx-s3://aws_lab/{key}", 5.0)
+        assert server.requests == []
+        open_source(transport, server.url, Repositories().find).probe("alyx-s3://aws/b.npy", 60.0)
+        assert len(server.requests) == 1
+
+
+def test_other_replicas_are_tried_if_no_thread_can_ask_alyx(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    buckets = Buckets(Repositories().find)
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", no_thread)
+        with pytest.raises(BucketUnknown, match="no more threads"):
+            buckets.bucket_of("aws_lab")
+    assert buckets.bucket_of("aws_lab") == KEYED
+
+
+def no_thread(_: threading.Thread) -> None:
+    raise RuntimeError("can't start new thread")
+
+
 def test_a_wrong_copy_rejects_no_file_while_the_bucket_is_unknown(
     open_content: Open, transport: Transport
 ) -> None:

@@ -83,8 +83,9 @@ def test_a_thousand_keys_take_one_request(transport: Transport, total: int) -> N
         b'<!DOCTYPE x [<!ENTITY a "b">]><ListBucketResult/>',
         '<!DOCTYPE x [<!ENTITY a "b">]><ListBucketResult/>'.encode("utf-16"),
         b"<ListBucketResult/>" + b" " * 2000 + b"<x/>",
+        b'<?xml version="1.0" encoding="no-such"?><ListBucketResult/>',
     ],
-    ids=range(9),
+    ids=range(10),
 )
 def test_an_invalid_list_is_an_error_and_not_empty(transport: Transport, body: bytes) -> None:
     with ScriptedServer({f"/{PUBLIC}/": answer(body)}) as server:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -91,6 +92,40 @@ def test_a_program_that_does_not_end_holds_no_download(
             wait_until((tmp_path / "pid").exists)
             os.kill(int((tmp_path / "pid").read_text()), signal.SIGKILL)
         assert server.requests == []
+
+
+def test_a_search_that_does_not_end_is_given_up(
+    transport: Transport,
+    tmp_path: Path,
+    run_by_aws: Callable[[str], None],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    keys = '{"Version": 1, "AccessKeyId": "AKIAONE", "SecretAccessKey": "a secret of a program"}'
+    run_by_aws(
+        f"if [ -e pid ]; then echo '{keys}'; exit; fi\n"
+        "echo $$ > pid.new; mv pid.new pid; exec sleep 600"
+    )
+    with ScriptedServer({f"/{PRIVATE}/x.npy": answer(b"bytes")}) as server:
+        client = S3Client(transport, server.url, {})
+        assert isinstance(get(client, stall=0.1), KeysRefused)
+        wait_until((tmp_path / "pid").exists)
+        try:
+            assert isinstance(get(client, stall=0.1), KeysRefused)
+            monkeypatch.setattr(s3_own_keys, "SEARCH_SECONDS", 0.0)
+            assert get(client) == b"bytes"
+        finally:
+            os.kill(int((tmp_path / "pid").read_text()), signal.SIGKILL)
+        assert get(client) == b"bytes"
+
+
+def test_the_keys_count_as_missing_if_no_thread_can_search_them(
+    transport: Transport, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", fail)
+    assert "no more threads" in str(get(S3Client(transport, "http://127.0.0.1:9", {})))
 
 
 def test_keys_that_s3_refuses_are_read_again(
