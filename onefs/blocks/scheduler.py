@@ -31,8 +31,8 @@ from onefs.errors import (
 from onefs.lowlevel.single_flight import RetryingThreadPool
 
 #: most connections to one file server at once, and most of these connections for read-ahead
-MAX_CONNECTIONS_PER_HOST = 12
-MAX_READAHEAD_PER_HOST = 8
+MAX_CONNECTIONS_PER_SERVER = 12
+MAX_READAHEAD_PER_SERVER = 8
 #: a request for read-ahead starts only while fewer requests than this run for its file
 MAX_READAHEAD_PER_FILE = 6
 #: most running requests, for all files and servers together
@@ -252,15 +252,17 @@ class Scheduler:
         same_file = [other for other in self._running if other.partial is request.partial]
         if request.partial.demand.without_ranges and same_file:
             return False
-        same_host = [other for other in self._running if other.host == request.host]
+        same_server = [other for other in self._running if other.server == request.server]
+        if len(same_server) >= MAX_CONNECTIONS_PER_SERVER:
+            return False
         if request.urgent:
-            return len(same_host) < MAX_CONNECTIONS_PER_HOST
+            return True
         in_flight = sum(
             (other.last - other.first) * other.partial.block_file.header.block_size
             for other in self._running
         )
         return (
-            len([other for other in same_host if not other.urgent]) < MAX_READAHEAD_PER_HOST
+            len([other for other in same_server if not other.urgent]) < MAX_READAHEAD_PER_SERVER
             and len(same_file) < MAX_READAHEAD_PER_FILE
             and in_flight < MAX_IN_FLIGHT_BYTES
         )
