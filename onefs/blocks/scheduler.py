@@ -134,7 +134,9 @@ class Scheduler:
         """
         wanted = partial.demand.wanted_ranges()
         for request in [*self._queue, *self._running]:
-            if request.partial is partial and not _is_wanted(request, wanted):
+            if request.partial is not partial or request.cancel_event.is_set():
+                continue
+            if not _is_wanted(request, wanted):
                 request.cancel()
                 if not request.running:
                     self._queue.remove(request)
@@ -312,9 +314,21 @@ def _is_wanted(request: BlockRequest, ranges: list[tuple[int, int]]) -> bool:
     """Whether a block of the request is in one of the ``ranges`` of blocks that readers need."""
     if any(first <= request.first and request.last <= last for first, last in ranges):
         return True
-    left = [block for block in request.pending_blocks() if not request.partial.has_block(block)]
+    # a request may have very many blocks, and the lock of all files is held: so each test ends at
+    # the first block that is left
+    for first, last in ranges:
+        if _has_block_left(request, max(first, request.first), min(last, request.last)):
+            return True
     # if all blocks are present, the request is about to end by itself
-    return not left or any(first <= block < last for first, last in ranges for block in left)
+    return not _has_block_left(request, request.first, request.last)
+
+
+def _has_block_left(request: BlockRequest, first: int, last: int) -> bool:
+    """Whether one of the blocks from ``first`` to ``last`` (excluded) is still to arrive for a
+    request."""
+    in_flight, has_block = request.partial.demand.in_flight, request.partial.has_block
+    blocks = range(first, last)
+    return any(in_flight.get(block) is request and not has_block(block) for block in blocks)
 
 
 def _stopping_error() -> Stopping:
