@@ -19,6 +19,7 @@ from onefs.blocks.block_map import (
     create_block_file,
     open_block_file,
 )
+from onefs.cache import usage
 from onefs.cache.folder import Place
 from onefs.cache.mismatches import UnconfirmedMismatch
 from onefs.cache.reservations import CacheLimits
@@ -448,6 +449,24 @@ def test_present_blocks_are_read_while_the_cache_folder_is_away(
             content.large_files.close_cursor(cursor)
         ours = f"{tmp_path}/"
         wait_until(lambda: not [p for p in open_files() if p.startswith(ours) and dataset.id in p])
+
+
+def test_present_blocks_are_read_while_the_size_of_the_cache_is_locked(
+    open_content: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A process that is suspended has locked it."""
+    with ScriptedServer({"/a.b.npy": served(DATA)}) as server:
+        content = open_content(small_file=0, limits=CacheLimits(min_free=1))
+        dataset = dataset_of(server, DATA)
+        with HandleReader(content, dataset) as reader:
+            assert reader.read(0, 8 * BLOCK) == DATA[: 8 * BLOCK]
+            cursor = content.large_files.open_cursor(dataset, place_of(dataset))
+            assert cursor is not None
+            monkeypatch.setattr(usage, "_GUARD_WAIT_SECONDS", 0.01)
+            with (content.store.root / ".onefs/usage").open("r+b") as counter:
+                wait_until(lambda: try_lock(counter.fileno(), usage._GUARD_LOCK_BYTE))
+                assert all(cursor.pin_if_present(block * BLOCK, BLOCK) for block in range(8))
+            content.large_files.close_cursor(cursor)
 
 
 def test_a_read_of_a_file_without_ranges_looks_at_few_blocks(open_content: Open) -> None:
