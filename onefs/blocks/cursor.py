@@ -236,11 +236,12 @@ class ReadCursor:
         self._pin_recent(last_group - 1)
         blocks = self._blocks_of(first_group, last_group)
         self.partial.pin(*blocks)
-        self.partial.note_present(*blocks)
         with self._lock:
             self._pinned_by_thread[thread] = _PinnedRange(first_group, last_group)
         if before is not None:
             self.partial.unpin(*self._blocks_of(before.first, before.last))
+        # last, because it may fail: the blocks above are unpinned all the same when they are due
+        self.partial.note_present(*blocks)
 
     def _pin_recent(self, group: int) -> None:
         """Protect a group of blocks from eviction even after its read has ended.

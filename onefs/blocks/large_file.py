@@ -25,7 +25,7 @@ from onefs.download.hosts import Hosts
 from onefs.download.progress import Transfer
 from onefs.download.quota import FetchQuota
 from onefs.download.sources.interface import RemoteFileChanged
-from onefs.errors import BadContent, CacheFull, DeadlineExceeded, Stopping, copy_error
+from onefs.errors import BadContent, CacheError, CacheFull, DeadlineExceeded, Stopping, copy_error
 from onefs.model import Dataset
 
 #: seconds between two progress reports of a download
@@ -178,7 +178,7 @@ class LargeFileDownloader:
     def _max_readahead(self) -> int:
         try:
             return self._space.max_readahead(MAX_READAHEAD_BYTES)
-        except OSError:  # the read that needs the disk reports its failure
+        except (OSError, CacheError):  # the read that needs the disk reports its failure
             return 0
 
     def _fetch_all_blocks(self, cursor: ReadCursor, watch: Callable[[int], None] | None) -> None:

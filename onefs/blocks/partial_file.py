@@ -246,8 +246,15 @@ class PartialFile:
 
     def claim_all_absent(self) -> list[int]:
         """Lock all absent blocks that are not locked yet, to fetch them. Return these blocks."""
-        with self._lock:
-            return [block for block in range(self.block_file.block_count) if self._try_claim(block)]
+        count, claimed = self.block_file.block_count, list[int]()
+        for start in range(0, count, RECORDS_PER_READ):
+            with self._lock:  # readers can pin blocks between two parts
+                records = self.block_file.records(start, min(start + RECORDS_PER_READ, count))
+                found = enumerate(records, start)
+                absent = [n for n, record in found if not record and n not in self._claimed]
+                for first, last in contiguous_ranges(absent):
+                    claimed += self._claim_unlocked(first, last)
+        return claimed
 
     def release_claims(self, blocks: Iterable[int]) -> None:
         """Release the claims (locks) on ``blocks``, so that other requests can fetch them."""
@@ -343,6 +350,12 @@ class PartialFile:
             self.unlock_map(end, last - end)
         self._claimed.update(range(first, end))
         return end
+
+    def _claim_unlocked(self, first: int, last: int) -> list[int]:
+        """Lock the absent blocks of a range that are not locked yet. Return these blocks."""
+        is_locked = self.try_lock_map(first, last - first)
+        end = self._keep_absent(first, last) if is_locked else first
+        return [*range(first, end), *(n for n in range(end, last) if self._try_claim(n))]
 
     def _try_claim(self, block: int) -> bool:
         """Lock a block for fetching. Return False if the block is present or locked."""

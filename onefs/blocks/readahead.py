@@ -11,7 +11,7 @@ import threading
 from collections.abc import Callable
 
 #: most windows of one open file, since several threads may read at different offsets
-MAX_WINDOWS = 4
+MAX_WINDOWS = 16
 #: longest read-ahead, in bytes
 MAX_READAHEAD_BYTES = 64 << 20
 #: longest request, in bytes
@@ -35,8 +35,8 @@ UNREAD_SHARE = 4
 #: bytes that each jump costs of the budget: those of the kernel's own read-ahead (before and after
 #: a page fault), and the rest of the first and of the last block
 JUMP_BYTES = 448 << 10
-#: most bytes that jumps may take from the budget of later reads
-MAX_DEBT_BYTES = 4 << 20
+#: most bytes that jumps and skipped bytes may take from the budget of later reads
+MAX_DEBT_BYTES = 1 << 20
 
 
 class Readahead:
@@ -63,24 +63,37 @@ class Readahead:
 
         A read that does not continue a window starts a window.
         """
-        if self.windows and self.windows[-1].is_sequential(offset, length):
-            self.windows[-1].advance(offset, length)
-            return self.windows[-1]
-        window = next((w for w in self.windows if w.is_sequential(offset, length)), None)
-        if window is not None:
+        window = next((w for w in reversed(self.windows) if w.is_sequential(offset, length)), None)
+        if window is None:
+            window = self._start_window(offset, length)
+            self._limit_debt()
+            return window
+        is_skip = offset > window.position
+        window.advance(offset, length)
+        if is_skip:
+            self._limit_debt()
+        if window is not self.windows[-1]:
             self.windows.remove(window)
-            window.advance(offset, length)
-        else:
-            if self.windows:
-                self._left -= JUMP_BYTES
-            if len(self.windows) >= MAX_WINDOWS:
-                ended = self.windows.pop(0)
-                left = self._left + ended.earned_bytes() - ended.unread_bytes()
-                # a sequential read after many jumps gets read-ahead soon
-                self._left = max(left, -MAX_DEBT_BYTES)
-            window = ReadaheadWindow(self, offset, length)
+            self.windows.append(window)
+        return window
+
+    def _start_window(self, offset: int, length: int) -> ReadaheadWindow:
+        if self.windows:
+            self._left -= JUMP_BYTES
+        if len(self.windows) >= MAX_WINDOWS:
+            ended = self.windows.pop(0)
+            self._left += ended.earned_bytes() - ended.unread_bytes()
+        window = ReadaheadWindow(self, offset, length)
         self.windows.append(window)
         return window
+
+    def _limit_debt(self) -> None:
+        """Forget debt beyond MAX_DEBT_BYTES.
+
+        So a sequential read after many jumps, or after a read that skips much, is read ahead soon.
+        """
+        earned = sum(window.earned_bytes() for window in self.windows)
+        self._left = max(self._left, -MAX_DEBT_BYTES - earned)
 
     def wanted_ranges(self) -> list[tuple[int, int]]:
         """Return the block ranges that are to be read ahead. Takes the lock."""
@@ -137,8 +150,8 @@ class ReadaheadWindow:
         self._read_start = offset
         self.position = max(self.position, offset + length)
         if self.is_new and self.position > self._first_end:
-            self.is_new = False
             self._max_bytes = self.readahead.max_bytes()
+            self.is_new = False
 
     def _fill_gaps(self, start: int, end: int) -> None:
         """Count the skipped bytes of a range as read."""

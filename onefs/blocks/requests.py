@@ -12,7 +12,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from onefs.blocks.readahead import Readahead
-from onefs.config.urls import host_of
+from onefs.download.server_names import server_of
 from onefs.download.sources.interface import Body
 from onefs.errors import OnefsError, Stopping
 
@@ -76,7 +76,7 @@ class BlockRequest:
     partial: PartialFile
     first: int
     last: int
-    #: the URL of the replica that is tried first. The limits on connections count this URL's host
+    #: the URL of the replica that is tried first. The limits on connections count this URL's server
     url: str
     #: True if a reader waits for one of the blocks
     urgent: bool
@@ -90,9 +90,9 @@ class BlockRequest:
     last_error: OnefsError | None = None
 
     @cached_property
-    def host(self) -> str:
-        """Return the host in ``url``."""
-        return host_of(self.url)
+    def server(self) -> str:
+        """Return the server of ``url``: its host, or ``S3`` for all buckets."""
+        return server_of(self.url)
 
     def attach_body(self, body: Body) -> None:
         """Store the body that :meth:`cancel` aborts. Raises Stopping if the request was

@@ -31,8 +31,8 @@ from onefs.errors import (
 from onefs.lowlevel.single_flight import RetryingThreadPool
 
 #: most connections to one file server at once, and most of these connections for read-ahead
-MAX_CONNECTIONS_PER_HOST = 12
-MAX_READAHEAD_PER_HOST = 8
+MAX_CONNECTIONS_PER_SERVER = 12
+MAX_READAHEAD_PER_SERVER = 8
 #: a request for read-ahead starts only while fewer requests than this run for its file
 MAX_READAHEAD_PER_FILE = 6
 #: most running requests, for all files and servers together
@@ -134,7 +134,9 @@ class Scheduler:
         """
         wanted = partial.demand.wanted_ranges()
         for request in [*self._queue, *self._running]:
-            if request.partial is partial and not _is_wanted(request, wanted):
+            if request.partial is not partial or request.cancel_event.is_set():
+                continue
+            if not _is_wanted(request, wanted):
                 request.cancel()
                 if not request.running:
                     self._queue.remove(request)
@@ -252,15 +254,17 @@ class Scheduler:
         same_file = [other for other in self._running if other.partial is request.partial]
         if request.partial.demand.without_ranges and same_file:
             return False
-        same_host = [other for other in self._running if other.host == request.host]
+        same_server = [other for other in self._running if other.server == request.server]
+        if len(same_server) >= MAX_CONNECTIONS_PER_SERVER:
+            return False
         if request.urgent:
-            return len(same_host) < MAX_CONNECTIONS_PER_HOST
+            return True
         in_flight = sum(
             (other.last - other.first) * other.partial.block_file.header.block_size
             for other in self._running
         )
         return (
-            len([other for other in same_host if not other.urgent]) < MAX_READAHEAD_PER_HOST
+            len([other for other in same_server if not other.urgent]) < MAX_READAHEAD_PER_SERVER
             and len(same_file) < MAX_READAHEAD_PER_FILE
             and in_flight < MAX_IN_FLIGHT_BYTES
         )
@@ -310,9 +314,21 @@ def _is_wanted(request: BlockRequest, ranges: list[tuple[int, int]]) -> bool:
     """Whether a block of the request is in one of the ``ranges`` of blocks that readers need."""
     if any(first <= request.first and request.last <= last for first, last in ranges):
         return True
-    left = [block for block in request.pending_blocks() if not request.partial.has_block(block)]
+    # a request may have very many blocks, and the lock of all files is held: so each test ends at
+    # the first block that is left
+    for first, last in ranges:
+        if _has_block_left(request, max(first, request.first), min(last, request.last)):
+            return True
     # if all blocks are present, the request is about to end by itself
-    return not left or any(first <= block < last for first, last in ranges for block in left)
+    return not _has_block_left(request, request.first, request.last)
+
+
+def _has_block_left(request: BlockRequest, first: int, last: int) -> bool:
+    """Whether one of the blocks from ``first`` to ``last`` (excluded) is still to arrive for a
+    request."""
+    in_flight, has_block = request.partial.demand.in_flight, request.partial.has_block
+    blocks = range(first, last)
+    return any(in_flight.get(block) is request and not has_block(block) for block in blocks)
 
 
 def _stopping_error() -> Stopping:

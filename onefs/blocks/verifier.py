@@ -16,6 +16,7 @@ import logging
 import os
 import threading
 import time
+from array import array
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from itertools import takewhile
@@ -66,7 +67,7 @@ class _HashProgress:
         self.partial = partial
         self.digest = new_hash(partial.dataset)
         #: the records of the blocks that were hashed
-        self.records: list[int] = []
+        self.records = array("Q")
         #: True while a thread is hashing the file. If ``is_rescheduled`` is set before the thread
         #: ends, the thread checks again for blocks to hash
         self.is_running = False
@@ -278,7 +279,7 @@ class Verifier:
                 return
             # a block was evicted or replaced after it was hashed: hash again from the beginning
             if blocks.records(0, blocks.block_count) != tuple(progress.records):
-                progress.digest, progress.records = new_hash(dataset), []
+                progress.digest, progress.records = new_hash(dataset), array("Q")
                 progress.is_rescheduled = partial.is_probably_complete()
                 return
             if verdict.is_good:

@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from onefs.blocks.request_fetch import CHUNK_BYTES
-from onefs.blocks.scheduler import MAX_CONNECTIONS_PER_HOST
+from onefs.blocks.scheduler import MAX_CONNECTIONS_PER_SERVER
 from onefs.demo.servers import Servers
 from scripts.benchmarks import origin
 from scripts.benchmarks.contenders import Onefs
@@ -71,7 +71,7 @@ class KillsOutcome:
     @property
     def allowed(self) -> int:
         """The surplus that the kills explain."""
-        return self.kills * MAX_CONNECTIONS_PER_HOST * LOST_BYTES
+        return self.kills * MAX_CONNECTIONS_PER_SERVER * LOST_BYTES
 
     @property
     def good(self) -> bool:

@@ -19,6 +19,7 @@ from onefs.blocks.block_map import (
     create_block_file,
     open_block_file,
 )
+from onefs.cache import usage
 from onefs.cache.folder import Place
 from onefs.cache.mismatches import UnconfirmedMismatch
 from onefs.cache.reservations import CacheLimits
@@ -29,6 +30,7 @@ from onefs.dates import dataset_mtime
 from onefs.errors import BadContent, CacheError, FetchLimit, Unreachable
 from onefs.lowlevel.locks import try_lock, unlock
 from onefs.model import Dataset
+from tests.call_counts import counted_calls
 from tests.content.conftest import Open, in_threads, pass_time, place_of
 from tests.content.ranged_file import (
     BLOCK,
@@ -66,7 +68,8 @@ def test_a_random_read_costs_its_blocks(open_content: Open) -> None:
             assert reader.read(7 * BLOCK, 100) == DATA[7 * BLOCK : 7 * BLOCK + 100]
         assert blocks_sent(server.requests, len(DATA)) == [0, 1, 1, 0, 0, 0, 0, 1, 0, 0, 0, 0, 1]
         assert content.state(dataset) == ("partial", "")
-        assert content.total_bytes() == 3 * BLOCK + disk_size(1234)
+        # a request releases the rest of its reservation just after its last block arrives
+        wait_until(lambda: content.total_bytes() == 3 * BLOCK + disk_size(1234))
 
 
 def test_the_hourly_limit_counts_the_blocks_of_a_read(open_content: Open) -> None:
@@ -447,6 +450,57 @@ def test_present_blocks_are_read_while_the_cache_folder_is_away(
             content.large_files.close_cursor(cursor)
         ours = f"{tmp_path}/"
         wait_until(lambda: not [p for p in open_files() if p.startswith(ours) and dataset.id in p])
+
+
+def test_present_blocks_are_read_while_the_size_of_the_cache_is_locked(
+    open_content: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A process that is suspended has locked it."""
+    with ScriptedServer({"/a.b.npy": served(DATA)}) as server:
+        content = open_content(small_file=0, limits=CacheLimits(min_free=1))
+        dataset = dataset_of(server, DATA)
+        with HandleReader(content, dataset) as reader:
+            assert reader.read(0, 8 * BLOCK) == DATA[: 8 * BLOCK]
+            cursor = content.large_files.open_cursor(dataset, place_of(dataset))
+            assert cursor is not None
+            monkeypatch.setattr(usage, "_GUARD_WAIT_SECONDS", 0.01)
+            with (content.store.root / ".onefs/usage").open("r+b") as counter:
+                wait_until(lambda: try_lock(counter.fileno(), usage._GUARD_LOCK_BYTE))
+                assert all(cursor.pin_if_present(block * BLOCK, BLOCK) for block in range(8))
+            content.large_files.close_cursor(cursor)
+
+
+def test_a_read_of_a_file_without_ranges_looks_at_few_blocks(open_content: Open) -> None:
+    """One request is for all blocks, and each read checks whether the request is still needed."""
+    data, ahead = some_bytes(512 * BLOCK), 16
+    served_slowly = served(data, ranges=False, rate=20e6)
+    with ScriptedServer({"/a.b.npy": served_slowly}) as server:
+        content, dataset = open_content(small_file=0), dataset_of(server, data)
+        with HandleReader(content, dataset) as reader:
+            reader.read(0, 2 * BLOCK)
+            with counted_calls() as counted:
+                for block in range(2, 2 + ahead):
+                    reader.read(block * BLOCK, BLOCK)
+        assert counted["partial_file.has_block"] < 512
+
+
+def test_all_absent_blocks_are_claimed_together(open_content: Open) -> None:
+    data = some_bytes(512 * BLOCK)
+    with ScriptedServer({"/a.b.npy": served(data)}) as server:
+        content, dataset = open_content(small_file=0), dataset_of(server, data)
+        with HandleReader(content, dataset) as reader:
+            reader.read(100 * BLOCK, BLOCK)
+            cursor = content.large_files.open_cursor(dataset, place_of(dataset))
+            assert cursor is not None
+            partial = cursor.partial
+            assert partial.claim(200, 210) == (200, 210)
+            with counted_calls() as counted:
+                claimed = partial.claim_all_absent()
+            assert claimed == [*range(100), *range(101, 200), *range(210, 512)]
+            assert counted["locks.try_lock"] <= 3
+            assert counted["block_map.records"] <= 4
+            partial.release_claims([*claimed, *range(200, 210)])
+            content.large_files.close_cursor(cursor)
 
 
 def test_what_was_read_ahead_when_a_reader_leaves_is_a_quarter_and_one_mib(

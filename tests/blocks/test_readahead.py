@@ -136,7 +136,23 @@ def test_a_stream_after_many_jumps_is_read_ahead_soon() -> None:
     assert file.requests == []
     for offset in range(SIZE // 2, SIZE // 2 + 96 * MIB, PIECE):
         file.ask(offset)
-    [*_, (_, last)] = file.requests
+    [(first, _), *_, (_, last)] = file.requests
+    assert first * BLOCK_SIZE - SIZE // 2 <= 6 * MIB
+    assert last * BLOCK_SIZE - offset >= MAX_REQUEST_BYTES
+
+
+@pytest.mark.parametrize("stride", [300 * KIB, 900 * KIB])
+def test_a_stream_after_a_pass_in_steps_is_read_ahead_soon(stride: int) -> None:
+    """The pass skips most of the file, in steps so short that it seems sequential."""
+    file = SimulatedFile()
+    for offset in range(0, SIZE, stride):
+        file.ask(offset, 16 * KIB)
+    assert len(file.requests) < 3
+    before = len(file.requests)
+    for offset in range(0, 64 * MIB, PIECE):
+        file.ask(offset)
+    [(first, _), *_, (_, last)] = file.requests[before:]
+    assert first * BLOCK_SIZE <= 6 * MIB
     assert last * BLOCK_SIZE - offset >= MAX_REQUEST_BYTES
 
 
@@ -196,9 +212,10 @@ def interleaved(*starts: int) -> Iterable[int]:
             yield start + step
 
 
-def test_two_interleaved_readers_are_both_sequential() -> None:
+@pytest.mark.parametrize("count", [2, 5, 8])
+def test_interleaved_readers_are_all_sequential(count: int) -> None:
     file = SimulatedFile()
-    for offset in interleaved(0, SIZE // 2):
+    for offset in interleaved(*range(0, SIZE - SIZE // count + 1, SIZE // count)):
         file.ask(offset)
         file.read_bytes += PIECE
     assert file.moved_bytes <= file.bound
@@ -207,7 +224,7 @@ def test_two_interleaved_readers_are_both_sequential() -> None:
 
 def test_more_readers_than_windows_fetch_nothing_twice_or_in_vain() -> None:
     file = SimulatedFile()
-    for offset in interleaved(*range(0, SIZE, SIZE // 8)):
+    for offset in interleaved(*range(0, SIZE, SIZE // 8 // 4)):
         file.ask(offset)
         file.read_bytes += PIECE
     assert file.moved_bytes <= file.bound
