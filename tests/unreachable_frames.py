@@ -22,6 +22,7 @@ def unreachable_frames() -> Iterator[list[str]]:
     flags = gc.get_debug()
     gc.collect()
     gc.disable()
+    gc.freeze()  # frames of threads that earlier tests have left are not searched
     try:
         yield names
         gc.set_debug(gc.DEBUG_SAVEALL)
@@ -31,4 +32,5 @@ def unreachable_frames() -> Iterator[list[str]]:
     finally:
         gc.set_debug(flags)
         gc.garbage.clear()
+        gc.unfreeze()
         gc.enable()
