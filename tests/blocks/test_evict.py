@@ -100,16 +100,17 @@ def test_adjacent_blocks_are_evicted_together_except_those_that_are_read(
     content, count = open_content(small_file=0), 40
     dataset = server.dataset("a.b.npy", some_bytes(64 * BLOCK))
     with HandleReader(content, dataset) as reader:
-        for block in range(count):
+        # the first blocks are absent, so that none is being hashed, which protects it too
+        for block in range(8, 8 + count):
             reader.read(block * BLOCK, BLOCK)
     wait_until(lambda: content.transfers() == [])
     other = open_content(small_file=0)  # its process does not have the file open
     with HandleReader(content, dataset) as reader, counted_calls() as calls:
-        reader.read(20 * BLOCK, BLOCK)
+        reader.read(28 * BLOCK, BLOCK)
         freed = other.admin.evict(dataset.id)
     assert (count - 16) * BLOCK <= freed
     assert content.total_bytes() == content.store.measure_usage() > 0
-    assert calls["fallocate.punch_hole"] <= freed // BLOCK // 3
+    assert calls["fallocate.punch_hole"] <= freed // BLOCK // 4
     assert read_all(content, dataset) == some_bytes(64 * BLOCK)
 
 
