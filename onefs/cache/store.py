@@ -355,7 +355,8 @@ class Store(CacheFolder):
                 self.records.put(entry)  # before the rename, as in publish()
                 self.rename_into_place(self.root / former.path, target)
                 # with the ctime 0, the file is hashed before it is served
-                self.records.put(entry.with_ctime(os.stat(target).st_ctime_ns * is_verified))
+                ctime_ns = os.stat(target).st_ctime_ns if is_verified else 0
+                self.records.put(entry.with_ctime(ctime_ns))
                 return None
         return former
 
