@@ -115,7 +115,7 @@ class Content:
 
     @property
     def admin(self) -> CacheAdmin:
-        """What ``onefs cache`` does with the files of the cache folder."""
+        """Lists, verifies and removes the files of the cache folder for ``onefs cache``."""
         return self._downloads().admin
 
     @property

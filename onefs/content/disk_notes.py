@@ -1,4 +1,4 @@
-"""What was read from disks, which disks are away, and which files on them cannot be read."""
+"""Counts files that are read from disks, and notes disks and files that cannot be read."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _MAX_FAILING = 1000
 
 
 class DiskNotes:
-    """Which datasets were read from disks, and why others cannot be. Thread-safe."""
+    """The datasets that were read from disks, and the reasons of failures. Thread-safe."""
 
     def __init__(self, disks: Sequence[Disk]) -> None:
         self._disks = disks

@@ -1,4 +1,4 @@
-"""What downloads files into the cache folder, and removes files from it.
+"""Downloads files into the cache folder, and removes files from it.
 
 :class:`~onefs.content.content.Content` creates it on first use, because a file that is cached needs
 none of it: to import these modules takes longer than many commands.

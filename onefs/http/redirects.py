@@ -1,4 +1,4 @@
-"""Which answers redirect a request, and to which URL."""
+"""Recognises answers that redirect a request, and returns their targets."""
 
 from __future__ import annotations
 
