@@ -244,7 +244,7 @@ class RequestFetch:
         url, request, claims = body.label, self._request, self._claims
         position, end = body.start, self._blocks.header.size if body.end is None else body.end
         due = time.monotonic() + stall
-        for chunk in body.iter_chunks(lambda: CHUNK_BYTES):
+        for chunk in body.iter_chunks(CHUNK_BYTES):
             self._hosts.count_bytes(replica.url, len(chunk))
             has_block_ended = claims.write(position, memoryview(chunk)[: end - position])
             position += len(chunk)

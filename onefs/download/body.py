@@ -185,7 +185,7 @@ class BodyReceiver:
         """
         transfer, size = download.transfer, download.dataset.size
         reported_bytes, due = 0, time.monotonic() + stall
-        for chunk in body.iter_chunks(lambda: BULK_CHUNK_BYTES):
+        for chunk in body.iter_chunks(BULK_CHUNK_BYTES):
             download.reservation.ensure_space(disk_size(transfer.done_bytes + len(chunk)))
             yield chunk
             # counted after the caller has written the chunk

@@ -34,7 +34,7 @@ def _fetch(url: str, length: int, source: Source) -> bytes:
     with source.open(ByteRequest(url, STALL_SECONDS, 0, length)) as body:
         if body.end == body.start:  # an empty file has no first byte
             return b""
-        for chunk in body.iter_chunks(lambda: length):
+        for chunk in body.iter_chunks(length):
             head += chunk
             if len(head) >= length:
                 break

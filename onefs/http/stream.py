@@ -78,8 +78,8 @@ class Stream:
     def __exit__(self, *_: object) -> None:
         self._close()
 
-    def iter_chunks(self, size: Callable[[], int] = lambda: CHUNK_BYTES) -> Iterator[bytes]:
-        """Yield the body in pieces of 1 to ``size()`` bytes. Slow bytes are yielded at once.
+    def iter_chunks(self, size: int = CHUNK_BYTES) -> Iterator[bytes]:
+        """Yield the body in pieces of 1 to ``size`` bytes. Slow bytes are yielded at once.
 
         Raises DeadlineExceeded if no byte arrives for ``stall_timeout`` seconds. The time that the
         caller spends between two pieces does not count. Raises ServerError if the number of bytes
@@ -88,7 +88,7 @@ class Stream:
         """
         assert self._response is not None, "onefs error: a stream is read outside its with block"
         received = 0
-        while chunk := self._read_piece(min(size(), self._bytes_left(received))):
+        while chunk := self._read_piece(min(size, self._bytes_left(received))):
             received += len(chunk)
             if received == self.length:
                 # urllib3 returned the connection to its pool with the last byte

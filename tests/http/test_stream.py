@@ -31,7 +31,7 @@ class TestStream:
             ScriptedServer({"/f": answer(body, ETag='"v1"')}) as server,
             client.stream(f"{server.url}/f") as stream,
         ):
-            pieces = list(stream.iter_chunks(lambda: size))
+            pieces = list(stream.iter_chunks(size))
             assert (stream.status, stream.length, stream.headers["etag"]) == (
                 200,
                 len(body),
@@ -167,7 +167,7 @@ class TestStream:
             ScriptedServer({"/f": slower_and_slower}) as server,
             client.stream(f"{server.url}/f", stall_timeout=4.0) as stream,
         ):
-            body = b"".join(stream.iter_chunks(lambda: 4 << 20))
+            body = b"".join(stream.iter_chunks(4 << 20))
             assert body == b"x" * first + b"y" * rest
 
     def test_a_slow_reader_is_no_stall(self, client: Transport) -> None:

@@ -6,7 +6,7 @@ sends, and raises one of the errors below or of ``onefs.errors``.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
@@ -108,8 +108,8 @@ class Body(Protocol):
 
     def __exit__(self, *_: object) -> None: ...
 
-    def iter_chunks(self, size: Callable[[], int] = ...) -> Iterator[bytes]:
-        """Yield the bytes in pieces of 1 to ``size()`` bytes. Slow bytes are yielded at once.
+    def iter_chunks(self, size: int = ...) -> Iterator[bytes]:
+        """Yield the bytes in pieces of 1 to ``size`` bytes. Slow bytes are yielded at once.
 
         Raises DeadlineExceeded if no byte arrives for the ``stall`` seconds of the request,
         ServerError if the number of bytes differs from ``length``, Unreachable if the connection

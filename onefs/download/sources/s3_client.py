@@ -168,7 +168,7 @@ def _error_text(stream: Stream, seconds: float) -> str:
     """
     text, due = b"", time.monotonic() + seconds
     try:
-        for chunk in stream.iter_chunks(lambda: _MAX_ERROR_BYTES):
+        for chunk in stream.iter_chunks(_MAX_ERROR_BYTES):
             text += chunk
             if len(text) >= _MAX_ERROR_BYTES or time.monotonic() > due:
                 break

@@ -78,7 +78,7 @@ def has_no_connection(disk: Disk) -> None:
     """An open file stays readable: there is nothing that a server could reset or truncate."""
     with FolderSource().open(ByteRequest(disk.url, 1.0, 0, len(DATA), len(DATA))) as body:
         disk.path.unlink()
-        assert b"".join(body.iter_chunks(lambda: BLOCK)) == DATA
+        assert b"".join(body.iter_chunks(BLOCK)) == DATA
 
 
 def never_waits(disk: Disk) -> None:
@@ -154,7 +154,7 @@ def sends_what_is_asked(disk: Disk) -> None:
             assert (body.start, body.end, body.total) == (start, end, len(DATA))
             assert body.length == end - start
             assert body.is_partial == ((start, end) != (0, len(DATA)))
-            assert b"".join(body.iter_chunks(lambda: BLOCK)) == DATA[start:end]
+            assert b"".join(body.iter_chunks(BLOCK)) == DATA[start:end]
 
 
 def leads_elsewhere(disk: Disk) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from urllib.parse import unquote
 
 from onefs.config.urls import safe_url
@@ -76,14 +76,14 @@ class _FileBody:
         """End the reading, from any thread."""
         self._aborted.set()
 
-    def iter_chunks(self, size: Callable[[], int] = lambda: BULK_CHUNK_BYTES) -> Iterator[bytes]:
+    def iter_chunks(self, size: int = BULK_CHUNK_BYTES) -> Iterator[bytes]:
         """Yield the bytes. Raises RemoteFileChanged if the file is changed meanwhile."""
         at = self.start
         while at < self._end:
             if self._aborted.is_set():
                 raise Stopping(f"the reading of {self.label} was stopped")
             try:
-                chunk = os.pread(self._fd, min(size(), self._end - at), at)
+                chunk = os.pread(self._fd, min(size, self._end - at), at)
                 status = os.fstat(self._fd)
             except OSError as error:
                 raise _disk_error(error, self.label) from error
