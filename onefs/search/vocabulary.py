@@ -89,14 +89,16 @@ class Query:
         return "&".join(parts if self.limit is None else [*parts, f"{_LIMIT_TERM}={self.limit}"])
 
 
-def parse_terms(terms: Mapping[str, object]) -> Query:
+def parse_terms(terms: Mapping[str, object], *, complete_names: bool = False) -> Query:
     """Return the query for search terms. ``terms`` has the value of each term, by the term's name.
+
+    With ``complete_names``, a name may be the beginning of a term's name (:func:`complete_name`).
 
     Raises UsageError if a term is unknown or given twice, or if a value is invalid.
     """
     parsed: dict[str, tuple[str, ...]] = {}
     for given, value in terms.items():
-        term = find_term(given)
+        term = find_term(complete_name(given) if complete_names else given)
         if term.name in parsed:
             raise UsageError(f"{given}: the term {term.name} is given twice")
         parsed[term.name] = _read_values(term, value)
@@ -148,6 +150,24 @@ def find_term(given: str) -> Term:
             f"there is no search term {_quoted(given)}{hint}; search_terms(all=True) lists them"
         )
     return term
+
+
+def complete_name(given: str) -> str:
+    """Return the name of ONE-api's term that a part of a name begins, as ``subj``.
+
+    Return ``given`` itself if it is a whole name, or if none of ONE-api's terms begins with it.
+    Raises UsageError if several of them begin with it.
+    """
+    name = given.replace("-", "_")
+    if not name or name in VOCABULARY or name in ALIASES:
+        return given
+    found = sorted(term for term in _ONE_API_TERMS if term.startswith(name))
+    if len(found) > 1:
+        raise UsageError(
+            f"the search term {_quoted(given)} may be {' or '.join(found)}: give a longer part of "
+            "the name"
+        )
+    return found[0] if found else given
 
 
 def nearest_name_hint(given: str, known: Iterable[str]) -> str:
@@ -390,6 +410,11 @@ _TERMS = (
 VOCABULARY: Mapping[str, Term] = {term.name: term for term in _TERMS}
 #: the terms of the tutorial
 TUTORIAL_TERMS = tuple(VOCABULARY)[:10]
+#: the terms of ONE-api of which the first letters are enough
+_ONE_API_TERMS = (
+    "datasets", "date_range", "laboratory", "number", "projects", "subject", "task_protocol",
+    "dataset_qc_lte",
+)  # fmt: skip
 #: other names of terms: names in the old and the current ONE, and singular and plural forms
 ALIASES: Mapping[str, str] = {
     **dict.fromkeys(("data", "dataset_type"), "dataset_types"),
