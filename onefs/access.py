@@ -310,6 +310,23 @@ class Access:
         """Return the transport of requests to all servers."""
         return self._transport()
 
+    def has_login(self) -> bool:
+        """Whether there is a token for Alyx, which may be requested with the password.
+
+        Raises AlyxCredentials if there is no token, and the errors of the request.
+        """
+        return bool(self._token().current_token())
+
+    def without_requests(self) -> Access:
+        """Return an access to the same folders that sends no request."""
+        return Access(
+            self.settings,
+            self._database_name,
+            environ=self._environ,
+            deadlines=self._deadlines,
+            offline=True,
+        )
+
     def of_release(self, tag: str) -> Access:
         """Return an access to a release of this database, with the same login and folders.
 

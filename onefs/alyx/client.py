@@ -75,6 +75,26 @@ class AlyxClient:
         except (AlyxCredentials, Throttled, ServerError):
             return
 
+    # -- any query of the REST interface
+
+    def get_body(self, path: str, query: Mapping[str, str]) -> Any:
+        """Return the body of Alyx's answer to a GET request for any path.
+
+        Raises NotFound for the status 404, and ServerError for another error.
+        """
+        answer = self._sender.get(path, query)
+        if answer.status == 404:
+            raise NotFound(f"{self.url} has no {path}")
+        if answer.status != 200:
+            raise self._sender.unexpected_answer_error(answer, path)
+        return answer.body
+
+    def complete_rows(self, endpoint: str, query: Mapping[str, str]) -> list[parsing.Row]:
+        """Return every row of any list once, although pages may lose and repeat rows."""
+        return list(self._paginator.all_rows(endpoint, query, parsing.any_key).values())
+
+    # -- the lists of the catalogue
+
     def labs(self) -> list[str]:
         """Return the names of all labs."""
         name = parsing.name_parser("name")

@@ -100,6 +100,11 @@ def uuid_of(row: Row) -> str:
     raise ServerError(f"Alyx sent a row without a UUID: {_excerpt(row)}")
 
 
+def any_key(row: Row) -> str:
+    """Return a text that identifies a row of any list: its id, its URL or the whole row."""
+    return str(row.get("id") or row.get("url") or row)
+
+
 def name_parser(column: str) -> Callable[[Row], str]:
     """Return a function that returns the name in ``column`` of a row.
 

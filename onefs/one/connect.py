@@ -15,8 +15,10 @@ from onefs.config.credentials import (
     DataCredentials,
     find_data_credentials,
 )
+from onefs.config.public_bucket import ALYX_URL
 from onefs.config.secret import Secret
 from onefs.config.settings import Settings, parse_data_hosts
+from onefs.config.urls import normalise
 from onefs.databases import (
     ResolvedDatabase,
     other_users_mount,
@@ -27,6 +29,11 @@ from onefs.errors import NotConfigured, UsageError
 
 if TYPE_CHECKING:
     from onefs.mount.mount_registry import MountInfo
+
+#: the modes of ONE-api
+MODES = ("local", "remote")
+#: the user of IBL's public Alyx whom everybody may be
+_PUBLIC_USERNAME = "intbrainlab"
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,14 +59,28 @@ class ConnectionArguments:
     offline: bool = False
     #: whether nothing may be asked on the terminal
     silent: bool = False
+    #: ``local`` or ``remote``, as in ONE-api
+    mode: str | None = None
+    #: whether texts that name datasets may be patterns, as in ONE-api
+    wildcards: bool = True
+    #: the folder of ONE-api's tables, which has no meaning here
+    tables_dir: str | os.PathLike[str] | None = None
+    #: ``GET`` if answers of ``alyx.rest`` may be used again for some minutes
+    cache_rest: str | None = "GET"
 
     def __post_init__(self) -> None:
         for name in ("username", "password", "base_url", "token", "profile", "data_username",
-                     "data_password", "data_hosts"):  # fmt: skip
+                     "data_password", "data_hosts", "cache_rest"):  # fmt: skip
             _check_text(name, getattr(self, name))
+        for name in ("public", "offline", "silent", "wildcards"):
+            check_bool(name, getattr(self, name))
+        if self.mode not in (None, *MODES):
+            raise UsageError(f"the argument mode is {self.mode!a}: give 'local' or 'remote'")
+        if self.offline and self.mode == "remote":
+            raise UsageError("mode='remote' contradicts offline=True: leave one of them out")
         if self.data_hosts is not None:
             parse_data_hosts(self.data_hosts, "data_hosts")
-        for name in ("cache_dir", "source"):
+        for name in ("cache_dir", "source", "tables_dir"):
             path = getattr(self, name)
             if path is None:
                 continue
@@ -67,15 +88,23 @@ class ConnectionArguments:
                 raise UsageError(f"the argument {name} is {type(path).__name__}: give a path")
             _check_text(name, os.fspath(path))
 
+    @property
+    def sends_no_request(self) -> bool:
+        """Whether only what is known may be used."""
+        return self.offline or self.mode == "local"
+
     def flags(self) -> dict[str, str | None]:
         """Return a dict of the arguments that identify the database.
 
         The keys are the names of the same flags on the command line, for example ``url``.
         """
+        username = self.username
+        if username is None and self.password is not None and self.base_url is not None:
+            username = default_username(self.base_url)
         return {
             "public": "yes" if self.public else None,
             "url": self.base_url,
-            "username": self.username,
+            "username": username,
             "profile": self.profile,
             "cache_dir": None if self.cache_dir is None else os.fspath(self.cache_dir),
             "source": None if self.source is None else os.fspath(self.source),
@@ -110,7 +139,7 @@ def open_access(
     login = GivenLogin() if site.is_embedded else _given_login(arguments, site.settings)
     ask = None if arguments.silent or not _can_prompt() else _prompt_secret
     log_in = partial(ensure_token, ask=ask, check_saved=False)
-    access = site.open(login, log_in, offline=arguments.offline)
+    access = site.open(login, log_in, offline=arguments.sends_no_request)
     return access, access.settings
 
 
@@ -152,6 +181,17 @@ def _given_login(arguments: ConnectionArguments, settings: Settings) -> GivenLog
         data=data,
         token=Secret(arguments.token.strip()) if arguments.token else "",
     )
+
+
+def default_username(url: str) -> str | None:
+    """Return the user that ONE-api assumes for IBL's public Alyx. Return None for other servers."""
+    return _PUBLIC_USERNAME if normalise(url) == ALYX_URL else None
+
+
+def check_bool(name: str, value: object) -> None:
+    """Raise UsageError if the argument ``name`` is neither True nor False."""
+    if not isinstance(value, bool):
+        raise UsageError(f"the argument {name} is {type(value).__name__}: give True or False")
 
 
 def _prompt_secret(question: str) -> str:

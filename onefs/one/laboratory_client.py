@@ -8,15 +8,17 @@ import weakref
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast
 
 from onefs.access import Access
 from onefs.config.settings import Settings
+from onefs.errors import UsageError
 from onefs.lowlevel.lazy import Lazy
 from onefs.one.interrupts import Interruptible
 
 if TYPE_CHECKING:
     from onefs.mount.mount_registry import MountInfo
+    from onefs.one.alyx_rest import AlyxRest
     from onefs.one.laboratory import Laboratory, SessionPaths
     from onefs.one.loader import Loader
     from onefs.one.mount_access import MountAccess
@@ -30,6 +32,11 @@ class LaboratoryClient(Interruptible):
 
     The arguments are described at :class:`onefs.one.client.ONE`.
     """
+
+    #: whether a name of a dataset may be a pattern, as in ONE-api. It can be changed
+    wildcards: bool = True
+    #: ONE-api's name for whether answers of :attr:`alyx` may be used again. It can be changed there
+    _cache_rest: str | None = "GET"
 
     def __init__(
         self,
@@ -46,6 +53,10 @@ class LaboratoryClient(Interruptible):
         data_password: str | None = None,
         data_hosts: str | None = None,
         offline: bool = False,
+        mode: Literal["local", "remote"] | None = None,
+        wildcards: bool = True,
+        tables_dir: str | os.PathLike[str] | None = None,
+        cache_rest: str | None = "GET",
     ) -> None:
         # a command that has opened the laboratory needs nothing of this module
         from onefs.one.connect import ConnectionArguments, mount_of_another, open_access
@@ -63,8 +74,13 @@ class LaboratoryClient(Interruptible):
             data_hosts=data_hosts,
             offline=offline,
             silent=silent,
+            mode=mode,
+            wildcards=wildcards,
+            tables_dir=tables_dir,
+            cache_rest=cache_rest,
         )
-        mounted = mount_of_another(arguments)
+        self.wildcards, self._cache_rest = wildcards, cache_rest
+        mounted, offline = mount_of_another(arguments), arguments.sends_no_request
         if mounted is not None:
             self._open_mount(mounted, offline=offline)
         else:
@@ -153,6 +169,7 @@ class LaboratoryClient(Interruptible):
         # `onefs show` needs no loader
         self._lazy_resolver = Lazy(lambda: _make_resolver(laboratory, open_paths()))
         self._lazy_loader = Lazy(lambda: _make_loader(laboratory, self._resolver, offline))
+        self._lazy_local = Lazy(self._open_local)
 
     def __enter__(self: Client) -> Client:
         return self
@@ -168,11 +185,44 @@ class LaboratoryClient(Interruptible):
     def close(self) -> None:
         """Close all connections and files. Deletion of this object also closes them."""
         self._finalizer()
+        local = self._lazy_local.close()
+        if local is not None:
+            local.close()
 
     @property
     def url(self) -> str:
         """Alyx's address."""
         return self._settings.url
+
+    @property
+    def offline(self) -> bool:
+        """Whether this object sends no request."""
+        return self._offline
+
+    @property
+    def mode(self) -> str:
+        """``local`` if this object sends no request, otherwise ``remote``, as in ONE-api."""
+        return "local" if self._offline else "remote"
+
+    @mode.setter
+    def mode(self, mode: str) -> None:
+        if mode != self.mode:
+            raise UsageError(
+                f"the mode of an opened ONE is {self.mode!r}, and cannot become {mode!a}: open "
+                f"another one with ONE(mode=...), or give query_type='local' to a method"
+            )
+
+    @property
+    def uuid_filenames(self) -> bool:
+        """Always False, as usual in ONE-api: the names of files have no UUID."""
+        return False
+
+    @property
+    def alyx(self) -> AlyxRest:
+        """Alyx's REST interface, for reading: ``one.alyx.rest("sessions", "list", ...)``."""
+        from onefs.one.alyx_rest import AlyxRest
+
+        return AlyxRest(self)
 
     @property
     def cache_dir(self) -> Path:
@@ -193,18 +243,70 @@ class LaboratoryClient(Interruptible):
         return self._lazy_loader()
 
     @staticmethod
-    def setup() -> None:
-        """Ask for a database's URL, user and passwords, test them, and save them as a profile.
+    def setup(
+        base_url: str | None = None,
+        *,
+        silent: bool = False,
+        make_default: bool | None = None,
+        username: str | None = None,
+        cache_dir: str | os.PathLike[str] | None = None,
+    ) -> None:
+        """Save a database's URL, user and passwords as a profile, after asking for them.
 
-        The command ``onefs setup`` does the same. ONE's file ``~/.one_params`` is not changed.
+        The command ``onefs setup`` does the same. The values are tested with the server. With
+        ``silent``, nothing is asked or tested, and no password is saved. ONE's file
+        ``~/.one_params`` is not changed.
+
+        Args:
+            base_url: Alyx's address. With ``silent``, the default is the address that was saved, or
+                that of IBL's public Alyx.
+            silent: Whether to ask nothing.
+            make_default: Whether ``ONE()`` opens this database. None means: if there is no other.
+            username: The user name for Alyx.
+            cache_dir: ONE-api's cache folder, where downloaded files are stored.
 
         Raises:
             NotConfigured: There is no terminal.
+            UsageError: An argument is invalid.
         """
+        if silent:
+            from onefs.one.save_setup import save_setup
+
+            save_setup(base_url, username, cache_dir, make_default=bool(make_default))
+            return
         print("This writes onefs's own profile; ~/.one_params stays untouched.")
+        given = {"--url": base_url, "--username": username, "--cache-dir": cache_dir}
+        words = [
+            word for name, value in given.items() if value for word in (name, os.fspath(value))
+        ]
+        if make_default is not None:
+            words.append("--default" if make_default else "--no-default")
         # imported by name, because the command line is in a layer above this package
         command = importlib.import_module("onefs.cli.setup").setup
-        command.main([], standalone_mode=False)
+        command.main(words, standalone_mode=False)
+
+    def _of_query_type(self: Client, query_type: str | None) -> Client:
+        """Return the object that answers a method with ONE-api's argument ``query_type``.
+
+        This is the object itself, or for ``local`` one that sends no request. Raises UsageError for
+        an invalid argument.
+        """
+        from onefs.one.connect import MODES
+
+        if query_type not in (None, *MODES):
+            raise UsageError(f"query_type is {query_type!a}: give 'local' or 'remote'")
+        if query_type != "local" or self._offline or self._mount is not None:
+            return self
+        local: Client = self._lazy_local()
+        local.wildcards = self.wildcards
+        return local
+
+    def _open_local(self) -> Any:
+        # another user's mount has no such access, and is never asked for one
+        access = cast("Access", self._laboratory).without_requests()
+        local = type(self).over(access, self._settings, offline=True)
+        local._cache_rest = self._cache_rest
+        return local
 
     def _interrupt(self) -> None:
         """End the requests of all methods of this object. Later requests use new connections."""

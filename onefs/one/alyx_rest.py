@@ -1,0 +1,335 @@
+"""``one.alyx``: Alyx's REST interface for reading, as ONE-api's ``AlyxClient`` has it.
+
+Requests are sent by the client of the catalogue, with its login, rate limit and retries. An answer
+is stored. It is used again for some minutes, and also later if Alyx is unreachable.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+from urllib.parse import parse_qsl, unquote, urlencode, urlsplit
+
+from onefs.errors import CacheError, OnefsError, ReadOnly, ServerError, Unreachable, UsageError
+from onefs.one.interrupts import Interruptible, interruptible
+from onefs.one.rest_list import RestList
+from onefs.one.rest_query import ENDPOINTS, RestQuery, check_action, check_endpoint
+from onefs.search.name_tables import UNAVAILABLE_ERRORS
+
+if TYPE_CHECKING:
+    from onefs.access import Access
+    from onefs.one.laboratory_client import LaboratoryClient
+    from onefs.one.rest_schemes import RestSchemes
+
+log = logging.getLogger(__name__)
+
+#: seconds for which a stored answer is used without a request, as in ONE-api
+ANSWER_TTL_SECONDS = 300.0
+#: the path of Alyx's description of its interface, and seconds for which it is used
+SCHEMA, SCHEMA_TTL_SECONDS = "api/schema", 7 * 86400.0
+#: characters of the largest answer that is stored
+MAX_STORED_CHARACTERS = 2**20
+
+
+class AlyxRest(Interruptible):
+    """Alyx's REST interface, for reading. ``ONE.alyx`` returns such an object.
+
+    Every method that reads may also raise Unreachable, DeadlineExceeded, AlyxCredentials, Throttled
+    or ServerError (``onefs.errors``).
+
+    Args:
+        client: The ``ONE`` whose database is read.
+    """
+
+    def __init__(self, client: LaboratoryClient) -> None:
+        self._client = client
+
+    def __repr__(self) -> str:
+        return f"AlyxRest({self.base_url})"
+
+    # -- attributes of ONE-api's class
+
+    @property
+    def base_url(self) -> str:
+        """Alyx's address."""
+        return self._client.url
+
+    @property
+    def user(self) -> str | None:
+        """The user name for Alyx, or None if none is known."""
+        return self._client._settings.username or None
+
+    @property
+    def is_logged_in(self) -> bool:
+        """Whether requests are sent with a login that is known already."""
+        if self._client.offline or self._access is None:
+            return False
+        try:
+            return bool(self._access.has_login())
+        except OnefsError:
+            return False
+
+    @property
+    def cache_dir(self) -> Path:
+        """The cache folder of the ``ONE``."""
+        return self._client.cache_dir
+
+    @property
+    def cache_mode(self) -> str | None:
+        """``GET`` if an answer is used for five minutes without a request. None: always ask Alyx.
+
+        This attribute can be changed.
+        """
+        return self._client._cache_rest
+
+    @cache_mode.setter
+    def cache_mode(self, mode: str | None) -> None:
+        if mode is not None and not isinstance(mode, str):
+            raise UsageError(f"cache_mode is {type(mode).__name__}: give 'GET' or None")
+        self._client._cache_rest = mode
+
+    @property
+    def rest_schemes(self) -> RestSchemes:
+        """The endpoints that can be read, with their actions and filters."""
+        from onefs.one.rest_schemes import RestSchemes
+
+        return RestSchemes(lambda: self._answer(RestQuery(SCHEMA, {})))
+
+    def list_endpoints(self) -> list[str]:
+        """Print and return the names of the endpoints that can be read."""
+        print("\n".join(ENDPOINTS))
+        return list(ENDPOINTS)
+
+    # -- reads
+
+    @interruptible
+    def rest(
+        self,
+        url: str | None = None,
+        action: str | None = None,
+        id: Any = None,
+        data: Any = None,
+        files: Any = None,
+        no_cache: bool = False,
+        **kwargs: Any,
+    ) -> Any:
+        """Return rows or a record of an endpoint of Alyx.
+
+        Args:
+            url: The endpoint, such as ``"sessions"``, or with a query, such as
+                ``"sessions?subject=x"``. None prints all endpoints.
+            action: ``"list"`` or ``"read"``. None prints these two.
+            id: The name or UUID of the record to read. With ``list``, the only row's id.
+            data: Has no meaning, because nothing is written.
+            files: Has no meaning, because nothing is written.
+            no_cache: Whether to ask Alyx in any case.
+            **kwargs: The filters of a list. A list of values is joined with commas.
+
+        Returns:
+            The record as a dict, or the rows as a list of dicts. If the rows do not fit into one
+            answer, a :class:`.RestList`, which requests the other rows when they are needed.
+
+        Raises:
+            UsageError: An argument is invalid.
+            ReadOnly: The action or endpoint would change Alyx.
+            NotFound: There is no record of this name.
+            Unreachable: Alyx is unreachable, and the answer is not known.
+        """
+        if not url:
+            self.list_endpoints()
+            return None
+        path, _, text = str(url).strip("/").partition("?")
+        endpoint = check_endpoint(path.partition("/")[0])
+        checked = check_action("list" if text else action)
+        if checked is None:
+            print("list\nread")
+            return None
+        no_cache = bool(kwargs.pop("expires", False)) or no_cache
+        if checked == "read":
+            if id is None or str(id) == "":
+                raise UsageError(f"rest({endpoint!r}, 'read') needs the id of a record: give id=")
+            name = str(id).rstrip("/").rpartition("/")[2]
+            return self._read(RestQuery(f"{endpoint}/{name}", {}), no_cache)
+        query = RestQuery.of_list(endpoint, dict(parse_qsl(text)), id, kwargs)
+        self._warn_of_unknown_filters(query, kwargs)
+        return self._read(query, no_cache)
+
+    @interruptible
+    def get(self, rest_query: str, **kwargs: Any) -> Any:
+        """Return the answer to a GET request, as :meth:`rest` does.
+
+        Args:
+            rest_query: The path, with its query, or a URL of Alyx.
+            **kwargs: ``clobber`` or ``expires``, to ask Alyx in any case.
+
+        Raises:
+            UsageError: ``rest_query`` is invalid.
+            ReadOnly: The request would change Alyx.
+            NotFound: There is no such record.
+            Unreachable: Alyx is unreachable, and the answer is not known.
+        """
+        text = str(rest_query).removeprefix(self.base_url)
+        if "://" in text:
+            raise UsageError(f"{ascii(rest_query)[:80]} is not a URL of {self.base_url}")
+        parts = urlsplit(text)
+        path = unquote(parts.path).strip("/")
+        if path != SCHEMA:
+            check_endpoint(path.partition("/")[0])
+        if path.startswith("cache/"):  # Alyx has a slash at the end of these paths only
+            path += "/"
+        no_cache = bool(kwargs.get("clobber") or kwargs.get("expires"))
+        return self._read(RestQuery(path, dict(parse_qsl(parts.query))), no_cache)
+
+    # -- writes, which are refused
+
+    def post(self, rest_query: str, data: Any = None, files: Any = None) -> None:
+        """Raise ReadOnly, because onefs does not write."""
+        raise _read_only("post", rest_query)
+
+    def put(self, rest_query: str, data: Any = None, files: Any = None) -> None:
+        """Raise ReadOnly, because onefs does not write."""
+        raise _read_only("put", rest_query)
+
+    def patch(self, rest_query: str, data: Any = None, files: Any = None) -> None:
+        """Raise ReadOnly, because onefs does not write."""
+        raise _read_only("patch", rest_query)
+
+    def delete(self, rest_query: str) -> None:
+        """Raise ReadOnly, because onefs does not write."""
+        raise _read_only("delete", rest_query)
+
+    # -- helpers
+
+    @property
+    def _access(self) -> Access | None:
+        """The opened laboratory, or None for another user's mount."""
+        client = self._client
+        return None if client.mountpoint is not None else cast("Access", client._laboratory)
+
+    def _interrupt(self) -> None:
+        self._client._interrupt()
+
+    def _read(self, query: RestQuery, no_cache: bool) -> Any:
+        body = self._answer(query, no_cache)
+        if not isinstance(body, Mapping) or not body.keys() >= {"count", "results"}:
+            return body
+        rows = body["results"]
+        count = body["count"]
+        if not isinstance(rows, list) or not isinstance(count, int):
+            raise ServerError(f"{self.base_url}/{query.path} did not answer with a list")
+        if len(rows) >= count or "offset" in query.filters:
+            return rows
+        return RestList(
+            rows,
+            count,
+            lambda filters: self._page(query.with_filters(filters), no_cache),
+            lambda: self._complete_rows(query),
+            page_rows=query.page_rows,
+        )
+
+    @interruptible
+    def _page(self, query: RestQuery, no_cache: bool) -> Mapping[str, Any]:
+        body = self._answer(query, no_cache)
+        return body if isinstance(body, Mapping) else {"count": len(body), "results": body}
+
+    @interruptible
+    def _complete_rows(self, query: RestQuery) -> Sequence[Mapping[str, Any]]:
+        access = self._access
+        return [] if access is None else access.alyx.complete_rows(query.path, query.filters)
+
+    def _answer(self, query: RestQuery, no_cache: bool = False) -> Any:
+        """Return Alyx's answer, or what is known of it."""
+        access = self._access
+        if access is None:
+            return self._known_answer(query, None)
+        stored = _stored_answer(access, query)
+        reuses = self.cache_mode is not None and not no_cache
+        if stored is not None and reuses and _is_fresh(access, query, stored[1]):
+            return stored[0]
+        try:
+            body = access.alyx.get_body(query.path, query.filters)
+        except UNAVAILABLE_ERRORS as error:
+            if stored is None:
+                return self._known_answer(query, error)
+            log.warning("an answer of Alyx that was stored before is used: %s", error)
+            return stored[0]
+        _store_answer(access, query, body)
+        return body
+
+    def _known_answer(self, query: RestQuery, trouble: Exception | None) -> Any:
+        """Return an answer that is made from what the catalogue or the mount has.
+
+        ``trouble`` is the error of the request, or None if no request can be sent.
+        """
+        from onefs.one.rest_known import known_answer
+
+        client = self._client
+        answer = known_answer(client._laboratory, client._resolver, client.url, query)
+        if answer is not None:
+            if trouble is not None:
+                log.info("an answer is made from the catalogue, because of an error: %s", trouble)
+            return answer
+        if trouble is None:
+            raise UsageError(
+                f"{client.cache_dir} is another user's mount, which cannot answer {query}: run "
+                "`onefs setup` to use the database with a login of your own"
+            )
+        raise Unreachable(
+            f"{trouble}; the answer to {query} is neither stored nor in the catalogue"
+        ) from trouble
+
+    def _warn_of_unknown_filters(self, query: RestQuery, given: Mapping[str, Any]) -> None:
+        """Warn of a filter that Alyx would ignore, so that the whole list would be the answer."""
+        unknown = query.unusual_filters(given)
+        if not unknown:
+            return
+        try:
+            known = self.rest_schemes.field_names(query.path, "list")
+        except OnefsError as error:
+            log.info("the filters of Alyx are not known: %s", error)
+            return
+        ignored = [name for name in unknown if name not in known]
+        if ignored:
+            from onefs.one.warn import warn
+
+            warn(
+                f"Alyx's endpoint {query.path} has no filter {', '.join(ignored)}, and ignores it: "
+                "one.alyx.rest_schemes.field_names(endpoint, 'list') has the names of its filters"
+            )
+
+
+def _read_only(action: str, what: object) -> ReadOnly:
+    return ReadOnly(f"onefs does not write to Alyx, so {action} of {ascii(what)[:80]} is refused")
+
+
+def _key(query: RestQuery) -> str:
+    return f"rest/{query.path}?{urlencode(sorted(query.filters.items()))}"
+
+
+def _stored_answer(access: Access, query: RestQuery) -> tuple[Any, float] | None:
+    try:
+        stored = access.database.stored_answer(_key(query))
+        return None if stored is None else (json.loads(stored[0]), stored[1])
+    except (CacheError, ValueError, RecursionError) as error:
+        log.warning("a stored answer cannot be read: %s", error)
+        return None
+
+
+def _is_fresh(access: Access, query: RestQuery, fetched_at: float) -> bool:
+    invalidated_at = max(access.database.invalidations().values(), default=0.0)
+    ttl = SCHEMA_TTL_SECONDS if query.path == SCHEMA else ANSWER_TTL_SECONDS
+    return fetched_at >= invalidated_at and 0 <= time.time() - fetched_at < ttl
+
+
+def _store_answer(access: Access, query: RestQuery, body: Any) -> None:
+    text = json.dumps(body)
+    if len(text) > MAX_STORED_CHARACTERS:
+        return
+    try:
+        access.database.store_answer(_key(query), text, time.time())
+    except CacheError as error:
+        log.warning("the answer cannot be stored for use while Alyx is unreachable: %s", error)

@@ -1,0 +1,286 @@
+"""Conversion of the names of sessions and datasets, as ONE-api does: eids, paths, refs and URLs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from datetime import date
+from pathlib import Path, PurePath
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
+from uuid import UUID
+
+from onefs import alf
+from onefs.errors import (
+    Ambiguous,
+    NotFound,
+    Offline,
+    OnefsError,
+    Stopping,
+    UsageError,
+)
+from onefs.model import Dataset, Session, shown_url
+from onefs.one.alf_errors import alf_error
+from onefs.one.alf_grammar import is_session_path
+from onefs.one.alf_paths import ALFPath
+from onefs.one.session_refs import dict_to_ref, is_exp_ref, ref_to_dict
+
+if TYPE_CHECKING:
+    from onefs.access import Access
+    from onefs.one.laboratory import Laboratory
+    from onefs.one.resolver import SessionResolver
+
+#: the keys of a dict that names a session by its path
+_PATH_KEYS = {"subject", "number", "lab"}
+#: most eids in one search for unknown sessions
+_EIDS_PER_SEARCH = 80
+
+
+class NameConversions:
+    """Converts names of sessions and datasets in one laboratory.
+
+    ``access`` is the laboratory if it is not another user's mount. Methods raise the errors of
+    requests to Alyx, and UsageError for a name that is invalid.
+    """
+
+    def __init__(
+        self,
+        laboratory: Laboratory,
+        resolver: SessionResolver,
+        access: Access | None,
+        *,
+        offline: bool,
+    ) -> None:
+        self._laboratory, self._resolver, self._access = laboratory, resolver, access
+        self._offline = offline
+
+    # -- sessions
+
+    def to_eid(self, name: object, cache_dir: Path | None = None) -> str | None:
+        """Return the eid in or of a name. The session of an eid may be unknown.
+
+        Return None for None, and for the path of an unknown session.
+        """
+        if name is None:
+            return None
+        if isinstance(name, UUID):
+            return str(name)
+        if is_exp_ref(name):
+            return self.ref_to_eid(name)
+        if isinstance(name, Mapping):
+            return self.path_to_eid(_path_of_record(name, cache_dir or self._laboratory.cache_dir))
+        if isinstance(name, PurePath):
+            return self.path_to_eid(name)
+        if not isinstance(name, str):
+            raise UsageError(f"{type(name).__name__} is not a name of a session")
+        text = name.strip()
+        if is_session_path(text) or ALFPath(text).session_path() is not None:
+            return self.path_to_eid(text)
+        eid = text[-36:].lower()
+        if not alf.is_uuid(eid):
+            raise UsageError(
+                f"{ascii(name)[:80]} is not a name of a session: give an eid, a reference, a path "
+                "or Alyx's URL"
+            )
+        return eid
+
+    def eid_of(self, name: object) -> str:
+        """Return the eid of a name. Raises UsageError if there is none."""
+        eid = self.to_eid(name)
+        if eid is None:
+            raise UsageError(f"{ascii(name)[:80]} names no session that the database has")
+        return eid
+
+    def fetch_sessions(self, names: Iterable[object]) -> None:
+        """Request the sessions that the catalogue lacks, many with each request."""
+        from onefs.search.vocabulary import parse_terms
+
+        if self._access is None or self._offline:
+            return
+        eids = [str(name).strip().lower() for name in names if isinstance(name, (str, UUID))]
+        eids = list(filter(alf.is_uuid, dict.fromkeys(eids)))
+        known = {session.eid for session in self._access.database.sessions_by_eid(eids)}
+        unknown = [eid for eid in eids if eid not in known]
+        if len(unknown) < 2:
+            return
+        for begin in range(0, len(unknown), _EIDS_PER_SEARCH):
+            some = ",".join(f"'{eid}'" for eid in unknown[begin : begin + _EIDS_PER_SEARCH])
+            try:
+                self._access.queries.search(parse_terms({"django": f"id__in,[{some}]"}))
+            except Stopping:
+                raise
+            except OnefsError:  # each session is requested by itself, with an error of its own
+                return
+
+    def session(self, eid: str) -> Session:
+        """Return a session, with or without a folder. Raises NotFound if there is none."""
+        try:
+            return self._resolver.any_session(eid)
+        except NotFound as error:
+            raise alf_error("object_not_found", str(error)) from error
+
+    def eid_to_path(self, eid: str) -> ALFPath | None:
+        """Return the path of a session's folder, or None if it is unknown or has no folder."""
+        try:
+            place = self._resolver.paths.place(self._resolver.session(eid))
+        except NotFound:
+            return None
+        except Offline:
+            if not self._offline:
+                raise
+            return None
+        return ALFPath(self._resolver.paths.file_path(place))
+
+    def path_to_eid(self, path: object) -> str | None:
+        """Return the eid of the session in a path, or None if the path has no known session.
+
+        The lab in the path is used only to choose between sessions of several labs.
+        """
+        if not isinstance(path, (str, PurePath)):
+            raise UsageError(f"{type(path).__name__} is not a path")
+        parts = ALFPath(path).session_path()
+        try:
+            if parts is None:
+                # a folder with a mark, such as 001~0123abcd, or a link below .by-eid
+                return self._resolver.eid(str(path)) if "/" in str(path) else None
+            return self._eid_of_parts(parts)
+        except (NotFound, UsageError):
+            return None
+        except Offline:
+            if not self._offline:
+                raise
+            return None
+
+    def _eid_of_parts(self, path: ALFPath) -> str | None:
+        *before, subject, day, number = path.parts
+        if len(number) > 9:
+            return None
+        ref = alf.Ref(day, int(number), subject)
+        sessions = self._resolver.paths.sessions_by_ref(ref)
+        if len(sessions) > 1:
+            in_lab = [each for each in sessions if alf.lab_folder(each.lab) in before[-2:]]
+            sessions = in_lab or sessions
+        if len(sessions) > 1:
+            eids = ", ".join(session.eid for session in sessions)
+            raise Ambiguous(f"the path {path} matches {len(sessions)} sessions: {eids}")
+        return sessions[0].eid if sessions else None
+
+    def ref_to_eid(self, ref: object) -> str:
+        """Return the eid of a reference.
+
+        Raises NotFound if there is no such session, and Ambiguous if there are several.
+        """
+        text = dict_to_ref(ref_to_dict(ref))
+        try:
+            return self._resolver.eid(text)
+        except NotFound as error:
+            raise alf_error("object_not_found", str(error)) from error
+
+    def details(self, eid: str) -> dict[str, Any]:
+        """Return the fields of a session in Alyx's list of sessions, with its date and path."""
+        from onefs.search.offline import row_of_session
+
+        session = self.session(eid)
+        row = row_of_session(session, self._url)
+        path = self.eid_to_path(eid) if session.has_folder else None
+        return {
+            **{name: value for name, value in row.items() if name != "id"},
+            "projects": ",".join(session.projects),
+            "date": date.fromisoformat(session.date),
+            "local_path": path,
+        }
+
+    @property
+    def _url(self) -> str:
+        return self._access.url if self._access is not None else ""
+
+    # -- datasets
+
+    def dataset(self, path: str | PurePath) -> tuple[Session, Dataset] | None:
+        """Return the dataset at a path, and its session. Return None if there is none.
+
+        The path may be in the cache, in a mount or relative to a folder of subjects. A UUID in the
+        file's name decides.
+        """
+        path = ALFPath(path)
+        for uuid, _ in alf.names_with_uuid(path.name):
+            return self._dataset_by_id(uuid)
+        try:
+            eid = self.path_to_eid(path)
+            if eid is None:
+                return None
+            session = self._resolver.session(eid)
+            below = () if path.session_path() is None else path.relative_to_session().parts
+            for place, dataset in self._resolver.datasets(session):
+                if below in (place, tuple(rel_path(dataset).split("/"))):
+                    return session, dataset
+            session, _, dataset = self._resolver.dataset(str(path))
+        except (NotFound, UsageError):
+            return None
+        return session, dataset
+
+    def _dataset_by_id(self, uuid: str) -> tuple[Session, Dataset] | None:
+        if self._access is None:
+            return None
+        with suppress(NotFound):
+            eid = self._access.queries.session_of_dataset(uuid)
+            session = self._resolver.session(eid)
+            for _, dataset in self._resolver.datasets(session):
+                if uuid in (dataset.uuid, dataset.id):
+                    return session, dataset
+        return None
+
+    def dataset_of_record(self, eid: str | None, uuid: str) -> Dataset:
+        """Return the dataset with an id, in a session if it is known.
+
+        Raises NotFound if there is none.
+        """
+        if eid is not None:
+            for _, dataset in self._resolver.datasets(self._resolver.session(eid)):
+                if uuid in (dataset.uuid, dataset.id):
+                    return dataset
+        else:
+            found = self._dataset_by_id(uuid)
+            if found is not None:
+                return found[1]
+        raise alf_error("object_not_found", f"the database has no dataset {uuid} on a file server")
+
+    def url_of_dataset(self, dataset: Dataset) -> str:
+        """Return the URL of a dataset's file. Raises NotFound if it is not known."""
+        url = shown_url(dataset.replicas)
+        if not url:
+            raise alf_error(
+                "object_not_found", f"no file server is known that has the dataset {dataset.name}"
+            )
+        return url
+
+    def url_of_session(self, lab: str, subject: str, day: str, number: int) -> str:
+        """Return the URL of a session's folder on a file server of its lab.
+
+        Raises NotFound if there is no such file server.
+        """
+        repositories = () if self._access is None else self._access.catalogue.repositories().value
+        urls = [
+            each.data_url.rstrip("/")
+            for _, each in sorted(dict(repositories).items(), reverse=True)
+            if not each.personal and each.data_url.startswith("http")
+        ]
+        for url in urls:
+            if url.endswith(f"/{quote(lab)}/{alf.SUBJECTS}"):
+                return f"{url}/{quote(subject)}/{day}/{alf.number_folder(number)}"
+        raise alf_error("object_not_found", f"no file server is known that has files of {lab}")
+
+
+def rel_path(dataset: Dataset) -> str:
+    """Return the path of a dataset below its session, as ONE-api has it."""
+    revision = f"#{dataset.revision}#" if dataset.revision else ""
+    return "/".join(filter(None, (dataset.collection, revision, dataset.name)))
+
+
+def _path_of_record(record: Mapping[Any, Any], root: Path) -> ALFPath:
+    """Return the path of the session in a record with subject, date, number and lab."""
+    if not record.keys() >= _PATH_KEYS or not record.keys() & {"date", "start_time"}:
+        raise UsageError("the dict names no session: it needs lab, subject, number and date")
+    day = str(record.get("date") or record["start_time"])[:10]
+    folder = alf.number_folder(int(record["number"]))
+    return ALFPath(root, str(record["lab"]), alf.SUBJECTS, str(record["subject"]), day, folder)
