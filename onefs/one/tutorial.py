@@ -45,16 +45,31 @@ class TutorialVerbs(LaboratoryClient):
 
     @overload
     def search(
-        self, *, details: Literal[False] = False, limit: int | None = None, **terms: Any
+        self,
+        details: Literal[False] = False,
+        query_type: str | None = None,
+        *,
+        limit: int | None = None,
+        **terms: Any,
     ) -> list[str]: ...
     @overload
     def search(
-        self, *, details: Literal[True], limit: int | None = None, **terms: Any
+        self,
+        details: Literal[True],
+        query_type: str | None = None,
+        *,
+        limit: int | None = None,
+        **terms: Any,
     ) -> tuple[list[str], list[dict[str, Any]]]: ...
 
     @interruptible
     def search(
-        self, *, details: bool = False, limit: int | None = None, **terms: Any
+        self,
+        details: bool = False,
+        query_type: str | None = None,
+        *,
+        limit: int | None = None,
+        **terms: Any,
     ) -> list[str] | tuple[list[str], list[dict[str, Any]]]:
         """Return the eids of the sessions that match all terms, the latest session first.
 
@@ -62,9 +77,11 @@ class TutorialVerbs(LaboratoryClient):
 
         Args:
             details: Whether to return Alyx's rows too.
+            query_type: ``"local"`` to send no request, and to search the catalogue.
             limit: The largest number of sessions to return. None means no limit.
             **terms: The terms and their values, for example ``subject="clns0730"``.
-                :meth:`search_terms` lists the terms. For a list of ``users``, ``dataset_types`` or
+                :meth:`search_terms` lists the terms. The first letters of a term of ONE-api are
+                enough, for example ``subj``. For a list of ``users``, ``dataset_types`` or
                 ``dataset_names``, a session must have all of them. For any other list, a session
                 must have one of them. ``date_range`` is one day, or a list of the first and the
                 last day. None as the first or last day means no limit. A day is a text like
@@ -87,6 +104,11 @@ class TutorialVerbs(LaboratoryClient):
             raise UsageError(
                 f"the argument details is {type(details).__name__}: give True or False"
             )
+        client = self._of_query_type(query_type)
+        if client is not self:
+            found: list[str] | tuple[list[str], list[dict[str, Any]]]
+            found = client.search(details, limit=limit, **terms)  # type: ignore[call-overload]
+            return found
         sessions = self.search_sessions(limit=limit, **terms)
         if not details:
             return sessions.eids
@@ -130,7 +152,7 @@ class TutorialVerbs(LaboratoryClient):
         """
         from onefs.search import vocabulary
 
-        query = vocabulary.parse_terms(terms)
+        query = vocabulary.parse_terms(terms, complete_names=True)
         sessions = self._laboratory.queries.search(query, vocabulary.parse_limit(limit))
         if not sessions.eids:
             sessions.hint = self._laboratory.queries.suggest_names(query)
@@ -158,7 +180,8 @@ class TutorialVerbs(LaboratoryClient):
             raise UsageError(f"the name of a search is {type(name).__name__}: give a text")
         if not terms:
             raise UsageError("a search without any term cannot be saved: give a search term")
-        self._laboratory.queries.save_search(name, vocabulary.parse_terms(terms))
+        query = vocabulary.parse_terms(terms, complete_names=True)
+        self._laboratory.queries.save_search(name, query)
 
     def forget_search(self, name: str) -> None:
         """Delete a saved search.
@@ -443,8 +466,10 @@ class TutorialVerbs(LaboratoryClient):
         return self._folder(self._resolver.paths.place(session), mount)
 
     def _folder(self, place: Sequence[str], mount: str | os.PathLike[str] | None) -> Path:
+        from onefs.one.alf_paths import ALFPath
+
         mount = self.mountpoint if mount is None else mount
-        return cache_path(self.cache_dir, place) if mount is None else Path(mount, *place)
+        return ALFPath(cache_path(self.cache_dir, place) if mount is None else Path(mount, *place))
 
 
 def _single_name(eid: Any) -> Any:
