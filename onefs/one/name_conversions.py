@@ -14,9 +14,9 @@ from onefs import alf
 from onefs.errors import (
     Ambiguous,
     NotFound,
-    Offline,
     OnefsError,
     Stopping,
+    Unreachable,
     UsageError,
 )
 from onefs.model import Dataset, Session, shown_url
@@ -40,7 +40,8 @@ class NameConversions:
     """Converts names of sessions and datasets in one laboratory.
 
     ``access`` is the laboratory if it is not another user's mount. Methods raise the errors of
-    requests to Alyx, and UsageError for a name that is invalid.
+    requests to Alyx, and UsageError for a name that is invalid. An object serves one call of a
+    method of ``ONE``, because it keeps the listings of datasets.
     """
 
     def __init__(
@@ -53,6 +54,7 @@ class NameConversions:
     ) -> None:
         self._laboratory, self._resolver, self._access = laboratory, resolver, access
         self._offline = offline
+        self._listed: dict[str, dict[tuple[str, ...], Dataset]] = {}
 
     # -- sessions
 
@@ -125,7 +127,7 @@ class NameConversions:
             place = self._resolver.paths.place(self._resolver.session(eid))
         except NotFound:
             return None
-        except Offline:
+        except Unreachable:
             if not self._offline:
                 raise
             return None
@@ -134,7 +136,7 @@ class NameConversions:
     def path_to_eid(self, path: object) -> str | None:
         """Return the eid of the session in a path, or None if the path has no known session.
 
-        The lab in the path is used only to choose between sessions of several labs.
+        The lab in the path is used only if several sessions have its subject, date and number.
         """
         if not isinstance(path, (str, PurePath)):
             raise UsageError(f"{type(path).__name__} is not a path")
@@ -146,23 +148,26 @@ class NameConversions:
             return self._eid_of_parts(parts)
         except (NotFound, UsageError):
             return None
-        except Offline:
+        except Unreachable:
             if not self._offline:
                 raise
             return None
 
     def _eid_of_parts(self, path: ALFPath) -> str | None:
-        *before, subject, day, number = path.parts
+        subject, day, number = path.parts[-3:]
         if len(number) > 9:
             return None
         ref = alf.Ref(day, int(number), subject)
         sessions = self._resolver.paths.sessions_by_ref(ref)
         if len(sessions) > 1:
-            in_lab = [each for each in sessions if alf.lab_folder(each.lab) in before[-2:]]
-            sessions = in_lab or sessions
-        if len(sessions) > 1:
-            eids = ", ".join(session.eid for session in sessions)
-            raise Ambiguous(f"the path {path} matches {len(sessions)} sessions: {eids}")
+            try:
+                return self._resolver.eid(str(path))
+            except NotFound:
+                eids = ", ".join(session.eid for session in sessions)
+                raise Ambiguous(
+                    f"the path {path} matches {len(sessions)} sessions: {eids}; give one of these "
+                    "eids"
+                ) from None
         return sessions[0].eid if sessions else None
 
     def ref_to_eid(self, ref: object) -> str:
@@ -211,9 +216,9 @@ class NameConversions:
                 return None
             session = self._resolver.session(eid)
             below = () if path.session_path() is None else path.relative_to_session().parts
-            for place, dataset in self._resolver.datasets(session):
-                if below in (place, tuple(rel_path(dataset).split("/"))):
-                    return session, dataset
+            listed = self._datasets(session).get(below)
+            if listed is not None:
+                return session, listed
             session, _, dataset = self._resolver.dataset(str(path))
         except (NotFound, UsageError):
             return None
@@ -225,10 +230,20 @@ class NameConversions:
         with suppress(NotFound):
             eid = self._access.queries.session_of_dataset(uuid)
             session = self._resolver.session(eid)
-            for _, dataset in self._resolver.datasets(session):
+            for dataset in self._datasets(session).values():
                 if uuid in (dataset.uuid, dataset.id):
                     return session, dataset
         return None
+
+    def _datasets(self, session: Session) -> dict[tuple[str, ...], Dataset]:
+        """Return the datasets of a session by their path below it, in the tree and in ONE-api."""
+        found = self._listed.get(session.eid)
+        if found is None:
+            placed = self._resolver.datasets(session)
+            found = {tuple(rel_path(dataset).split("/")): dataset for _, dataset in placed}
+            found.update(placed)
+            self._listed[session.eid] = found
+        return found
 
     def dataset_of_record(self, eid: str | None, uuid: str) -> Dataset:
         """Return the dataset with an id, in a session if it is known.
@@ -236,7 +251,7 @@ class NameConversions:
         Raises NotFound if there is none.
         """
         if eid is not None:
-            for _, dataset in self._resolver.datasets(self._resolver.session(eid)):
+            for dataset in self._datasets(self._resolver.session(eid)).values():
                 if uuid in (dataset.uuid, dataset.id):
                     return dataset
         else:

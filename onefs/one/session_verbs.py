@@ -323,15 +323,17 @@ class SessionVerbs(LaboratoryClient):
         from onefs.one.session_records import check_record, ids_of, rows_of
 
         rows = rows_of(record)
-        if rows is not None:
-            return [self.record2url(row) for row in rows]
-        check_record(record)
         names = self._names
-        if "rel_path" in record:
-            return names.url_of_dataset(names.dataset_of_record(*ids_of(record)))
-        return names.url_of_session(
-            record["lab"], record["subject"], str(record["date"]), int(record["number"])
-        )
+
+        def url_of(row: Any) -> str:
+            check_record(row)
+            if "rel_path" in row:
+                return names.url_of_dataset(names.dataset_of_record(*ids_of(row)))
+            return names.url_of_session(
+                row["lab"], row["subject"], str(row["date"]), int(row["number"])
+            )
+
+        return url_of(record) if rows is None else [url_of(row) for row in rows]
 
     @interruptible
     def record2path(self, dataset: Any) -> Any:
@@ -348,15 +350,17 @@ class SessionVerbs(LaboratoryClient):
         """
         from onefs.one.session_records import check_record, ids_of, rows_of
 
-        rows = rows_of(dataset)
-        if rows is not None:
-            return [self.record2path(row) for row in rows]
-        check_record(dataset)
-        eid, _ = ids_of(dataset)
-        folder = None if eid is None else self._names.eid_to_path(eid)
-        if folder is None:
-            raise UsageError(f"the record names the session {eid}, which is unknown or no eid")
-        return folder / dataset["rel_path"]
+        rows, names = rows_of(dataset), self._names
+
+        def path_of(row: Any) -> Path:
+            check_record(row)
+            eid, _ = ids_of(row)
+            folder = None if eid is None else names.eid_to_path(eid)
+            if folder is None:
+                raise UsageError(f"the record's name has no eid of a known session, but {eid!a}")
+            return folder / str(row["rel_path"])
+
+        return path_of(dataset) if rows is None else [path_of(row) for row in rows]
 
     @property
     def _access(self) -> Access | None:
