@@ -333,7 +333,9 @@ class Access:
         Raises UsageError for an invalid tag.
         """
         return Access(
-            replace(self.settings, state_dir=release_dir(self.settings.state_dir, tag)),
+            replace(
+                self.settings, state_dir=release_dir(database_dir(self.settings.state_dir), tag)
+            ),
             self._database_name,
             login=self._login,
             environ=self._environ,

@@ -43,7 +43,7 @@ def load(access: Access, tag: str, progress: SyncProgress | None = None) -> Buil
     from onefs.catalogue.releases import AlyxRelease, load_release
     from onefs.catalogue.sync import SYNC_DEADLINE_SECONDS
 
-    state_dir = access.settings.state_dir
+    state_dir = database_dir(access.settings.state_dir)
     if access.settings.public:
         server = access.without_alyx.tables_server(tag)
         return load_release(server, state_dir, tag, progress, build_in_child)

@@ -232,6 +232,10 @@ class TablesReader(ForkAware):
         """Return the distinct values of a column in the table of sessions."""
         return [str(row[0]) for row in self._fetch_rows(f"SELECT DISTINCT {column} FROM sessions")]
 
+    def eids(self) -> list[str]:
+        """Return the eids of all sessions."""
+        return [uuid_text(eid) for (eid,) in self._fetch_rows("SELECT eid FROM sessions")]
+
     def sessions_by_ref(self, ref: alf.Ref) -> list[Session]:
         """Return the sessions with the subject, date and number in ``ref``, ordered by lab.
 

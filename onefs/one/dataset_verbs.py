@@ -2,8 +2,84 @@
 
 from __future__ import annotations
 
-from onefs.one.laboratory_client import LaboratoryClient
+import os
+from datetime import datetime
+from pathlib import Path
+
+from onefs.one.interrupts import interruptible
+from onefs.one.listing_verbs import ListingVerbs
+from onefs.one.loaded_ids import save_ids
+from onefs.one.loading_verbs import LoadingVerbs
+from onefs.one.warn import warn
 
 
-class DatasetVerbs(LaboratoryClient):
-    """The methods of ONE-api that list and load datasets, by file name, object or collection."""
+class DatasetVerbs(ListingVerbs, LoadingVerbs):
+    """The methods of ONE-api that list and load datasets, by file name, object or collection.
+
+    They have ONE-api's arguments and results, except that ids are texts. Patterns are those of the
+    shell, such as ``"*spikes*"``, or regular expressions if ``wildcards`` is False.
+    """
+
+    @interruptible
+    def load_cache(
+        self,
+        tables_dir: str | os.PathLike[str] | None = None,
+        clobber: bool = False,
+        tag: str | None = None,
+    ) -> datetime | None:
+        """Load ONE's cache tables: the newest ones, or those of a release.
+
+        After the tables of a release are loaded, this object shows the sessions and datasets of the
+        release only.
+
+        Args:
+            tables_dir: A folder with tables to load instead of the server's.
+            clobber: Not used, because the server is always asked for newer tables.
+            tag: The name of a release. None means the whole database.
+
+        Returns:
+            The time at which the tables were loaded, or None if there are none.
+
+        Raises:
+            NotFound: There is no such release, or the server has no tables.
+            UsageError: This object reads another user's mount.
+            MissingLibrary: pyarrow is not installed.
+        """
+        from onefs.one import cache_loading
+
+        access = self._access("load cache tables")
+        if tag is not None:
+            access = cache_loading.open_release(access, tag, offline=self._offline)
+            close_previous = self._finalizer
+            self._open_access(access, access.settings, offline=self._offline)
+            close_previous()
+        elif tables_dir is not None or not self._offline:
+            cache_loading.load_tables(access, tables_dir)
+        return cache_loading.loaded_at(access)
+
+    def save_loaded_ids(
+        self, sessions_only: bool = False, clear_list: bool = True
+    ) -> tuple[list[str], Path | None]:
+        """Save the ids of the datasets that were loaded while :attr:`record_loaded` was True.
+
+        Args:
+            sessions_only: Whether to save the eids of the sessions instead.
+            clear_list: Whether to forget the ids.
+
+        Returns:
+            The ids, and the path of a CSV file in the cache folder, or in the current folder for
+            another user's mount. ``([], None)`` and a warning if nothing was loaded.
+
+        Raises:
+            CacheError: The file cannot be written.
+        """
+        loaded = self._loaded_ids
+        ids = loaded.eids() if sessions_only else loaded.dataset_ids()
+        if not ids:
+            warn("no datasets were loaded while record_loaded was True")
+            return [], None
+        folder = self.cache_dir if self._mount is None else Path.cwd()
+        path = save_ids(ids, "session_uuid" if sessions_only else "dataset_uuid", folder)
+        if clear_list:
+            loaded.clear()
+        return ids, path

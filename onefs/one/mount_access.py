@@ -145,17 +145,18 @@ class MountQueries:
                 for lab in labs
                 for subject in self._files.folder_names(lab)
             ]
-        raise self._unsupported(f"list {what.replace('-', ' ')}")
+        raise self.unsupported(f"list {what.replace('-', ' ')}")
 
     def save_search(self, name: str, query: Query) -> None:
         """Raise UsageError, because only the user that has made the mount can save a search."""
-        raise self._unsupported("save a search")
+        raise self.unsupported("save a search")
 
     def delete_saved_search(self, name: str) -> None:
         """Raise UsageError, because only the user that has made the mount can delete a search."""
-        raise self._unsupported("forget a search")
+        raise self.unsupported("forget a search")
 
-    def _unsupported(self, action: str) -> UsageError:
+    def unsupported(self, action: str) -> UsageError:
+        """Return the error for an action that needs a login for the database."""
         root = self._files.root
         return UsageError(
             f"{root} is {other_owner_of(str(root))}'s mount, which cannot {action}: run `onefs "

@@ -81,6 +81,13 @@ class NameTables:
             )
             return [{column: name} for name in names]
 
+    def revisions(self) -> list[Row]:
+        """Return the rows of all revisions in Alyx, which are stored as other tables are.
+
+        Raises the error of the request if no rows are stored.
+        """
+        return self._fetch_table("revisions", "name")
+
     def _fetch_table(self, endpoint: str, column: str) -> list[Row]:
         """Return the rows of a table from Alyx, or the stored rows if they are fresh.
 

@@ -1,0 +1,135 @@
+"""Parts that the methods of ONE-api for datasets have in common."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, cast
+
+from onefs.one.laboratory_client import LaboratoryClient
+from onefs.one.loaded_ids import LoadedIds
+
+if TYPE_CHECKING:
+    from onefs.access import Access
+    from onefs.model import Session
+    from onefs.one.dataset_filter import DatasetFilter
+    from onefs.one.dataset_records import DatasetRecord
+    from onefs.one.object_loader import ObjectLoader
+
+#: the worst outcome of quality control of the datasets that are listed and loaded by default
+DEFAULT_QC = "FAIL"
+
+
+class DatasetClient(LaboratoryClient):
+    """Base class of the methods of ONE-api for datasets."""
+
+    #: whether patterns are those of the shell, and not regular expressions
+    wildcards = True
+    #: whether the ids of loaded datasets are recorded, to be saved by ``save_loaded_ids``
+    record_loaded = False
+
+    @cached_property
+    def _loaded_ids(self) -> LoadedIds:
+        return LoadedIds()
+
+    def _access(self, action: str) -> Access:
+        """Return the opened database.
+
+        Raises UsageError if this object reads another user's mount, which cannot do ``action``.
+        """
+        if self._mount is not None:
+            raise self._mount.queries.unsupported(action)
+        return cast("Access", self._laboratory)
+
+    def _is_local(self, query_type: str | None) -> bool:
+        """Whether ONE-api would answer from cache tables. Raises UsageError for an invalid type."""
+        from onefs.one.dataset_listing import check_query_type
+
+        check_query_type(query_type)
+        is_default = query_type in (None, "auto")
+        return query_type == "local" or (is_default and (self._offline or self._settings.public))
+
+    def _session(self, eid: object) -> Session:
+        from onefs.one.dataset_listing import find_session
+
+        return find_session(self._resolver, eid)
+
+    def _records(
+        self, eid: object, query_type: str | None, default_revisions_only: bool = False
+    ) -> list[DatasetRecord]:
+        """Return the datasets of a session. Without ``eid``, return those that are stored."""
+        from onefs.one.dataset_listing import all_records, session_records
+
+        self._is_local(query_type)
+        if eid:
+            records = session_records(self._resolver, self._session(eid))
+        else:
+            records = all_records(self._access("list all datasets").database)
+        return [each for each in records if each.dataset.default or not default_revisions_only]
+
+    def _filter(
+        self, filename: object, collection: object, revision: object, **more: Any
+    ) -> DatasetFilter:
+        from onefs.one.dataset_filter import DatasetFilter
+
+        return DatasetFilter(filename, collection, revision, wildcards=self.wildcards, **more)
+
+    def _groups(
+        self,
+        part: str,
+        eid: object,
+        selection: DatasetFilter,
+        details: bool,
+        query_type: str | None,
+    ) -> Any:
+        """Return the collections or revisions of the datasets that match."""
+        from onefs.one.dataset_listing import group_by
+
+        records = selection.matching(self._records(eid, query_type))
+        as_table = self._is_local(query_type)
+        return group_by(records, part, details=details, as_table=as_table, keep_eid=not eid)
+
+    def _aggregates(
+        self,
+        relation: str,
+        identifier: str | None,
+        dataset: object,
+        revision: str | None,
+        assert_unique: bool,
+    ) -> Sequence[DatasetRecord]:
+        from onefs.one.aggregate_records import aggregate_records
+        from onefs.one.dataset_filter import DatasetFilter
+
+        catalogue = self._access("list aggregates").catalogue
+        # always with wildcards, as in ONE-api
+        selection = DatasetFilter(dataset, None, revision)
+        return aggregate_records(
+            catalogue, relation, identifier, selection, assert_unique=assert_unique
+        )
+
+    def _object_loader(
+        self,
+        download_only: bool,
+        query_type: str | None = None,
+        qc: object = DEFAULT_QC,
+        ignore_qc_not_set: bool = False,
+    ) -> ObjectLoader:
+        from onefs.one.dataset_filter import QcLimit
+        from onefs.one.object_loader import ObjectLoader
+
+        self._is_local(query_type)
+        return ObjectLoader(
+            self._laboratory,
+            self._resolver,
+            wildcards=self.wildcards,
+            offline=self._offline,
+            download_only=download_only,
+            qc=QcLimit.parse(qc, ignore_qc_not_set),
+            loaded_ids=self._loaded_ids if self.record_loaded else None,
+        )
+
+    @staticmethod
+    def _last_revision(revision: str | None) -> str | None:
+        from onefs.one.dataset_filter import revision_of_environment
+
+        return revision or revision_of_environment()
