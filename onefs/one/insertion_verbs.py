@@ -11,6 +11,7 @@ from onefs.one.laboratory_client import LaboratoryClient
 if TYPE_CHECKING:
     from onefs.alyx.parsing import Row
     from onefs.one.tutorial import SessionName
+    from onefs.search.queries import FoundSessions
 
 
 class InsertionVerbs(LaboratoryClient):
@@ -114,15 +115,14 @@ class InsertionVerbs(LaboratoryClient):
         return pids, rows or (None if self._is_local(query_type) else [])
 
     @interruptible
-    def insertion_table(self, *, limit: int | str | None = None, **terms: Any) -> list[Row]:
-        """Return the probe insertions of the sessions that match all terms, as rows of a table.
-
-        Only insertions with the name of ``probe``, and in the region of ``atlas_acronym``,
-        ``atlas_name`` or ``atlas_id``, are returned, if these terms are given.
+    def insertion_table(self, sessions: FoundSessions, **terms: Any) -> list[Row]:
+        """Return the probe insertions of sessions that were found, as rows of a table.
 
         Args:
-            limit: The largest number of sessions to search. None means no limit.
-            **terms: The terms of :meth:`search`.
+            sessions: The result of ``search_sessions``.
+            **terms: The terms of that search. If they have ``probe``, ``atlas_acronym``,
+                ``atlas_name`` or ``atlas_id``, only insertions of that name and region are
+                returned.
 
         Returns:
             A dict for each insertion: the columns of ``.insertions.tsv`` but ``path``, as text.
@@ -133,7 +133,7 @@ class InsertionVerbs(LaboratoryClient):
         """
         from onefs.one import insertions
 
-        return insertions.table_of_search(self._laboratory, limit, terms)
+        return insertions.table_of(self._laboratory, sessions, terms)
 
     def _is_local(self, query_type: str | None) -> bool:
         """Whether only stored rows are to be used. Raises UsageError for an invalid type."""

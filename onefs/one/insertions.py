@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from onefs.alyx.parsing import Row
     from onefs.one.laboratory import Laboratory
     from onefs.one.resolver import SessionResolver
+    from onefs.search.queries import FoundSessions
 
 log = logging.getLogger(__name__)
 
@@ -123,16 +124,19 @@ def search_stored(laboratory: Laboratory, terms: Mapping[str, object], *, regex:
     return sorted(found, key=_sort_key, reverse=True)
 
 
-def table_of_search(
-    laboratory: Laboratory, limit: int | str | None, terms: Mapping[str, object]
+def table_of(
+    laboratory: Laboratory, found: FoundSessions, terms: Mapping[str, object]
 ) -> list[Row]:
-    """Return a row of ``.insertions.tsv`` for each insertion of the sessions of a search."""
-    query = vocabulary.parse_terms(terms)
-    found = laboratory.queries.search(query, vocabulary.parse_limit(limit))
-    sessions = list(found.sessions())
-    by_eid = {session.eid: session for session in sessions}
+    """Return a row of ``.insertions.tsv`` for each insertion of sessions that a search has found.
+
+    ``terms`` are those of the search.
+    """
+    by_eid = {session.eid: session for session in found.sessions()}
     insertions = find_in_sessions(
-        laboratory.queries, laboratory.catalogue.insertions, query, sessions
+        laboratory.queries,
+        laboratory.catalogue.insertions,
+        vocabulary.parse_terms(terms),
+        list(by_eid.values()),
     )
     return [insertion_cells(each, by_eid[each.eid]) for each in insertions]
 

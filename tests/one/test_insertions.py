@@ -161,7 +161,8 @@ def test_a_loop_over_unknown_pids_asks_for_whole_labs(
     opened: Open, shared: ONE, servers: Servers
 ) -> None:
     wanted = pids(shared)
-    labs = {row["lab"] for row in shared.insertion_table(date_range=["2019-01-01", None])}
+    sessions = shared.search_sessions(date_range=["2019-01-01", None])
+    labs = {row["lab"] for row in shared.insertion_table(sessions)}
     one = opened()
     assert all(one.pid2eid(pid)[0] for pid in wanted)
     assert len(wanted) > 25
