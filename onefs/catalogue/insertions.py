@@ -83,7 +83,7 @@ class Insertions:
             raise NotFound(f"Alyx has no probe insertion {pid}")
         session = self._database.session(found.eid)
         if session is not None and self._note_miss(session.lab) and self._may_fetch(session.lab):
-            self._fetch_lab(session.lab)
+            self._fetch_lab(session.lab, [session.eid])
         return found
 
     def stored(self, pid: str) -> Insertion | None:
@@ -120,7 +120,7 @@ class Insertions:
         labs = {lab_of[eid] for eid in missing}
         if len(labs) * MAX_IDS_PER_REQUEST < len(missing) and "" not in labs:
             for lab in labs:
-                self._fetch_lab(lab)
+                self._fetch_lab(lab, [eid for eid in missing if lab_of[eid] == lab])
             return
         for begin in range(0, len(missing), MAX_IDS_PER_REQUEST):
             some = missing[begin : begin + MAX_IDS_PER_REQUEST]
@@ -189,20 +189,19 @@ class Insertions:
         self._note_miss(lab)
         if not is_walk or not self._may_fetch(lab):
             return None
-        keys = tuple(f"insertions/{eid}" for eid in self._eids_of_lab(lab, session.eid))
-        return Batch(keys, lambda: self._fetch_lab(lab))
+        keys = tuple(f"insertions/{eid}" for eid in self._eids_of_lab(lab, [session.eid]))
+        return Batch(keys, lambda: self._fetch_lab(lab, [session.eid]))
 
-    def _eids_of_lab(self, lab: str, first: str = "") -> list[str]:
+    def _eids_of_lab(self, lab: str, first: Sequence[str]) -> list[str]:
         """Return the eids of the known sessions of a lab, ``first`` first."""
         eids = [eid for _, _, eid in self._database.find_sessions("lab = ?", [lab])]
-        return list(dict.fromkeys([first, *eids] if first else eids))
+        return list(dict.fromkeys([*first, *eids]))
 
-    def _fetch_lab(self, lab: str) -> None:
-        """Request the insertions of all sessions of a lab. Never raises."""
-        eids = self._eids_of_lab(lab)
+    def _fetch_lab(self, lab: str, eids: Sequence[str]) -> None:
+        """Request the insertions of all sessions of a lab, among them ``eids``. Never raises."""
         try:
-            done = self._try_fetch({"lab": lab}, eids)
-        except Stopping:
+            done = self._try_fetch({"lab": lab}, self._eids_of_lab(lab, eids))
+        except OnefsError:  # the catalogue cannot be read, or it is being closed
             return
         if not done:
             self._failed_at[lab] = self._clock()

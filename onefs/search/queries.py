@@ -120,7 +120,12 @@ class SessionQueries(NameTables):
         except UNAVAILABLE_ERRORS as error:
             stored = self._stored_rows(key)
             if stored is not None:
-                _warn_of_stored("insertions", stored[1], error)
+                log.warning(
+                    "the insertions that were found on %s by the same search are returned, because "
+                    "of an error: %s",
+                    _shown_time(stored[1]),
+                    error,
+                )
                 return stored[0]
             unknown = sorted(insertions.unknown_offline(filters))
             if unknown or isinstance(error, NoAlyx):
@@ -206,7 +211,12 @@ class SessionQueries(NameTables):
         """
         stored = self._stored_rows(key)
         if stored is not None:
-            _warn_of_stored("sessions", stored[1], trouble)
+            log.warning(
+                "the sessions that were found on %s by the same search are returned, because of an "
+                "error: %s",
+                _shown_time(stored[1]),
+                trouble,
+            )
             hits = parsing.parse_rows(stored[0], SearchHit.from_row, "sessions of a stored search")
             return FoundSessions([hit.session.eid for hit in hits], lambda: hits)
         unknown = [name for name, _ in query.values if name not in offline.OFFLINE_TERMS]
@@ -249,14 +259,8 @@ class SessionQueries(NameTables):
             )
 
 
-def _warn_of_stored(what: str, moment: float, trouble: Exception) -> None:
-    when = time.strftime("%Y-%m-%d %H:%M", time.localtime(moment))
-    log.warning(
-        "the %s that were found on %s by the same search are returned, because of an error: %s",
-        what,
-        when,
-        trouble,
-    )
+def _shown_time(moment: float) -> str:
+    return time.strftime("%Y-%m-%d %H:%M", time.localtime(moment))
 
 
 def _has_number_terms_only(query: Query) -> bool:
