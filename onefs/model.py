@@ -55,6 +55,20 @@ class Session:
 
 
 @dataclass(frozen=True, slots=True)
+class Insertion:
+    """A probe insertion: a probe that was in the brain during one session."""
+
+    #: the probe insertion id (pid), a lower-case UUID with dashes
+    id: str
+    #: the eid of the session
+    eid: str
+    #: the label of the probe, such as ``probe00``, which is also the name of its collections
+    name: str
+    #: Alyx's whole row of the insertion, as JSON
+    record: str = "{}"
+
+
+@dataclass(frozen=True, slots=True)
 class Replica:
     """A copy of a dataset on a file server."""
 

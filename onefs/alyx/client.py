@@ -318,6 +318,15 @@ class AlyxClient:
             cost.add_rows(rows, page, parsing.uuid_of)
         return list(rows.values())[:most]
 
+    def insertion_rows(self, query: Mapping[str, str]) -> list[parsing.Row]:
+        """Return the rows of ``/insertions`` that Alyx's filters in ``query`` select.
+
+        The rows have the order of the server. Each row is returned once.
+        """
+        # with any look-up, Alyx sends each row only once, and not once for each dataset or region
+        distinct = query if "django" in query else {**query, "django": "id__isnull,False"}
+        return list(self._paginator.all_rows("insertions", distinct, parsing.uuid_of).values())
+
     def table_rows(self, endpoint: str, column: str) -> list[parsing.Row]:
         """Return all rows of a small table of Alyx. ``column`` has the name of each row."""
 

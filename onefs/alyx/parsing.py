@@ -15,6 +15,7 @@ address, the file is listed but unreachable. Any other invalid value is treated 
 
 from __future__ import annotations
 
+import json
 import logging
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -29,7 +30,7 @@ from onefs.config.urls import MAX_URL_LENGTH
 from onefs.dates import parse_timestamp
 from onefs.errors import ServerError
 from onefs.integers import parse_whole_number
-from onefs.model import Dataset, Replica, Repository, Session
+from onefs.model import Dataset, Insertion, Replica, Repository, Session
 
 #: characters of a path that are not escaped (RFC 3986, pchar and the slash); ``#``, ``?`` and
 #: ``%`` are escaped, because Alyx appends the unescaped file name to the repository's address
@@ -103,6 +104,12 @@ def uuid_of(row: Row) -> str:
 def any_key(row: Row) -> str:
     """Return a text that identifies a row of any list: its id, its URL or the whole row."""
     return str(row.get("id") or row.get("url") or row)
+def uuid_or_empty(row: Row) -> str:
+    """Return the UUID of a row as :func:`uuid_of` does, or '' if the row has no UUID."""
+    try:
+        return uuid_of(row)
+    except ServerError:
+        return ""
 
 
 def name_parser(column: str) -> Callable[[Row], str]:
@@ -154,6 +161,32 @@ def parse_session(row: Row) -> tuple[Session, bool]:
         task_protocol=_text_or_empty(row, "task_protocol"),
         projects=_parse_projects(row),
     ), number is not None
+
+
+def parse_insertion(row: Row) -> Insertion:
+    """Parse a row of ``/insertions``. Raises ServerError for an invalid row."""
+    eid = session_id_of(row)
+    if not eid:
+        raise ServerError(f"Alyx sent an insertion without a session: {_excerpt(row)}")
+    try:
+        record = json.dumps(row)
+    except (RecursionError, ValueError) as error:
+        raise ServerError(f"Alyx sent an insertion that is not JSON: {error}") from error
+    return Insertion(uuid_of(row), eid, name_parser("name")(row), record)
+
+
+def parse_session_of_insertion(row: Row) -> tuple[Session, bool] | None:
+    """Return the session in a row of ``/insertions``, as :func:`parse_session` does.
+
+    Return None if the row does not describe its session.
+    """
+    info = row.get("session_info")
+    if not isinstance(info, dict) or uuid_or_empty(info) != session_id_of(row):
+        return None
+    try:
+        return parse_session(info)
+    except ServerError:  # the insertion itself is valid
+        return None
 
 
 def parse_repository(row: Row) -> Repository:

@@ -20,6 +20,7 @@ from onefs.alyx.parsing import usable_replicas
 from onefs.catalogue import listing_requests
 from onefs.catalogue.aggregates import Aggregates, BucketListings
 from onefs.catalogue.availability import ServerAvailability
+from onefs.catalogue.insertions import Insertions
 from onefs.catalogue.invalidation import TreePath
 from onefs.catalogue.listing import Listing, ListingRequest, ListingVersion
 from onefs.catalogue.listing_cache import ListingCache
@@ -88,6 +89,10 @@ class Catalogue:
         )
         self._aggregates = Aggregates(
             self._listing_cache, self.availability, self._bucket_listings, clock
+        )
+        #: the probe insertions
+        self.insertions = Insertions(
+            database, alyx, self._listing_cache, self.availability, self.note_session, clock
         )
         self._prefetcher = BatchPrefetcher(database, alyx, self._listing_cache, deadline, clock)
         self._types_warning_logged = self._failure_warning_logged = False

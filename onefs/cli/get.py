@@ -6,19 +6,27 @@ from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING
 
 import click
 
 from onefs import alf
 from onefs.cli.cache import database_and_folder_options
 from onefs.cli.deferred_warnings import suppress_warnings_about
+from onefs.cli.get_selection import (
+    describe_choice,
+    describe_paths,
+    find_sessions,
+    has_qc,
+    parse_searches,
+    prefetch_sessions,
+)
 from onefs.cli.options import source_option
 from onefs.cli.output import EXIT_FAILED, exit_code, say, say_path
-from onefs.errors import NotFound, OnefsError
+from onefs.errors import NotFound, OnefsError, UsageError
 from onefs.lowlevel.progress_display import ProgressDisplay
 from onefs.printable import format_size, plural
-from onefs.search.vocabulary import nearest_name_hint
+from onefs.search.vocabulary import QC_OUTCOMES, nearest_name_hint
 from onefs.tree.path_patterns import BY_EID, BY_REF
 
 if TYPE_CHECKING:
@@ -31,13 +39,33 @@ _ANNOUNCED_SESSIONS = 40
 
 
 @click.command()
-@click.argument("paths", metavar="PATH|EID|GLOB...", nargs=-1, required=True)
+@click.argument("paths", metavar="PATH|EID|GLOB...", nargs=-1)
+@click.option(
+    "--search",
+    "searches",
+    metavar="QUERY",
+    multiple=True,
+    help="The sessions of a search, such as 'project=brainwide&lab=cortexlab'.",
+)
+@click.option(
+    "--from-file",
+    "list_file",
+    type=click.File(errors="surrogateescape"),
+    metavar="FILE",
+    help="A file with a PATH in each line; - is standard input.",
+)
 @click.option(
     "--type",
     "types",
     metavar="T",
     multiple=True,
     help="Only datasets of this type, such as spikes.*.",
+)
+@click.option(
+    "--qc",
+    type=click.Choice(QC_OUTCOMES, case_sensitive=False),
+    metavar="OUTCOME",
+    help="Only datasets with this QC or better, and those with NOT_SET.",
 )
 @click.option(
     "--jobs",
@@ -55,7 +83,10 @@ _ANNOUNCED_SESSIONS = 40
 @database_and_folder_options
 def get(
     paths: tuple[str, ...],
+    searches: tuple[str, ...],
+    list_file: IO[str] | None,
     types: tuple[str, ...],
+    qc: str | None,
     jobs: int,
     verbose: bool,
     dry_run: bool,
@@ -64,28 +95,40 @@ def get(
 ) -> None:
     """Download and verify the files at PATH and below; print where each file is.
 
-    A PATH is in a mount or in the cache folder, or is lab/subject/...; its parts may be patterns
-    (quote them). Cached files are skipped, interrupted downloads resumed. Works with and without a
-    mount. The exit code is not 0 when a file could not be downloaded.
+    Sessions can also be chosen by --search, and listed in a file (--from-file). A PATH is in a
+    mount or in the cache folder, or is lab/subject/...; its parts may be patterns (quote them).
+    Cached files are skipped, interrupted downloads resumed. Works with and without a mount. The
+    exit code is not 0 when a file could not be downloaded.
     """
     from onefs.cli.open_database import closing_access, open_database
     from onefs.cli.targets import resolve_arguments
     from onefs.databases import with_disks
 
+    if list_file is not None:
+        paths += tuple(line for line in list_file.read().splitlines() if line.strip())
+    queries = parse_searches(searches)
+    if not paths and not queries:
+        raise UsageError(
+            "there is nothing to get: give a PATH, --search QUERY, or --from-file with a PATH in "
+            "each line"
+        )
     database, patterns = resolve_arguments(paths, flags)
     database = with_disks(database, flags)
     failed: dict[str, OnefsError] = {}
     with closing_access(open_database(database, offline=offline)) as access:
         try:
             with ProgressDisplay() as progress:
+                patterns += find_sessions(access, queries, progress)
+                prefetch_sessions(access, patterns)
                 datasets = _list_datasets(access, patterns, progress)
                 # a download needs the replicas of files, and a choice by type needs their types
-                if not offline and (types or not dry_run):
-                    sessions = _incomplete_sessions(access, datasets, include_cached=bool(types))
+                chosen = bool(types or qc)
+                if not offline and (chosen or not dry_run):
+                    sessions = _incomplete_sessions(access, datasets, include_cached=chosen)
                     failed = _complete_sessions(access, sessions, progress)
                     if len(failed) < len(sessions):
                         datasets = _list_datasets(access, patterns, progress)
-            datasets = _select_by_type(access, datasets, patterns, types)
+            datasets = _select(access, datasets, patterns, types, qc)
             if dry_run:
                 _print_dry_run(access, datasets)
                 return
@@ -160,29 +203,38 @@ def _report_incomplete(failed: Mapping[str, OnefsError]) -> None:
         )
 
 
-def _select_by_type(
-    access: Access, datasets: DatasetsWithPlaces, patterns: Sequence[str], types: Sequence[str]
+def _select(
+    access: Access,
+    datasets: DatasetsWithPlaces,
+    patterns: Sequence[str],
+    types: Sequence[str],
+    qc: str | None,
 ) -> DatasetsWithPlaces:
-    """Return the datasets that have one of the types. If ``types`` is empty, return all datasets.
+    """Return the datasets that have one of the types ``types``, and the QC ``qc`` or better.
 
-    Raises NotFound if no datasets are selected.
+    Empty types mean all types. If ``qc`` is None, any QC is right. Raises
+    NotFound if no datasets are selected.
     """
-    selected, typed, kind = datasets, [], ""
+    selected, typed = datasets, []
     if types:
-        kind = f" of type {' or '.join(types)}"
         typed = access.catalogue.with_types([dataset for dataset, _ in datasets])
         selected = [
             (dataset, place)
             for dataset, (_, place) in zip(typed, datasets, strict=True)
             if any(fnmatchcase(dataset.dataset_type, each) for each in types)
         ]
+    of_types = selected
+    if qc is not None:
+        selected = [item for item in selected if has_qc(item[0], qc)]
     if not selected:
-        for pattern in patterns:
-            _refuse_unserved(access, datasets, pattern, types)
-        names = (each.removeprefix(f"{BY_EID}/").removeprefix(f"{BY_REF}/") for each in patterns)
+        if not of_types:
+            for pattern in patterns:
+                _refuse_unserved(access, datasets, pattern, types)
         known = {each.dataset_type for each in typed}
-        hint = nearest_name_hint(types[0], known) if types else ""
-        raise NotFound(f"there is no dataset{kind} at {', '.join(names)}{hint}")
+        hint = nearest_name_hint(types[0], known) if types and not of_types else ""
+        raise NotFound(
+            f"there is no dataset{describe_choice(types, qc)} at {describe_paths(patterns)}{hint}"
+        )
     return selected
 
 

@@ -94,10 +94,16 @@ def _term_options(command: Callable[..., Any]) -> Callable[..., Any]:
 @click.option(
     "--format",
     "form",
-    type=click.Choice(["table", "json", "eids", "paths"]),
+    type=click.Choice(["table", "json", "tsv", "eids", "paths", "pids"]),
     default="table",
     show_default=True,
-    help="What to print about each session.",
+    help="What to print about each session or insertion.",
+)
+@click.option(
+    "--insertions",
+    "of_insertions",
+    is_flag=True,
+    help="Print the probe insertions of the sessions; pids are their ids.",
 )
 @click.option("--save", metavar="NAME", help="Save the search; mounts show it as .search/NAME.")
 @click.option("--forget", metavar="NAME", help="Delete a saved search, and search nothing.")
@@ -110,6 +116,7 @@ def search(
     limit: str | None,
     details: bool,
     form: str,
+    of_insertions: bool,
     save: str | None,
     forget: str | None,
     list_terms: bool,
@@ -123,6 +130,10 @@ def search(
         with database.open() as one:
             one.forget_search(forget)
         return
+    if form == "pids" and not of_insertions:
+        raise UsageError("only probe insertions have pids: give --insertions too")
+    if of_insertions and details:
+        raise UsageError("--details is about sessions: leave out --insertions")
     terms = {name: value for name, value in values.items() if value not in (None, ())}
     if not terms and limit is None:
         raise UsageError("a search needs a term, such as --subject NAME, or --limit N")
@@ -132,11 +143,19 @@ def search(
         result = one.search_sessions(limit=limit, **terms)
         rows = dict(zip(result.eids, one.records(result) if details else result.rows, strict=True))
         sessions = {session.eid: session for session in result.sessions()}
+        insertions = one.insertion_table(result, **terms) if of_insertions else []
         paths: dict[str, Path] = {}
-        if form in ("json", "paths"):  # a path depends on the other sessions of the subject
+        if form in ("json", "tsv", "paths"):  # it depends on the other sessions of the subject
             paths = one.folders(result, mountpoint_of(one))
     if not result.eids and not result.hint:
         say("onefs: no session matches all search terms", err=True)
+    elif of_insertions and not insertions:
+        say("onefs: the sessions that were found have no such probe insertion", err=True)
+    if of_insertions:
+        from onefs.cli.insertion_lines import format_insertions
+
+        print_lines(format_insertions(form, insertions, paths))
+        return
     print_lines(_format_sessions(form, details, rows, sessions, paths))
 
 
@@ -151,6 +170,15 @@ def _format_sessions(
         return list(rows)
     if form == "paths":
         return [str(path) for path in paths.values()]
+    if form == "tsv":
+        # imported here: the other forms need no module of the tree
+        from onefs.tree.tsv import SESSION_COLUMNS, session_cells, tsv_text
+
+        cells = (
+            {**session_cells(session), "path": str(paths.get(eid, ""))}
+            for eid, session in sessions.items()
+        )
+        return tsv_text(SESSION_COLUMNS, cells).splitlines()
     if form == "json":
         shown = [
             _json_object(eid, row, sessions.get(eid), paths.get(eid), details)

@@ -7,7 +7,7 @@ mount.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -16,15 +16,38 @@ from onefs.alyx.parsing import Row
 from onefs.cache.folder import Place
 from onefs.catalogue.listing import Listing
 from onefs.download.progress import Transfer
-from onefs.model import Dataset, Session
+from onefs.model import Dataset, Insertion, Session
 from onefs.search.queries import FoundSessions
 from onefs.search.vocabulary import Query
 from onefs.tree.layout import SessionLayout
 from onefs.tree.variant import Variant
 
 
+class ProbeInsertions(Protocol):
+    """The probe insertions in a laboratory."""
+
+    def get(self, pid: str) -> Insertion:
+        """Return the insertion with the given pid. Raises NotFound if there is none."""
+
+    def of_session(self, session: Session) -> Listing[list[Insertion]]:
+        """Return the insertions of a session, sorted by name."""
+
+    def of_sessions(self, sessions: Sequence[Session]) -> list[Insertion]:
+        """Return the insertions of sessions, in the order of the sessions."""
+
+    def stored(self, pid: str) -> Insertion | None:
+        """Return the insertion with the given pid if it is stored. Sends no request."""
+
+    def stored_of(self, eid: str) -> list[Insertion]:
+        """Return the stored insertions of a session, sorted by name. Sends no request."""
+
+
 class SessionCatalogue(Protocol):
     """The sessions in a laboratory, by eid."""
+
+    @property
+    def insertions(self) -> ProbeInsertions:
+        """The probe insertions."""
 
     def session(self, eid: str) -> Session:
         """Return the session with the given eid.
@@ -56,6 +79,12 @@ class SessionSearch(Protocol):
 
     def search(self, query: Query, limit: int | None = None) -> FoundSessions:
         """Return at most ``limit`` sessions that match every term, the latest session first."""
+
+    def search_insertions(self, filters: Mapping[str, str]) -> list[Row]:
+        """Return Alyx's rows of the insertions that match all filters of ``/insertions``."""
+
+    def stored_insertions(self) -> list[Row]:
+        """Return Alyx's rows of all stored insertions. Sends no request."""
 
     def suggest_names(self, query: Query) -> str:
         """Return a sentence about an unknown name, such as a subject, in a search without results.

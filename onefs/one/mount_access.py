@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from onefs.alyx.parsing import Row, parse_session
 from onefs.cache.folder import Place
@@ -30,6 +31,9 @@ from onefs.tree.path_patterns import BY_EID
 from onefs.tree.search_cache import EIDS, PATHS, SEARCH
 from onefs.tree.sidecars import SESSION_JSON
 
+if TYPE_CHECKING:
+    from onefs.one.mount_insertions import MountInsertions
+
 #: most sessions with details in one search, because each record may need a request by the mount
 MAX_RECORDS = 40
 _CHUNK_BYTES = 2**20
@@ -42,6 +46,14 @@ class MountCatalogue:
 
     def __init__(self, files: MountFiles) -> None:
         self._files = files
+
+    @property
+    def insertions(self) -> MountInsertions:
+        """The probe insertions in the mount."""
+        # imported here, because few commands need them
+        from onefs.one.mount_insertions import MountInsertions
+
+        return MountInsertions(self._files, self.place)
 
     def session(self, eid: str) -> Session:
         return self.session_at(self.place(eid))
@@ -129,6 +141,15 @@ class MountQueries:
                 yield SearchHit.from_row(by_eid[eid])
             else:
                 yield SearchHit({"id": eid}, Session(eid, "", "", "", -1), False)
+
+    def search_insertions(self, filters: Mapping[str, str]) -> list[Row]:
+        from onefs.one.mount_insertions import search_insertions
+
+        return search_insertions(self._files, filters)
+
+    def stored_insertions(self) -> list[Row]:
+        """Raise UsageError, because the mount does not say what it has stored."""
+        raise self._unsupported("list the insertions that are stored")
 
     def suggest_names(self, query: Query) -> str:
         """Return '', because the mount does not list all values of a term."""

@@ -7,6 +7,7 @@ import logging
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
+from urllib.parse import urlencode
 
 from onefs import alf
 from onefs.alyx import parsing
@@ -103,6 +104,59 @@ class SessionQueries(NameTables):
             has_complete_numbers=limit is None and _has_number_terms_only(query),
         )
 
+    def search_insertions(self, filters: Mapping[str, str]) -> list[Row]:
+        """Return Alyx's rows of the probe insertions that match all filters of ``/insertions``.
+
+        The rows have the order of Alyx: the latest session first, and then by name. While Alyx is
+        unreachable, the same search's last rows are returned, or rows from the catalogue.
+        """
+        from onefs.search import insertions  # few commands need it
+
+        key = f"insertions/{urlencode(sorted(filters.items()))}"
+        self._database.start()
+        asked = self._clock()
+        try:
+            rows = insertions.matching_rows(self._alyx.insertion_rows(filters), filters)
+        except UNAVAILABLE_ERRORS as error:
+            stored = self._stored_rows(key)
+            if stored is not None:
+                log.warning(
+                    "the insertions that were found on %s by the same search are returned, because "
+                    "of an error: %s",
+                    _shown_time(stored[1]),
+                    error,
+                )
+                return stored[0]
+            unknown = sorted(insertions.unknown_offline(filters))
+            if unknown or isinstance(error, NoAlyx):
+                raise _unanswered_error(
+                    error,
+                    "without Alyx, onefs cannot search probe insertions"
+                    + (f" by {', '.join(unknown)}" if unknown else ""),
+                ) from error
+            rows = insertions.search_catalogue(self._database(), filters)
+            if not rows:
+                raise _unanswered_error(
+                    error, "no probe insertion in the catalogue matches the search"
+                ) from error
+            log.warning(
+                "the insertions are from the catalogue, and may be incomplete, because of an "
+                "error: %s",
+                error,
+            )
+            return rows
+        with self._ignore_cache_errors():
+            insertions.store_rows(self._database(), rows, asked)
+            if len(rows) <= MAX_STORED_ROWS:
+                self._database().store_answer(key, json.dumps(rows), asked)
+        return rows
+
+    def stored_insertions(self) -> list[Row]:
+        """Return Alyx's rows of all stored insertions. Sends no request."""
+        database = self._database()
+        eids = database.sessions_with_insertions()
+        return [json.loads(each.record) for each in database.insertions_of(eids)]
+
     def session_of_dataset(self, dataset_id: str) -> str:
         """Return the eid of a dataset's session, from the catalogue or else from Alyx.
 
@@ -157,11 +211,10 @@ class SessionQueries(NameTables):
         """
         stored = self._stored_rows(key)
         if stored is not None:
-            when = time.strftime("%Y-%m-%d %H:%M", time.localtime(stored[1]))
             log.warning(
                 "the sessions that were found on %s by the same search are returned, because of an "
                 "error: %s",
-                when,
+                _shown_time(stored[1]),
                 trouble,
             )
             hits = parsing.parse_rows(stored[0], SearchHit.from_row, "sessions of a stored search")
@@ -204,6 +257,10 @@ class SessionQueries(NameTables):
             yield SearchHit(
                 offline.row_of_session(session, self._alyx.url), session, session.number >= 0
             )
+
+
+def _shown_time(moment: float) -> str:
+    return time.strftime("%Y-%m-%d %H:%M", time.localtime(moment))
 
 
 def _has_number_terms_only(query: Query) -> bool:

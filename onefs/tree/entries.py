@@ -5,8 +5,9 @@
     <lab>/<subject>/<yyyy-mm-dd>/<nnn>/[<collection>/][#<revision>#/]<name>
     <lab>/Subjects -> .                 <date>/<n> -> <nnn>
     <nnn>/[<collection>/]<name with its UUID> -> the file
-    <nnn>/.session.json, .datasets.tsv
+    <nnn>/.session.json, .datasets.tsv, .insertions.tsv
     .by-eid/<uuid> -> ../<lab>/...                     .by-ref/<ref> -> ../<lab>/...
+    .by-pid/<uuid>/session, alf, raw, sorting -> ../../<lab>/...
     .search/<term>=<value>&.../<ref> -> ../../<lab>/...
     .as-of/<day>/<lab>/...              all labs, with the revisions of that day
     .flat/<lab>/.../<nnn>/<name>        default datasets, without collections and revisions

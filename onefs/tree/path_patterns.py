@@ -17,6 +17,8 @@ DATASET_PREFIX = "dataset:"
 #: the folders of links to sessions, by eid and by ref (``onefs.tree.symlink_views``)
 BY_EID = ".by-eid"
 BY_REF = ".by-ref"
+#: the folder of probe insertions, by pid (``onefs.tree.by_pid``)
+BY_PID = ".by-pid"
 #: most links that are followed, one after the other
 _MAX_LINK_DEPTH = 8
 

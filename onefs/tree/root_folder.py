@@ -14,7 +14,7 @@ from onefs.tree.entries import Folder, TreeEntry
 from onefs.tree.lab_folders import LabFolder
 from onefs.tree.layout import lab_folder_names
 from onefs.tree.nodes import Node
-from onefs.tree.path_patterns import BY_EID, BY_REF
+from onefs.tree.path_patterns import BY_EID, BY_PID, BY_REF
 from onefs.tree.search_cache import SEARCH
 from onefs.tree.variant import FLAT, TAGS, Variant
 
@@ -78,7 +78,7 @@ class RootFolder(Folder):
         return replace(undated_folder_node(self.context, "root"), ino=1)
 
     def child(self, name: str) -> TreeEntry:
-        if name in (BY_EID, BY_REF, SEARCH):
+        if name in (BY_EID, BY_PID, BY_REF, SEARCH):
             return _lookup_folder(name, self.context)
         variant = self.context.variant
         if name == AS_OF and variant.is_full_tree:
@@ -152,13 +152,17 @@ class RootFolder(Folder):
 
 
 def _lookup_folder(name: str, context: TreeContext) -> Folder:
-    """Return the folder ``.by-eid``, ``.by-ref`` or ``.search``."""
+    """Return the folder ``.by-eid``, ``.by-pid``, ``.by-ref`` or ``.search``."""
     # imported here, because a command that looks up the path of a file needs none of these modules;
     # a daemon has loaded all modules
     if name == SEARCH:
         from onefs.tree.search_folders import SearchRoot
 
         return SearchRoot(context)
+    if name == BY_PID:
+        from onefs.tree.by_pid import ByPidFolder
+
+        return ByPidFolder(context)
     from onefs.tree.symlink_views import ByEidFolder, ByRefFolder
 
     return ByEidFolder(context) if name == BY_EID else ByRefFolder(context)

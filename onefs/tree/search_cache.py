@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -52,6 +52,8 @@ class SearchResult:
     has_complete_numbers: bool
     #: the sessions' paths in the order of ``sessions``; None until they are looked up
     paths: tuple[str, ...] | None = None
+    #: the lines of tables about the sessions, by name of the table, once they were read
+    tables: dict[str, tuple[str, ...]] = field(default_factory=dict)
 
 
 class SearchCache:
@@ -142,6 +144,27 @@ class SearchCache:
 
         return self._path_single_flight.wait(
             key, look_up, SEARCH_TIMEOUT_SECONDS, f"paths of search {query}"
+        )
+
+    def table_lines(
+        self, query: Query, name: str, make: Callable[[SearchResult], str]
+    ) -> tuple[str, ...]:
+        """Return the lines of a table about the sessions that a search found, and cache them.
+
+        ``make`` returns the text of the table. Raises its errors, and those of
+        :meth:`get_result`.
+        """
+        key, result = (self._generation, f"{query} {name}"), self.get_result(query)
+        known = result.tables.get(name)
+        if known is not None:
+            return known
+
+        def make_lines() -> tuple[str, ...]:
+            result.tables[name] = tuple(make(result).splitlines())
+            return result.tables[name]
+
+        return self._path_single_flight.wait(
+            key, make_lines, SEARCH_TIMEOUT_SECONDS, f"{name} of search {query}"
         )
 
     def close(self) -> None:

@@ -1,11 +1,12 @@
 """``.search``: each search is a folder.
 
 For example, the folder ``.search/users=olivier&date_range=2018-08-24,2018-08-24/`` contains a link
-for each session that the search finds, and two text files, ``.eids`` and ``.paths``. The name of a
-link is the session's ref, such as ``2018-08-24_1_clns0730``. A mark is added to the name if two of
-the sessions have the same ref. When the folder is looked up, its name is parsed, but no search
-runs. The search runs when the folder is listed, or when an entry in the folder is looked up.
-``.search`` itself lists the saved searches.
+for each session that the search finds, and two text files, ``.eids`` and ``.paths``. Two tables,
+``.sessions.tsv`` and ``.insertions.tsv``, are not listed, but can be looked up. The name of a link
+is the session's ref, such as ``2018-08-24_1_clns0730``. A mark is added to the name if two of the
+sessions have the same ref. When the folder is looked up, its name is parsed, but no search runs.
+The search runs when the folder is listed, or when an entry in the folder is looked up. ``.search``
+itself lists the saved searches.
 """
 
 from __future__ import annotations
@@ -24,13 +25,23 @@ from onefs.tree.handles import TextHandle
 from onefs.tree.nodes import Handle, Node, NodeKind, inode_of_path
 from onefs.tree.search_cache import EIDS, PATHS, SEARCH, SearchResult
 from onefs.tree.session_paths import session_path
+from onefs.tree.sidecars import INSERTIONS_TSV
+from onefs.tree.tsv import (
+    INSERTION_COLUMNS,
+    SESSION_COLUMNS,
+    insertion_cells,
+    session_cells,
+    tsv_text,
+)
+
+SESSIONS_TSV = ".sessions.tsv"
 
 
 @dataclass(frozen=True, slots=True)
 class SearchTextFile(File):
-    """The text file ``.eids`` or ``.paths``, with a line for each session that a search found.
+    """A text file about the sessions that a search found, such as ``.eids`` or ``.paths``.
 
-    A line is the eid of a session, or the path of a session's folder.
+    A line of these two is the eid of a session, or the path of a session's folder.
     """
 
     context: TreeContext
@@ -77,6 +88,10 @@ class SearchFolder(Folder):
         texts = self._text_files(result)
         if name in texts:
             return texts[name]
+        tables = {SESSIONS_TSV: self._session_table, INSERTIONS_TSV: self._insertion_table}
+        if name in tables:
+            lines = partial(self.context.searches.table_lines, self.query, name, tables[name])
+            return SearchTextFile(self.context, name, result.eids, lines)
         raise NotFound(f"the search {self.name} did not find a session {name}")
 
     def children(self) -> list[tuple[str, Node]]:
@@ -90,6 +105,37 @@ class SearchFolder(Folder):
 
     def xattrs(self) -> dict[str, str]:
         return {"query": str(self.query)}
+
+    def _session_table(self, result: SearchResult) -> str:
+        paths = self._paths_by_eid(result)
+        rows = (
+            {**session_cells(each), "path": paths[each.eid]} for each in result.sessions.values()
+        )
+        return tsv_text(SESSION_COLUMNS, rows)
+
+    def _insertion_table(self, result: SearchResult) -> str:
+        # imported here, as in SearchCache.parse_name
+        from onefs.search.insertions import find_in_sessions
+
+        context, paths = self.context, self._paths_by_eid(result)
+        by_eid = {each.eid: each for each in result.sessions.values()}
+        insertions = find_in_sessions(
+            context.searches.queries,
+            context.catalogue.insertions,
+            self.query,
+            list(by_eid.values()),
+        )
+        rows = (
+            {**insertion_cells(each, by_eid[each.eid]), "path": paths[each.eid]}
+            for each in insertions
+        )
+        return tsv_text(INSERTION_COLUMNS, rows)
+
+    def _paths_by_eid(self, result: SearchResult) -> dict[str, str]:
+        context = self.context
+        paths = context.searches.session_paths(self.query, context.catalogue, context.layouts)
+        eids = (session.eid for session in result.sessions.values())
+        return dict(zip(eids, paths, strict=True))
 
     def _text_files(self, result: SearchResult) -> dict[str, SearchTextFile]:
         context = self.context

@@ -1,24 +1,24 @@
-"""The virtual files of a session's folder: ``.session.json`` and ``.datasets.tsv``."""
+"""The virtual files of a session's folder, such as ``.session.json`` and ``.datasets.tsv``."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from onefs import alf
 from onefs.dates import file_mtime
 from onefs.model import Dataset, Session
-from onefs.printable import printable
 from onefs.tree.context import TreeContext
 from onefs.tree.entries import File
 from onefs.tree.handles import TextHandle
 from onefs.tree.layout import Folders, datasets_by_path
 from onefs.tree.nodes import Handle, Node, NodeKind, inode_of_path
-from onefs.tree.session_paths import load_session_layout
+from onefs.tree.session_paths import load_session_layout, session_path
+from onefs.tree.tsv import INSERTION_COLUMNS, insertion_cells, tsv_cell, tsv_text
 from onefs.tree.unserved import unserved
 
 SESSION_JSON = ".session.json"
 DATASETS_TSV = ".datasets.tsv"
+INSERTIONS_TSV = ".insertions.tsv"
 TSV_COLUMNS = ("name", "type", "size", "md5", "revision", "qc", "state")
 #: the state of a dataset that is registered in Alyx, but that no reachable server has
 ABSENT = "absent"
@@ -55,10 +55,23 @@ def datasets_tsv(context: TreeContext, session: Session) -> Sidecar:
     return Sidecar(session, DATASETS_TSV, lambda: _datasets_table(context, session))
 
 
+def insertions_tsv(context: TreeContext, session: Session) -> Sidecar:
+    """Return ``.insertions.tsv``: a line for each probe insertion of a session, sorted by name."""
+
+    def text() -> str:
+        path = "/".join(session_path(context.catalogue, context.layouts, session))
+        insertions = context.catalogue.insertions.of_session(session).value
+        rows = ({**insertion_cells(each, session), "path": path} for each in insertions)
+        return tsv_text(INSERTION_COLUMNS, rows)
+
+    return Sidecar(session, INSERTIONS_TSV, text)
+
+
 #: the function that returns the sidecar, by the sidecar's name
 SIDECARS: Mapping[str, Callable[[TreeContext, Session], Sidecar]] = {
     SESSION_JSON: session_json,
     DATASETS_TSV: datasets_tsv,
+    INSERTIONS_TSV: insertions_tsv,
 }
 
 
@@ -75,12 +88,4 @@ def _line(path: Folders, dataset: Dataset, state: str) -> tuple[str, ...]:
     """Return the cells of a dataset's line, in the order of :data:`TSV_COLUMNS`."""
     size = "" if dataset.size is None else str(dataset.size)
     texts = (dataset.dataset_type, size, dataset.md5, dataset.revision, dataset.qc)
-    return ("/".join(path), *(_tsv_cell(text) for text in texts), state)
-
-
-def _tsv_cell(text: str) -> str:
-    """Return ``text``, a text from the server, as one cell of the table.
-
-    Characters that would end the cell or the line, like a tab, are replaced.
-    """
-    return printable(alf.path_component(text)) if text else ""
+    return ("/".join(path), *(tsv_cell(text) for text in texts), state)

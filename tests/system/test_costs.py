@@ -15,6 +15,7 @@ from tests.running import Home, Mounted, run
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "REQUESTS.md"
 FIND = "`find` of a lab of 1,000 sessions x 40 datasets"
+TABLES = "`cat` of `.insertions.tsv` of 100 sessions"
 LAB, SUBJECT = "lab00", "lab00_000"
 
 
@@ -51,6 +52,8 @@ def actions(mounted: Mounted) -> Iterator[tuple[str, list[str | Path]]]:
     yield "`ls` of another session", ["ls", date / "002"]
     yield "a name that cannot exist", ["sh", "-c", f"! ls {root}/{LAB}/{SUBJECT}/.git {root}/.x"]
     yield FIND, ["find", root / LAB, "-type", "f"]
+    tables = [each / ".insertions.tsv" for each in sorted((root / LAB).glob("*/*/*"))[:100]]
+    yield TABLES, ["cat", *tables]
 
 
 def counted_requests(servers: Servers) -> tuple[int, int]:

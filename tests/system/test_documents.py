@@ -132,6 +132,7 @@ def test_the_blocks_that_are_not_run() -> None:
         ("README.md", "needs an account; tests/cli/test_setup.py runs `onefs setup`"),
         ("docs/COMMANDS.md", "for start files of shells; tests/cli/test_completion.py runs them"),
         ("docs/LANGUAGES.md", "needs MATLAB and npy-matlab"),
+        ("docs/LANGUAGES.md", "needs MATLAB and npy-matlab"),
         ("docs/tutorial.md", "runs until Ctrl-C; tests/cli/test_demo.py runs it"),
     ]  # fmt: skip
     for _, reason in reasons:

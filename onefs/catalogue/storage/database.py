@@ -12,7 +12,7 @@ from typing import Literal
 
 from onefs import alf
 from onefs.alyx.parsing import DatasetRow
-from onefs.catalogue.storage.catalogue_file import CatalogueFile
+from onefs.catalogue.storage.insertion_table import InsertionTable
 from onefs.catalogue.storage.row_codecs import (
     INSERT_DATASET,
     INSERT_SESSION,
@@ -31,7 +31,7 @@ DatasetConditions = Sequence[tuple[Literal["dataset_type", "name"], str]]
 NumberedSession = tuple[Session, bool]
 
 
-class CatalogueDatabase(CatalogueFile):
+class CatalogueDatabase(InsertionTable):
     """The listings of a catalogue. Thread-safe.
 
     Methods raise CacheError if the file cannot be used. ``now`` is the time of the request, in

@@ -15,6 +15,7 @@ CREATE TABLE IF NOT EXISTS facts (
 -- When a whole listing was last requested from Alyx. `key` is one of
 --   labs | repositories | subjects/<lab> | sessions/<lab>/<subject> | datasets/<eid>
 --   session/<eid> (one session, requested by its eid) | ref/<ref> | record/<eid>
+--   insertions/<eid> (the session's probe insertions) | insertion/<pid> (requested by its pid)
 --   news/<lab> (the lab's sessions since the cache tables were made)
 -- A listing is replaced as a whole: one transaction replaces its row here and its rows in other
 -- tables.
@@ -80,6 +81,17 @@ CREATE TABLE IF NOT EXISTS datasets (
     copies       TEXT NOT NULL
 ) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS datasets_of_session ON datasets (eid);
+
+-- Probe insertions. record is Alyx's whole row, as JSON; fetched_at is the time of its request. The
+-- table was added without a new version of the schema: an older onefs ignores it.
+CREATE TABLE IF NOT EXISTS insertions (
+    id         TEXT PRIMARY KEY,
+    eid        TEXT NOT NULL,
+    name       TEXT NOT NULL,
+    fetched_at REAL NOT NULL,
+    record     TEXT NOT NULL
+) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS insertions_of_session ON insertions (eid, name);
 
 -- The whole Alyx record of a session, as JSON with sorted keys.
 CREATE TABLE IF NOT EXISTS records (

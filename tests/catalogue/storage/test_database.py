@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import sqlite3
 import threading
 from pathlib import Path
@@ -11,9 +12,11 @@ import pytest
 
 from onefs import alf
 from onefs.alyx.parsing import DatasetRow
+from onefs.catalogue.storage import catalogue_file
 from onefs.catalogue.storage.catalogue_file import SCHEMA_VERSION
 from onefs.catalogue.storage.database import CatalogueDatabase
-from onefs.model import Dataset, Session
+from onefs.lowlevel.sqlite_file import SqliteFile
+from onefs.model import Dataset, Insertion, Session
 from tests.recordings import DATA
 
 EID = "cf264653-2deb-44cb-aa84-89b82507028a"
@@ -57,6 +60,7 @@ def test_an_older_file_is_migrated_and_keeps_everything(old: Path) -> None:
     ref = alf.parse_ref("2018-08-24_1_clns0730")
     assert ref is not None
     assert database.sessions_by_ref(ref) == [session]
+    assert database.insertions(EID) == []
 
 
 def test_a_migrated_file_is_as_a_new_one(old: Path, tmp_path: Path) -> None:
@@ -137,3 +141,26 @@ def test_writes_of_another_process_are_noticed(tmp_path: Path) -> None:
     other.invalidate((), 5.0)
     assert one.data_version() != before
     assert one.invalidations() == {(): 5.0}
+
+
+def test_an_older_onefs_uses_a_file_with_insertions(tmp_path: Path) -> None:
+    path = tmp_path / "c"
+    database = CatalogueDatabase(path)
+    insertions = [Insertion(ID, EID, "probe01"), Insertion(ID[::-1], EID, "probe00", "[]")]
+    database.store_insertions(insertions, 5.0, [EID])
+    # 0.2 has the same version of the schema, without this table
+    schema = (Path(catalogue_file.__file__).parent / "schema.sql").read_text("utf-8")
+    ours = r"CREATE TABLE IF NOT EXISTS insertions.*?;\nCREATE INDEX.*?;"
+    older = re.sub(ours, "", schema, flags=re.DOTALL)
+    assert schema.count("CREATE") == older.count("CREATE") + 2
+    file = SqliteFile(path, older, 2, "the catalogue")
+    with file.transaction() as connection:
+        connection.execute("REPLACE INTO labs VALUES ('lab')")
+    file.close()
+    assert [each.name for each in tmp_path.iterdir() if "unusable" in each.name] == []
+    assert database.labs() == ["lab"]
+    assert database.insertions(EID) == insertions[::-1]
+    assert database.fetched_at(f"insertions/{EID}") == 5.0
+    assert database.insertion(ID) == (insertions[0], 5.0)
+    database.store_insertions(insertions[1:], 6.0, [EID])
+    assert database.insertion(ID) is None

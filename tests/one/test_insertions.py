@@ -1,0 +1,234 @@
+"""``pid2eid``, ``eid2pid`` and ``search_insertions``, compared with ONE-api's own methods."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import pytest
+
+from onefs.demo.servers import Servers
+from onefs.errors import Unreachable, UsageError
+from onefs.one import ONE
+from tests.laboratories import alyx_requests
+from tests.one.conftest import EID, Open, arguments, set_home
+
+one_api = pytest.importorskip("one.api")
+
+TWO_PROBES = "2019-12-20_1_KS023"
+UNKNOWN = "aaaaaaaa-bbbb-4ccc-8ddd-eeeeeeeeeeee"
+
+#: terms that both clients are asked for
+SEARCHES: tuple[dict[str, Any], ...] = (
+    {},
+    {"name": "probe01"},
+    {"subject": "KS023"},
+    {"laboratory": "cortexlab"},
+    {"lab": "CORTEXLAB", "name": "probe00"},
+    {"number": 1, "subj": "KS014"},
+    {"date": "2019-12-20"},
+    {"task_proto": "ephys"},
+    {"project": "brainwide", "name": "probe00"},
+    {"dataset": "spikes.times"},
+    {"datasets": ["spikes.times.npy", "clusters.channels.npy"]},
+    {"dataset_types": ["spikes.times", "spikes.clusters"]},
+    {"atlas_acronym": "CA1"},
+    {"atlas_name": "field CA"},
+    {"atlas_id": 997, "lab": "cortexlab"},
+    {"model": "3B2"},
+    {"serial": "19108300000"},
+    {"tag": "RepeatedSite"},
+    {"django": "name__icontains,00,session__subject__nickname,KS023"},
+    {"dataset": "spikes.times", "django": "name,probe01"},
+    {"subject": "nobody"},
+    {"name": "probe"},
+)
+
+
+@pytest.fixture(scope="module")
+def theirs(servers: Servers, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """Return ONE-api's client of the same laboratory."""
+    folder = tmp_path_factory.mktemp("one-api")
+    login = servers.login
+    with pytest.MonkeyPatch.context() as patch:
+        set_home(folder, patch)
+        patch.setattr("one.params.CACHE_DIR_DEFAULT", str(folder / "downloads"))
+        yield one_api.OneAlyx(
+            base_url=servers.alyx_url,
+            username=login.username,
+            password=login.password,
+            cache_dir=folder / "cache",
+            silent=True,
+            cache_rest=None,
+            mode="remote",
+        )
+
+
+def as_text(value: Any) -> Any:
+    """Return a result of ONE-api with its UUID objects as text."""
+    if isinstance(value, UUID):
+        return str(value)
+    if isinstance(value, (tuple, list)):
+        return type(value)(map(as_text, value))
+    return value
+
+
+def pids(one: ONE, **terms: Any) -> list[str]:
+    found = one.search_insertions(**terms)
+    assert isinstance(found, list)
+    return found
+
+
+@pytest.mark.parametrize("terms", SEARCHES, ids=str)
+def test_a_search_finds_what_one_api_finds(shared: ONE, theirs: Any, terms: dict[str, Any]) -> None:
+    found = theirs.search_insertions(**terms, details=True)
+    expected = [str(pid) for pid in found[0]], list(found[1])
+    assert shared.search_insertions(details=True, **terms) == expected
+    assert shared.search_insertions(**terms) == expected[0]
+
+
+def test_the_searches_find_something(shared: ONE) -> None:
+    sizes = [len(pids(shared, **terms)) for terms in SEARCHES]
+    assert sum(size > 0 for size in sizes) >= len(sizes) - 5
+
+
+def test_pids_and_eids_are_those_of_one_api(shared: ONE, theirs: Any) -> None:
+    eids = shared.search(subject=["KS023", "NYU-37", "clns0730"])
+    for eid in eids:
+        for details in (False, True):
+            expected = as_text(theirs.eid2pid(eid, details=details))
+            assert shared.eid2pid(eid, details=details) == expected
+        for pid in shared.eid2pid(eid)[0] or ():
+            assert shared.pid2eid(pid) == as_text(theirs.pid2eid(pid))
+            assert shared.pid2eid(UUID(pid)) == as_text(theirs.pid2eid(UUID(pid)))
+
+
+def test_the_insertions_of_a_session_can_be_filtered(shared: ONE, theirs: Any) -> None:
+    eid = shared.eid(TWO_PROBES)
+    for terms in ({"name": "probe01"}, {"name": "probe1"}, {"atlas_acronym": "CA1"}):
+        expected = as_text(theirs.eid2pid(eid, **terms))
+        assert shared.eid2pid(TWO_PROBES, **terms) == expected  # type: ignore[arg-type]
+
+
+def test_what_does_not_exist_is_none(shared: ONE, theirs: Any) -> None:
+    for pid in (UNKNOWN, "probe00"):
+        assert shared.pid2eid(pid) == theirs.pid2eid(pid) == (None, None)
+    assert shared.eid2pid(EID) == as_text(theirs.eid2pid(EID)) == (None, None)
+    assert shared.eid2pid(UNKNOWN, details=True) == (None, None, None)
+
+
+@pytest.mark.parametrize(
+    ("terms", "word"),
+    [
+        ({"probes": "x"}, "unknown"),
+        ({"da": "x"}, "date"),
+        ({"name": ""}, "empty"),
+        ({"name": None}, "empty"),
+        ({"datasets": []}, "empty"),
+        ({"dataset": ["a"]}, "datasets"),
+        ({"lab": "a", "laboratory": "b"}, "twice"),
+        ({"query_type": "nearby"}, "query_type"),
+    ],
+)
+def test_an_invalid_term_is_named(
+    shared: ONE, servers: Servers, terms: dict[str, Any], word: str
+) -> None:
+    servers.clear_requests()
+    with pytest.raises(UsageError, match=word):
+        shared.search_insertions(**terms)
+    assert alyx_requests(servers) == []
+
+
+def test_a_loop_over_sessions_asks_for_whole_labs(opened: Open, servers: Servers) -> None:
+    one = opened()
+    eids = one.search(date_range=["2019-01-01", None])
+    labs = {row["lab"] for row in one.search_sessions(date_range=["2019-01-01", None]).rows}
+    servers.clear_requests()
+    found = [one.eid2pid(eid)[0] or [] for eid in eids]
+    assert len(eids) > 40
+    assert len(alyx_requests(servers)) <= 1 + len(labs)
+    # the insertions that are known need no request
+    servers.clear_requests()
+    assert all(
+        one.pid2eid(pid)[0] == eid for eid, of in zip(eids, found, strict=True) for pid in of
+    )
+    assert alyx_requests(servers) == []
+
+
+def test_a_loop_over_unknown_pids_asks_for_whole_labs(
+    opened: Open, shared: ONE, servers: Servers
+) -> None:
+    wanted = pids(shared)
+    sessions = shared.search_sessions(date_range=["2019-01-01", None])
+    labs = {row["lab"] for row in shared.insertion_table(sessions)}
+    one = opened()
+    assert all(one.pid2eid(pid)[0] for pid in wanted)
+    assert len(wanted) > 25
+    assert len(alyx_requests(servers)) <= 3 * len(labs)
+
+
+def test_what_was_asked_is_answered_without_alyx(
+    opened: Open, servers: Servers, tmp_path: Path
+) -> None:
+    searches = ({"atlas_acronym": "CA1"}, {"name": "probe01"}, {"subject": "KS023"})
+    one = opened(cache_dir=tmp_path / "cache")
+    eids = one.search(lab="cortexlab")
+
+    def answers(of: ONE) -> list[Any]:
+        found = [of.search_insertions(details=True, **terms) for terms in searches]
+        return [
+            found,
+            [of.eid2pid(eid, details=True) for eid in eids],
+            [of.pid2eid(pid) for pid, *_ in zip(*found[1], strict=True)],
+        ]
+
+    expected = answers(one)
+    servers.alyx.stop()
+    try:
+        assert one.search_insertions(details=True, **searches[0]) == expected[0][0]
+        assert [one.eid2pid(eid, details=True) for eid in eids] == expected[1]
+        with ONE(**arguments(servers), cache_dir=tmp_path / "cache", offline=True) as offline:
+            assert answers(offline) == expected
+            # the catalogue is searched for what was not asked
+            ks014 = pids(offline, subject="ks014", name="probe00")
+            assert ks014
+            assert {offline.pid2eid(pid)[1] for pid in ks014} == {"probe00"}
+            with pytest.raises(Unreachable, match="atlas_id"):
+                offline.search_insertions(atlas_id=997)
+            with pytest.raises(Unreachable):
+                offline.pid2eid(UNKNOWN)
+    finally:
+        servers.stop()
+        servers.start()
+
+
+def test_a_local_search_takes_parts_of_names_as_one_api_does(
+    opened: Open, theirs: Any, servers: Servers
+) -> None:
+    one = opened()
+    one.search_insertions()
+    theirs.search_insertions()
+    # ONE-api 3.6.1 joins these tables by the names of their indexes, which its merge has dropped
+    theirs._cache["sessions"].index.name = "eid"
+    theirs._cache["insertions"].index.names = ["eid", "id"]
+    servers.clear_requests()
+    local = {"query_type": "local"}
+    for terms in (
+        {"name": "01"},
+        {"name": ["00", "01$"]},
+        {"subject": "KS0"},
+        {"laboratory": "cortex"},
+        {"number": 2},
+        {"projects": "brainwide", "name": "probe00"},
+    ):
+        expected = as_text(theirs.search_insertions(**terms, **local))
+        assert one.search_insertions(**terms, **local) == expected  # type: ignore[arg-type]
+    pid = pids(one, name="01", **local)[0]
+    assert one.pid2eid(pid, query_type="local") == as_text(theirs.pid2eid(pid, query_type="local"))
+    eid = one.pid2eid(pid)[0]
+    assert eid is not None
+    assert one.eid2pid(eid, query_type="local") == as_text(theirs.eid2pid(eid, query_type="local"))
+    assert one.pid2eid(UNKNOWN, query_type="local") == (None, None)
+    assert alyx_requests(servers) == []
