@@ -1,4 +1,4 @@
-"""The fenced blocks of README.md and docs/*.md, and the commands in them.
+"""The fenced blocks of README.md, docs/*.md and docs/recipes/*.md, and the commands in them.
 
 What a block is, by its language:
 
@@ -21,6 +21,11 @@ ROOT = Path(__file__).parents[1]
 PAGES = {
     path.relative_to(ROOT).as_posix(): path.read_text("utf-8")
     for path in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
+}
+#: those of IBL's packages, which `scripts/test --full recipes` installs and runs
+RECIPES = {
+    path.relative_to(ROOT).as_posix(): path.read_text("utf-8")
+    for path in sorted((ROOT / "docs" / "recipes").glob("*.md"))
 }
 PROGRAMS = {"python", "octave", "r"}
 WITHOUT_COMMANDS = {"", "text", "mermaid"}

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import importlib
-import io
 from collections.abc import Mapping
 
 from onefs.demo import alyx_rows
 from onefs.demo.digests import md5_of
 from onefs.demo.records import DatasetRecord, FileRecord
+from onefs.demo.synthetic import parquet
 from onefs.demo.synthetic.plan import FLOWERS, REPEATED_SITE_TAG, TUTORIAL
 
 #: the repository of aggregates on the file server, and its folder there
@@ -71,14 +70,7 @@ def repository_row() -> alyx_rows.Row:
 
 def bucket_aggregates() -> Mapping[str, bytes]:
     """Return the objects that only the bucket has, by key. Without pyarrow there are none."""
-    try:
-        pyarrow = importlib.import_module("pyarrow")
-        parquet = importlib.import_module("pyarrow.parquet")
-    except ModuleNotFoundError:
+    if not parquet.is_available():
         return {}
-    clusters = pyarrow.table(
-        {"cluster_id": pyarrow.array(range(100)), "label": pyarrow.array([1.0, 0.5] * 50)}
-    )
-    buffer = io.BytesIO()
-    parquet.write_table(clusters, buffer)
-    return {BUCKET_KEY: buffer.getvalue()}
+    clusters = parquet.table({"cluster_id": range(100), "label": [1.0, 0.5] * 50})
+    return {BUCKET_KEY: clusters}

@@ -173,16 +173,16 @@ def make_eye(
     last = np.searchsorted(trials.feedback, timestamps, side="right") - 1
     since = np.where(last >= 0, timestamps - trials.feedback[np.maximum(last, 0)], 99.0)
     arousal = (since / 0.8) * np.exp(1.0 - since / 0.8)
-    area = 420.0 + 90.0 * _wander(random, frames, 20 * rate) + 60.0 * arousal
+    area = 420.0 + 90.0 * slow_noise(random, frames, 20 * rate) + 60.0 * arousal
     blink = np.zeros(frames, dtype=bool)
     for start in random.integers(0, frames, max(1, int(duration / 12))):
         blink[start : start + int(0.2 * rate)] = True
     area = np.where(blink, 0.3 * area, area) + random.normal(0.0, 4.0, frames)
-    xy = np.column_stack([3.0 * _wander(random, frames, 4 * rate) for _ in range(2)])
+    xy = np.column_stack([3.0 * slow_noise(random, frames, 4 * rate) for _ in range(2)])
     return Eye(timestamps, area.clip(1.0), blink, xy)
 
 
-def _wander(random: np.random.Generator, count: int, memory: float) -> Array:
+def slow_noise(random: np.random.Generator, count: int, memory: float) -> Array:
     """Return ``count`` values of slow noise, with mean 0 and standard deviation 1.
 
     Each value is computed from the last ``memory`` random values.

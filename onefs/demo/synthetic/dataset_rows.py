@@ -62,7 +62,7 @@ def _default_revision(plan: SessionPlan, path: str) -> str:
     collection, _, name = alyx_rows.split_path(path)
     if not plan.revisions or collection != plan.sorting_folder(0):
         return ""
-    if not name.startswith(("spikes.", "clusters.")):
+    if not name.startswith(("spikes.", "clusters.", "passingSpikes.")):
         return ""
     return plan.revisions[0] if plan.old_default else plan.revisions[-1]
 

@@ -71,6 +71,8 @@ class SessionPlan:
     eye: bool = False
     #: how well the mouse does the task, from 0 to 1
     skill: float = 0.9
+    #: whether the session has all files that IBL's loaders read, such as pose and tables
+    complete: bool = False
 
     @property
     def key(self) -> str:
@@ -133,6 +135,8 @@ FLOWERS = SessionPlan(
 _ONE, _TWO = ("probe00",), ("probe00", "probe01")
 _RESORTED = ("2020-08-31", "2021-07-05")
 _NEW_SORTING = ("2024-05-06",)
+#: the mouse whose last recording and passive session have all files that IBL's loaders read
+_COMPLETE_SUBJECT = "ZFM-01592"
 
 
 def all_sessions() -> Iterator[SessionPlan]:
@@ -157,7 +161,7 @@ def _training_sessions(subject: Subject, first: date) -> Iterator[SessionPlan]:
         base = (None, subject.lab, subject.nickname, day.isoformat(), number, hour, kind)
         return SessionPlan(*base, (subject.responsible,), **more)  # type: ignore[arg-type]
 
-    story = subject.story
+    story, complete = subject.story, subject.nickname == _COMPLETE_SUBJECT
     yield session(0, 1, 10, SessionKind.TRAINING, skill=0.35)
     yield session(7, 1, 9, SessionKind.TRAINING, skill=0.7)
     yield session(18, 1, 16, SessionKind.BIASED, eye=story == 1)
@@ -165,9 +169,13 @@ def _training_sessions(subject: Subject, first: date) -> Iterator[SessionPlan]:
         24, 1, 11, SessionKind.EPHYS, probes=_ONE, sorter="pykilosort" if story == 1 else "",
         revisions=_RESORTED if story == 0 else _NEW_SORTING if story == 1 else (),
     )  # fmt: skip
+    resorted = _RESORTED if story == 3 else _RESORTED[:1] if story == 2 else ()
+    resorted, sorter = (_NEW_SORTING, "pykilosort") if complete else (resorted, "")
     yield session(
-        25, 1, 11, SessionKind.EPHYS, probes=_TWO, eye=True,
-        revisions=_RESORTED if story == 3 else _RESORTED[:1] if story == 2 else (),
+        25, 1, 11, SessionKind.EPHYS, probes=_TWO, eye=True, complete=complete,
+        sorter=sorter, revisions=resorted,
         old_default=story == 3, raw_megabytes=24 if story == 3 else 0,
     )  # fmt: skip
-    yield session(25, 2, 15, SessionKind.PASSIVE, probes=_ONE if story == 1 else ())
+    yield session(
+        25, 2, 15, SessionKind.PASSIVE, probes=_ONE if story == 1 else (), complete=complete
+    )

@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 from onefs.demo import alyx_rows
 from onefs.demo.records import SessionRecord
 from onefs.demo.synthetic import histology
+from onefs.demo.synthetic.complete import complete_files
 from onefs.demo.synthetic.files import Files, encode, standard_files
 from onefs.demo.synthetic.plan import FLOWERS, TUTORIAL, SessionKind, SessionPlan
 from onefs.demo.synthetic.recording import Recording
@@ -39,7 +40,7 @@ def session_files(plan: SessionPlan) -> Files:
         return tutorial_files(recording)
     if plan is FLOWERS:
         return flowers_files(recording)
-    return standard_files(recording)
+    return complete_files(recording) if plan.complete else standard_files(recording)
 
 
 def encoded_files(plan: SessionPlan) -> dict[str, bytes]:
