@@ -249,6 +249,30 @@ class AlyxClient:
             return None
         return {eid: self._parse_datasets(eid, rows.values()) for eid, rows in rows_by_eid.items()}
 
+    def datasets_since(
+        self, moment: str, eids: Sequence[str] | None = None
+    ) -> list[tuple[DatasetRow, str, str]]:
+        """Return the datasets that Alyx has saved since ``moment``, a time of Alyx's clock.
+
+        Each dataset comes with the time of its creation, and the time at which it was saved last,
+        as Alyx has them. Datasets that belong to no session are left out. ``eids``, if given, are
+        the only sessions whose datasets are returned.
+        """
+        lookups = f"auto_datetime__gte,{moment}"
+        wanted = None if eids is None else set(eids)
+        if wanted is not None and len(wanted) <= MAX_IDS_PER_REQUEST // 2:
+            if not wanted:
+                return []
+            names = ",".join(f"'{eid}'" for eid in sorted(wanted))
+            lookups += f",session__in,[{names}]"
+        rows = self._paginator.all_rows_by_uuid("datasets", {"django": lookups}).values()
+        of_sessions = [
+            row
+            for row in rows
+            if (eid := parsing.session_id_of(row)) and (wanted is None or eid in wanted)
+        ]
+        return parsing.parse_rows(of_sessions, _parse_saved_dataset, "changed datasets")
+
     # -- cache tables, and rows that are missing in the cache tables
 
     def cache_info(self, tag: str = "") -> dict[str, Any] | None:
@@ -343,3 +367,9 @@ class AlyxClient:
     def _parse_datasets(eid: str, rows: Iterable[parsing.Row]) -> list[DatasetRow]:
         what = f"datasets of session {eid}"
         return parsing.parse_rows(rows, lambda row: parsing.parse_dataset(row, eid), what)
+
+
+def _parse_saved_dataset(row: parsing.Row) -> tuple[DatasetRow, str, str]:
+    """Parse a row of ``/datasets``, with the times of its creation and of its last change."""
+    created, saved = (str(row.get(key) or "") for key in ("created_datetime", "auto_datetime"))
+    return parsing.parse_dataset(row, parsing.session_id_of(row)), created, saved

@@ -177,7 +177,8 @@ class Paginator:
             return rows
         for span in _uuid_ranges(range_count if range_count <= _MAX_RANGES else 0):
             try:
-                page = self.fetch_page(endpoint, {**first, "django": span, "offset": "0"}, cost)
+                lookups = f"{query['django']},{span}" if "django" in query else span
+                page = self.fetch_page(endpoint, {**first, "django": lookups, "offset": "0"}, cost)
             except ServerError:
                 break
             if not page.rows:

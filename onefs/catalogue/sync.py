@@ -23,6 +23,7 @@ from onefs.cache_tables import source
 from onefs.cache_tables.build import BuildResult, build
 from onefs.cache_tables.reader import TABLES_FILE_NAME, TablesReader
 from onefs.cache_tables.source import TablesServer
+from onefs.catalogue.change_journal import note_sync
 from onefs.catalogue.storage.catalogue_file import DATASET_TYPES_KEY
 from onefs.catalogue.storage.overlay import OverlayDatabase
 from onefs.errors import (
@@ -224,8 +225,9 @@ def _open_work_folder(state_dir: Path) -> Iterator[Path]:
 
 
 def _publish_tables(work: Path, state_dir: Path) -> None:
-    """Replace the tables in use by the new tables."""
+    """Replace the tables in use by the new tables, and note what changes."""
     target = state_dir / TABLES_FILE_NAME
+    note_sync(state_dir, target, work / TABLES_FILE_NAME)
     with hold_replacement_lock(target):
         os.replace(work / TABLES_FILE_NAME, target)
     fsync_folder(state_dir)

@@ -34,6 +34,10 @@ COMMANDS = {
     "get": ("onefs.cli.get:get", "Download files, many at once."),
     "cache": ("onefs.cli.cache:cache", "List, verify, pin and evict what the cache folder holds."),
     "search": ("onefs.cli.search:search", "Find sessions."),
+    "changes": (
+        "onefs.cli.changes:changes",
+        "Print what was added, replaced or removed since a date.",
+    ),
     "list": ("onefs.cli.listing:list_", "List a session's datasets, or the database's names."),
     "show": ("onefs.cli.listing:show", "Show a dataset's shape and type, from its header."),
     "path": ("onefs.cli.listing:path", "Print the folder of a session."),

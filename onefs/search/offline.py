@@ -152,6 +152,9 @@ _ROW_TESTS: Mapping[str, RowTest] = {
     "project": lambda row, wanted: any(_has_any_of(name, wanted) for name in _project_names(row)),
 }
 
+#: the terms that the columns of a row decide
+ROW_TERMS = frozenset(_ROW_TESTS)
+
 SqlCondition = Callable[[CatalogueDatabase, tuple[str, ...]], tuple[str, list[object]]]
 
 

@@ -20,6 +20,7 @@ from typing import Any, NamedTuple
 from urllib.parse import quote, unquote_to_bytes
 
 from onefs.errors import UsageError
+from onefs.qc import QC
 
 #: largest number of values for one term
 MAX_VALUES_PER_TERM = 100
@@ -28,7 +29,7 @@ MAX_VALUE_CHARACTERS = 500
 #: the dates for an open begin and an open end of ``date_range``: Alyx always needs two dates
 FIRST_DAY, LAST_DAY = "1900-01-01", "2999-12-31"
 #: outcomes of quality control, from best to worst
-QC_OUTCOMES = ("NOT_SET", "PASS", "WARNING", "FAIL", "CRITICAL")
+QC_OUTCOMES = tuple(QC.__members__)
 
 #: the term for the largest number of sessions, in a query that is written as text
 _LIMIT_TERM = "limit"

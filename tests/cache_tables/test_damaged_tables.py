@@ -22,6 +22,7 @@ from onefs.alyx.tokens import FixedToken
 from onefs.cache_tables import source, worker
 from onefs.cache_tables.reader import TABLES_FILE_NAME, TablesReader
 from onefs.cache_tables.worker import build_in_child
+from onefs.catalogue.change_journal import JOURNAL_FILE_NAME
 from onefs.catalogue.sync import sync_from_files, sync_from_server
 from onefs.errors import CacheError, OnefsError, ServerError, UsageError
 from onefs.http import Transport
@@ -85,7 +86,8 @@ def serving(script: Script) -> ScriptedServer:
 
 def is_untouched(state: Path) -> bool:
     """Whether the old tables are in use and the state folder contains no other files."""
-    names = set(os.listdir(state)) - {"tables.lock", f"{TABLES_FILE_NAME}.lock"}
+    names = {name for name in os.listdir(state) if not name.startswith(JOURNAL_FILE_NAME)}
+    names -= {"tables.lock", f"{TABLES_FILE_NAME}.lock"}
     return names == {TABLES_FILE_NAME} and sessions_in(state) == 1
 
 

@@ -30,6 +30,7 @@ ARGUMENTS: dict[str, list[list[str]]] = {
     "cache": [["cache", "info"], ["cache", "list"], ["cache", "verify"], ["cache", "pin", SMALL[0]],
               ["cache", "evict", SMALL[0]], ["cache", "clear"]],
     "search": [["search", "--limit", "1"]],
+    "changes": [["changes", "--since", "2020-01-01"]],
     "list": [["list", SESSION], ["list", "--labs"]],
     "show": [["show", SMALL[0]]],
     "path": [["path", SESSION]],

@@ -1,7 +1,8 @@
 """Tests that run each block of code of the ONE tutorial, in order, in the embedded laboratory.
 
-Changed are the imports, the server's address with its data credentials, and the cache paths (ours,
-without UUIDs); everything else that it prints must be printed, as text.
+The code runs unchanged: ``onefs.compat`` has its imports, and variables have the address and
+logins of the servers. The cache paths are ours, without UUIDs; everything else that the tutorial
+prints must be printed, as text.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from typing import Any
 
 import pytest
 
+from onefs import compat
 from onefs.demo.servers import Servers
 from onefs.one import ONE, OnefsWarning
 from tests.one.conftest import EID, FLOWERS, set_home
@@ -29,15 +31,14 @@ BLOCKS = blocks()
 class Prompt:
     """A Python prompt that runs blocks of code one after the other, in the same namespace."""
 
-    def __init__(self, servers: Servers) -> None:
+    def __init__(self) -> None:
         self.names: dict[str, Any] = {}
-        self._servers = servers
 
     def run(self, block: Block) -> list[tuple[str, str]]:
         """What a block shows: a text for each statement that shows one, in the two ways in which
         the tutorial shows what an expression is (they are one for what is printed)."""
         shown = []
-        for statement in ast.parse(self._changed(block.code)).body:
+        for statement in ast.parse(block.code).body:
             output = io.StringIO()
             with contextlib.redirect_stdout(output):
                 value = self._do(statement)
@@ -53,16 +54,6 @@ class Prompt:
         exec(ast.unparse(statement), self.names)
         return None
 
-    def _changed(self, code: str) -> str:
-        login, url = self._servers.login, self._servers.alyx_url
-        code = code.replace("from oneibl.one import ONE", "from onefs import ONE")
-        code = code.replace("from ibllib.misc import pprint", "from onefs import pprint")
-        return code.replace(
-            "base_url='https://test.alyx.internationalbrainlab.org'",
-            f"base_url={url!r}, data_username={login.data_username!r}, "
-            f"data_password={login.data_password!r}, data_hosts={self._servers.data_url!r}",
-        )
-
 
 @pytest.fixture(scope="module")
 def ran(
@@ -70,7 +61,8 @@ def ran(
 ) -> Iterator[tuple[Prompt, list[list[tuple[str, str]]]]]:
     """Run all blocks. Return the prompt, and the output of each block."""
     login = servers.login
-    prompt = Prompt(servers)
+    prompt = Prompt()
+    compat.install()
     with pytest.MonkeyPatch.context() as patch:
         set_home(tmp_path_factory.mktemp("tutorial"), patch)
         for name, value in (
