@@ -104,6 +104,8 @@ def uuid_of(row: Row) -> str:
 def any_key(row: Row) -> str:
     """Return a text that identifies a row of any list: its id, its URL or the whole row."""
     return str(row.get("id") or row.get("url") or row)
+
+
 def uuid_or_empty(row: Row) -> str:
     """Return the UUID of a row as :func:`uuid_of` does, or '' if the row has no UUID."""
     try:
