@@ -32,7 +32,7 @@ class DatasetClient(LaboratoryClient):
     def _loaded_ids(self) -> LoadedIds:
         return LoadedIds()
 
-    def _access(self, action: str) -> Access:
+    def _access_for(self, action: str) -> Access:
         """Return the opened database.
 
         Raises UsageError if this object reads another user's mount, which cannot do ``action``.
@@ -64,7 +64,7 @@ class DatasetClient(LaboratoryClient):
         if eid:
             records = session_records(self._resolver, self._session(eid))
         else:
-            records = all_records(self._access("list all datasets").database)
+            records = all_records(self._access_for("list all datasets").database)
         return [each for each in records if each.dataset.default or not default_revisions_only]
 
     def _filter(
@@ -100,7 +100,7 @@ class DatasetClient(LaboratoryClient):
         from onefs.one.aggregate_records import aggregate_records
         from onefs.one.dataset_filter import DatasetFilter
 
-        catalogue = self._access("list aggregates").catalogue
+        catalogue = self._access_for("list aggregates").catalogue
         # always with wildcards, as in ONE-api
         selection = DatasetFilter(dataset, None, revision)
         return aggregate_records(

@@ -47,7 +47,7 @@ class DatasetVerbs(ListingVerbs, LoadingVerbs):
         """
         from onefs.one import cache_loading
 
-        access = self._access("load cache tables")
+        access = self._access_for("load cache tables")
         if tag is not None:
             access = cache_loading.open_release(access, tag, offline=self._offline)
             close_previous = self._finalizer

@@ -173,7 +173,7 @@ class ListingVerbs(DatasetClient):
         """
         from onefs.one.dataset_types import type_of_dataset
 
-        return type_of_dataset(self._access("name dataset types"), self._resolver, dset)
+        return type_of_dataset(self._access_for("name dataset types"), self._resolver, dset)
 
     @interruptible
     def describe_dataset(self, dataset_type: object = None) -> Any:
@@ -192,7 +192,7 @@ class ListingVerbs(DatasetClient):
         rows = self._laboratory.queries.list_table("dataset-types")
         if not dataset_type:
             return rows
-        access = self._access("describe dataset types")
+        access = self._access_for("describe dataset types")
         row = describe_type(rows, dataset_type, access, self._resolver)
         print(row.get("description", ""))
         return row
@@ -211,7 +211,7 @@ class ListingVerbs(DatasetClient):
         Raises:
             UsageError: This object reads another user's mount.
         """
-        rows = self._access("describe revisions").queries.revisions()
+        rows = self._access_for("describe revisions").queries.revisions()
         row = next((each for each in rows if each.get("name") == revision), None)
         print(f'revision "{revision}" not found' if row is None else row.get("description", ""))
         return dict(row) if full and row is not None else None

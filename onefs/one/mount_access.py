@@ -149,7 +149,7 @@ class MountQueries:
 
     def stored_insertions(self) -> list[Row]:
         """Raise UsageError, because the mount does not say what it has stored."""
-        raise self._unsupported("list the insertions that are stored")
+        raise self.unsupported("list the insertions that are stored")
 
     def suggest_names(self, query: Query) -> str:
         """Return '', because the mount does not list all values of a term."""
