@@ -23,8 +23,6 @@ DEFAULT_QC = "FAIL"
 class DatasetClient(LaboratoryClient):
     """Base class of the methods of ONE-api for datasets."""
 
-    #: whether patterns are those of the shell, and not regular expressions
-    wildcards = True
     #: whether the ids of loaded datasets are recorded, to be saved by ``save_loaded_ids``
     record_loaded = False
 
