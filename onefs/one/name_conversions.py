@@ -224,6 +224,18 @@ class NameConversions:
             return None
         return session, dataset
 
+    def path_to_url(self, path: str | PurePath) -> str | None:
+        """Return the URL of the file at a path. Offline, return None for an unknown file.
+
+        Raises NotFound if there is no such dataset.
+        """
+        found = self.dataset(path)
+        if found is not None:
+            return self.url_of_dataset(found[1])
+        if self._offline:
+            return None
+        raise alf_error("object_not_found", f"no file server has a dataset at {path}")
+
     def _dataset_by_id(self, uuid: str) -> tuple[Session, Dataset] | None:
         if self._access is None:
             return None
