@@ -14,7 +14,6 @@ from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
-from onefs import alf
 from onefs.errors import UsageError
 from onefs.one.alf_errors import alf_error
 from onefs.one.alf_grammar import (
@@ -22,14 +21,18 @@ from onefs.one.alf_grammar import (
     FILE,
     SESSION,
     is_dataset_name,
+    is_day,
     is_session_path,
+    is_uuid,
+    is_uuid_text,
+    optional_parts,
+    parts_of,
     pattern,
+    with_slash,
 )
 
 #: the beginning of a file's name: its namespace and its object
 _OBJECT = FILE.split(r"\.")[0]
-#: the versions of UUIDs that ONE-api knows
-_UUID_VERSIONS = (3, 4, 5)
 
 
 # a subclass of ``Path`` itself cannot be created before Python 3.12
@@ -51,12 +54,12 @@ class ALFPath(_Base):
     @property
     def session_parts(self) -> tuple[str, ...]:
         """The lab, subject, date and number in the path."""
-        return _parts(SESSION, self.as_posix(), whole=False)
+        return parts_of(SESSION, self.as_posix(), whole=False)
 
     @property
     def dataset_name_parts(self) -> tuple[str, ...]:
         """The namespace, object, attribute, timescale, extra parts and extension of the name."""
-        return _parts(FILE, self.name)
+        return parts_of(FILE, self.name)
 
     @property
     def alf_parts(self) -> tuple[str, ...]:
@@ -125,7 +128,7 @@ class ALFPath(_Base):
 
     def parse_alf_name(self, as_dict: bool = True) -> Any:
         """Return the parts of the name as a dict, or as a tuple. An absent part is None."""
-        parts = _optional_parts(FILE, self.name)
+        parts = optional_parts(FILE, self.name)
         return parts if as_dict else tuple(parts.values())
 
     # -- kinds of paths
@@ -162,7 +165,7 @@ class ALFPath(_Base):
         """Return the path of the session's folder, or None if the path contains no session."""
         for at, part in enumerate(self.parts):
             # as in ONE-api, the part before the first is the last
-            if part.isdigit() and _is_day(self.parts[at - 1]):
+            if part.isdigit() and is_day(self.parts[at - 1]):
                 return ALFPath(*self.parts[: at + 1])
         return None
 
@@ -269,7 +272,7 @@ class ALFPath(_Base):
             if not self.is_valid_alf():
                 raise _invalid(self)
             return self.parent if pattern("^#{revision}#$").match(self.name) else self
-        folders = _optional_parts(f"{SESSION}/{COLLECTION}", f"{self.parent.as_posix()}/", False)
+        folders = optional_parts(f"{SESSION}/{COLLECTION}", f"{self.parent.as_posix()}/", False)
         session = self.session_path()
         if session is None or folders["subject"] is None:
             raise _invalid(self)
@@ -323,10 +326,10 @@ class ALFPath(_Base):
         """
         self._check_dataset()
         text = str(uuid)
-        if not isinstance(uuid, UUID) and not _is_uuid_text(text):
+        if not isinstance(uuid, UUID) and not is_uuid_text(text):
             raise UsageError(f"{text!a} is not a UUID in lower case, with dashes")
         parts = self.stem.split(".")
-        if _is_uuid(parts[-1]):
+        if is_uuid(parts[-1]):
             *parts, before = parts
             if before == text:
                 return self
@@ -337,7 +340,7 @@ class ALFPath(_Base):
     def without_uuid(self) -> ALFPath:
         """Return the path without a dataset's UUID in its name."""
         parts = self.stem.split(".")
-        if not (self.is_dataset() and _is_uuid_text(parts[-1])):
+        if not (self.is_dataset() and is_uuid_text(parts[-1])):
             return self
         return self.with_name(".".join(parts[:-1]) + self.suffix)
 
@@ -358,11 +361,11 @@ class ALFPath(_Base):
         """Return all parts by name. A part that is absent is None."""
         folders, name = f"{SESSION}/{COLLECTION}", self.name
         if name.count(".") < 2:
-            parts = _optional_parts(folders, _with_slash(self.as_posix()), False)
-            return OrderedDict(parts, **_optional_parts(FILE, ""))
+            parts = optional_parts(folders, with_slash(self.as_posix()), False)
+            return OrderedDict(parts, **optional_parts(FILE, ""))
         parent = self.parent.as_posix() if "/" in self.as_posix() else ""
-        parts = _optional_parts(folders, _with_slash(parent), False)
-        return OrderedDict(parts, **_optional_parts(FILE, name))
+        parts = optional_parts(folders, with_slash(parent), False)
+        return OrderedDict(parts, **optional_parts(FILE, name))
 
     def _is_file(self) -> bool:
         return is_dataset_name(self.name)
@@ -384,35 +387,14 @@ class ALFPath(_Base):
         self._check_dataset()
         first, second, rest = self.name.split(".", 2)
         if {"namespace", "object"} & changes.keys():
-            parts = {**_optional_parts(_OBJECT, first), **changes}
+            parts = {**optional_parts(_OBJECT, first), **changes}
             first = f"_{parts['namespace']}_" if parts["namespace"] else ""
             first += parts["object"] or ""
         else:
-            parts = {**_optional_parts("{attribute}(?:_{timescale})?", second), **changes}
+            parts = {**optional_parts("{attribute}(?:_{timescale})?", second), **changes}
             second = parts["attribute"] or ""
             second += f"_{parts['timescale']}" if parts["timescale"] else ""
         return self.with_name(f"{first}.{second}.{rest}")
-
-
-def _optional_parts(text: str, path: str, whole: bool = True) -> OrderedDict[str, str | None]:
-    """Return the groups of a pattern in a path, by name. All are None if the path has no match.
-
-    With ``whole``, the match must be at the beginning of the path.
-    """
-    compiled = pattern(text)
-    match = compiled.match(path) if whole else compiled.search(path)
-    if match is None:
-        return OrderedDict.fromkeys(compiled.groupindex)
-    return OrderedDict(match.groupdict())
-
-
-def _parts(text: str, path: str, whole: bool = True) -> tuple[str, ...]:
-    """Return the groups of a pattern in a path, in their order. An absent group is ''."""
-    return tuple(part or "" for part in _optional_parts(text, path, whole).values())
-
-
-def _with_slash(text: str) -> str:
-    return text if not text or text.endswith("/") else f"{text}/"
 
 
 def _check_part(name: str, value: str) -> None:
@@ -423,24 +405,3 @@ def _check_part(name: str, value: str) -> None:
 
 def _invalid(path: str | os.PathLike[str]) -> Exception:
     return alf_error("invalid", f"{os.fspath(path)} has not the form of ONE's paths")
-
-
-def _is_uuid(text: str) -> bool:
-    """Whether a part of a name is a UUID, in any form that Python reads."""
-    try:
-        return UUID(text).version in _UUID_VERSIONS[:2]
-    except ValueError:
-        return False
-
-
-def _is_uuid_text(text: str) -> bool:
-    """Whether a part of a name is a UUID in lower case, with dashes."""
-    return alf.is_uuid(text) and UUID(text).version in _UUID_VERSIONS
-
-
-def _is_day(text: str) -> bool:
-    try:
-        datetime.datetime.strptime(text, "%Y-%m-%d")
-    except ValueError:
-        return False
-    return True

@@ -220,7 +220,10 @@ class AlyxRest(Interruptible):
         rows = body["results"]
         count = body["count"]
         if not isinstance(rows, list) or not isinstance(count, int):
-            raise ServerError(f"{self.base_url}/{query.path} did not answer with a list")
+            raise ServerError(
+                f"{self.base_url}/{query.path} did not answer with a list: check that the URL "
+                "belongs to an Alyx server"
+            )
         if len(rows) >= count or "offset" in query.filters:
             return rows
         return RestList(

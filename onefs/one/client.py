@@ -37,6 +37,12 @@ class ONE(TutorialVerbs, DatasetVerbs, SessionVerbs, InsertionVerbs, ChangeVerbs
         data_hosts: The servers that may receive the login for the file server, as
             ``https://host``, separated by commas.
         offline: Whether to send no request, and use only what is cached.
+        mode: ``"local"`` or ``"remote"``, as in ONE-api. ``"local"`` is ``offline=True``.
+        wildcards: Whether a text that names datasets may be a pattern, as in ONE-api. It can also
+            be set later.
+        tables_dir: Has no meaning. ONE-api keeps its tables in this folder.
+        cache_rest: ``"GET"`` if an answer of :attr:`alyx` is used for five minutes. None means that
+            Alyx is asked each time.
 
     Raises:
         NotConfigured: No database is set up, named or mounted, and the user cannot be asked on a

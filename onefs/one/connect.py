@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from onefs.mount.mount_registry import MountInfo
 
 #: the modes of ONE-api
-MODES = ("local", "remote")
+_MODES = ("local", "remote")
 #: the user of IBL's public Alyx whom everybody may be
 _PUBLIC_USERNAME = "intbrainlab"
 
@@ -74,8 +74,8 @@ class ConnectionArguments:
             _check_text(name, getattr(self, name))
         for name in ("public", "offline", "silent", "wildcards"):
             check_bool(name, getattr(self, name))
-        if self.mode not in (None, *MODES):
-            raise UsageError(f"the argument mode is {self.mode!a}: give 'local' or 'remote'")
+        if self.mode is not None:
+            check_mode("mode", self.mode)
         if self.offline and self.mode == "remote":
             raise UsageError("mode='remote' contradicts offline=True: leave one of them out")
         if self.data_hosts is not None:
@@ -186,6 +186,15 @@ def _given_login(arguments: ConnectionArguments, settings: Settings) -> GivenLog
 def default_username(url: str) -> str | None:
     """Return the user that ONE-api assumes for IBL's public Alyx. Return None for other servers."""
     return _PUBLIC_USERNAME if normalise(url) == ALYX_URL else None
+
+
+def check_mode(name: str, mode: object) -> None:
+    """Raise UsageError if the argument ``name`` is not one of the modes of ONE-api."""
+    if mode not in _MODES:
+        raise UsageError(
+            f"the argument {name} is {ascii(mode)[:80]}: give 'local', to send no request, or "
+            "'remote'"
+        )
 
 
 def check_bool(name: str, value: object) -> None:

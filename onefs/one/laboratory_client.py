@@ -37,6 +37,8 @@ class LaboratoryClient(Interruptible):
     wildcards: bool = True
     #: ONE-api's name for whether answers of :attr:`alyx` may be used again. It can be changed there
     _cache_rest: str | None = "GET"
+    #: the laboratory, resolver and loader that send requests, while the mode was set to ``local``
+    _remote_parts: tuple[Laboratory, Lazy[SessionResolver], Lazy[Loader]] | None = None
 
     def __init__(
         self,
@@ -201,16 +203,31 @@ class LaboratoryClient(Interruptible):
 
     @property
     def mode(self) -> str:
-        """``local`` if this object sends no request, otherwise ``remote``, as in ONE-api."""
+        """``local`` if this object sends no request, otherwise ``remote``. It can be changed.
+
+        An object that was opened in the mode ``local`` stays in this mode.
+        """
         return "local" if self._offline else "remote"
 
     @mode.setter
     def mode(self, mode: str) -> None:
-        if mode != self.mode:
+        from onefs.one.connect import check_mode
+
+        check_mode("mode", mode)
+        if mode == self.mode:
+            return
+        if mode == "local" and self._mount is None:
+            self._remote_parts = (self._laboratory, self._lazy_resolver, self._lazy_loader)
+            local = self._lazy_local()
+            parts = (local._laboratory, local._lazy_resolver, local._lazy_loader)
+        elif self._remote_parts is not None:
+            parts, self._remote_parts = self._remote_parts, None
+        else:
             raise UsageError(
-                f"the mode of an opened ONE is {self.mode!r}, and cannot become {mode!a}: open "
-                f"another one with ONE(mode=...), or give query_type='local' to a method"
+                f"this ONE cannot change to the mode {mode!r}: open another with ONE(mode={mode!r})"
             )
+        self._laboratory, self._lazy_resolver, self._lazy_loader = parts
+        self._offline = mode == "local"
 
     @property
     def uuid_filenames(self) -> bool:
@@ -291,10 +308,10 @@ class LaboratoryClient(Interruptible):
         This is the object itself, or for ``local`` one that sends no request. Raises UsageError for
         an invalid argument.
         """
-        from onefs.one.connect import MODES
+        if query_type is not None:
+            from onefs.one.connect import check_mode
 
-        if query_type not in (None, *MODES):
-            raise UsageError(f"query_type is {query_type!a}: give 'local' or 'remote'")
+            check_mode("query_type", query_type)
         if query_type != "local" or self._offline or self._mount is not None:
             return self
         local: Client = self._lazy_local()

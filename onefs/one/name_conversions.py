@@ -13,6 +13,7 @@ from uuid import UUID
 from onefs import alf
 from onefs.errors import (
     Ambiguous,
+    NoAlyx,
     NotFound,
     OnefsError,
     Stopping,
@@ -118,8 +119,12 @@ class NameConversions:
         """Return a session, with or without a folder. Raises NotFound if there is none."""
         try:
             return self._resolver.any_session(eid)
-        except NotFound as error:
+        except (NotFound, NoAlyx) as error:  # without an Alyx, the tables list all sessions
             raise alf_error("object_not_found", str(error)) from error
+
+    def _is_unknown(self, error: Unreachable) -> bool:
+        """Whether a name that Alyx was to be asked for counts as unknown."""
+        return self._offline or isinstance(error, NoAlyx)
 
     def eid_to_path(self, eid: str) -> ALFPath | None:
         """Return the path of a session's folder, or None if it is unknown or has no folder."""
@@ -127,8 +132,8 @@ class NameConversions:
             place = self._resolver.paths.place(self._resolver.session(eid))
         except NotFound:
             return None
-        except Unreachable:
-            if not self._offline:
+        except Unreachable as error:
+            if not self._is_unknown(error):
                 raise
             return None
         return ALFPath(self._resolver.paths.file_path(place))
@@ -148,8 +153,8 @@ class NameConversions:
             return self._eid_of_parts(parts)
         except (NotFound, UsageError):
             return None
-        except Unreachable:
-            if not self._offline:
+        except Unreachable as error:
+            if not self._is_unknown(error):
                 raise
             return None
 
@@ -178,7 +183,7 @@ class NameConversions:
         text = dict_to_ref(ref_to_dict(ref))
         try:
             return self._resolver.eid(text)
-        except NotFound as error:
+        except (NotFound, NoAlyx) as error:
             raise alf_error("object_not_found", str(error)) from error
 
     def details(self, eid: str) -> dict[str, Any]:
@@ -223,6 +228,18 @@ class NameConversions:
         except (NotFound, UsageError):
             return None
         return session, dataset
+
+    def path_to_url(self, path: str | PurePath) -> str | None:
+        """Return the URL of the file at a path. Offline, return None for an unknown file.
+
+        Raises NotFound if there is no such dataset.
+        """
+        found = self.dataset(path)
+        if found is not None:
+            return self.url_of_dataset(found[1])
+        if self._offline:
+            return None
+        raise alf_error("object_not_found", f"no file server has a dataset at {path}")
 
     def _dataset_by_id(self, uuid: str) -> tuple[Session, Dataset] | None:
         if self._access is None:

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any, cast
 
-from onefs.errors import NotFound, UsageError
+from onefs.errors import UsageError
 from onefs.one.interrupts import interruptible
 from onefs.one.laboratory_client import LaboratoryClient
 
@@ -28,8 +28,10 @@ class SessionVerbs(LaboratoryClient):
     def list_subjects(self) -> list[str]:
         """Return the nicknames of all subjects in the database, sorted.
 
-        If the database's cache tables are all that is known of it, subjects without a session are
-        left out.
+        Subjects without a session are left out if the database has no Alyx.
+
+        Raises:
+            Unreachable: Alyx is unreachable, and the catalogue has no subject.
         """
         from onefs.search.name_tables import names_in_table
 
@@ -199,6 +201,9 @@ class SessionVerbs(LaboratoryClient):
             path_str: The path of a session, or of a file in it. It need not exist.
             as_dict: Whether to return a dict (see :meth:`eid2ref`). Otherwise a text.
             parse: Whether ``date`` is a date and ``sequence`` an int in the dict.
+
+        Raises:
+            UsageError: The path contains an invalid date.
         """
         from onefs.one import session_refs
 
@@ -263,18 +268,8 @@ class SessionVerbs(LaboratoryClient):
         """
         from onefs.one import session_refs
 
-        client = self._of_query_type(query_type)
-        names = client._names
-
-        def url_of(path: Any) -> str | None:
-            found = names.dataset(path)
-            if found is not None:
-                return names.url_of_dataset(found[1])
-            if client.offline:
-                return None
-            raise _no_dataset(path)
-
-        return session_refs.for_each(filepath, url_of)
+        names = self._of_query_type(query_type)._names
+        return session_refs.for_each(filepath, names.path_to_url)
 
     @interruptible
     def path2record(self, path: Any) -> Any:
@@ -374,12 +369,3 @@ class SessionVerbs(LaboratoryClient):
         return NameConversions(
             self._laboratory, self._resolver, self._access, offline=self._offline
         )
-
-
-def _no_dataset(path: object) -> NotFound:
-    from onefs.one.alf_errors import alf_error
-
-    return cast(
-        "NotFound",
-        alf_error("object_not_found", f"the database has no dataset on a file server at {path}"),
-    )

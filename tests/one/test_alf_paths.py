@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from onefs.errors import UsageError
@@ -107,6 +107,7 @@ def _result(path: Any, method: str, arguments: tuple[Any, ...]) -> Any:
     return str(result) if isinstance(result, Path) else result
 
 
+@settings(max_examples=60, deadline=None)
 @given(_PATHS)
 @example("/data/lab/Subjects/KS023/2020-01-01/001/alf/probe00/#2021-01-01#/spikes.times.npy")
 def test_the_parts_are_those_of_one_api(text: str) -> None:
@@ -116,6 +117,7 @@ def test_the_parts_are_those_of_one_api(text: str) -> None:
     }
 
 
+@settings(max_examples=150, deadline=None)
 @given(_PATHS, _CALLS)
 def test_the_methods_give_what_one_apis_give(text: str, call: tuple[str, tuple[Any, ...]]) -> None:
     assert _result(ALFPath(text), *call) == _result(theirs.ALFPath(text), *call)

@@ -66,7 +66,7 @@ def test_a_token_opens_the_database(servers: Servers, shared: ONE) -> None:
 @pytest.mark.parametrize(
     ("given", "words"),
     [
-        ({"mode": "refresh"}, "give 'local' or 'remote'"),
+        ({"mode": "refresh"}, "mode is 'refresh': give 'local', to send no request, or 'remote'"),
         ({"mode": ""}, "mode"),
         ({"mode": 1}, "mode"),
         ({"mode": "remote", "offline": True}, "contradicts"),
@@ -101,10 +101,27 @@ def test_mode_local_sends_no_request(opened: Open, servers: Servers) -> None:
         assert servers.requests == []
 
 
-def test_the_mode_of_an_opened_client_is_fixed(shared: ONE) -> None:
-    shared.mode = "remote"
-    with pytest.raises(UsageError, match=r"ONE\(mode=...\)"):
-        shared.mode = "local"
+def test_the_mode_can_be_changed(opened: Open, servers: Servers) -> None:
+    with opened() as one:
+        one.list(EID)
+        servers.clear_requests()
+        one.mode = "local"
+        assert (one.mode, one.offline, one.list(EID)) == ("local", True, one.list(EID))
+        with pytest.raises(Unreachable):
+            one.alyx.rest("insertions", "list")
+        with pytest.raises(Unreachable):
+            one.load(EID, ["spikes.times"])
+        assert servers.requests == []
+        one.mode = one.mode = "remote"
+        assert one.alyx.rest("labs", "list")
+        assert not one.offline
+        with pytest.raises(UsageError, match="mode is 'auto'"):
+            one.mode = "auto"
+    with opened(offline=True) as one, pytest.raises(UsageError, match=r"ONE\(mode='remote'\)"):
+        one.mode = "remote"
+
+
+def test_file_names_never_have_uuids(shared: ONE) -> None:
     with pytest.raises(AttributeError):
         shared.uuid_filenames = True  # type: ignore[misc]
 
