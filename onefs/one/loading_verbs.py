@@ -44,8 +44,8 @@ class LoadingVerbs(DatasetClient):
             **kwargs: Patterns of other ALF parts, for example ``attribute=["times", "clusters"]``.
 
         Returns:
-            An AlfBunch: a dict whose keys, the attributes, are also attributes of the object. With
-            ``download_only``, a list of paths.
+            An AlfBunch, which is a dict whose keys are also its attributes. With ``download_only``,
+            a list of paths.
 
         Raises:
             UsageError: An argument is invalid.
