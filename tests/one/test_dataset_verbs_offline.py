@@ -5,13 +5,14 @@ Each docstring names what the test follows (see ``test_search.py``).
 
 from __future__ import annotations
 
+import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from onefs import releases
@@ -19,7 +20,7 @@ from onefs.cache_tables.parquet_export import export
 from onefs.cache_tables.reader import TABLES_FILE_NAME
 from onefs.demo.servers import Servers
 from onefs.errors import NotFound, UsageError
-from onefs.one import ONE
+from onefs.one import ONE, OnefsWarning
 from onefs.one.alf_patterns import parse_name
 from tests.one.conftest import EID, Open, arguments, set_home
 from tests.one.one_api_client import assert_same, local_client, outcome
@@ -65,6 +66,8 @@ def _export_tables(one: ONE) -> Path:
 
 def compare(clients: Clients, verb: str, *args: Any, **kwargs: Any) -> Any:
     """Assert that a verb has the same outcome in both. Return ours."""
+    if verb.startswith("load_"):
+        kwargs["check_hash"] = False  # ONE-api takes long to hash a file
     expected = outcome(lambda: getattr(clients.theirs, verb)(*args, **kwargs))
     found = outcome(lambda: getattr(clients.ours, verb)(*args, **kwargs))
     assert_same(found, expected)
@@ -99,8 +102,9 @@ def test_cached_files_are_loaded(clients: Clients) -> None:
     compare(clients, "load_collection", REVISED, "alf", object=["wheel", "trials"])
     names = ["_ibl_wheel.position.npy", "_ibl_trials.choice.npy"]
     compare(clients, "load_datasets", REVISED, names)
-    theirs = clients.theirs.load_datasets(REVISED, names, assert_present=False)
-    ours = clients.ours.load_datasets(REVISED, names, assert_present=False)
+    theirs = clients.theirs.load_datasets(REVISED, names, assert_present=False, check_hash=False)
+    with pytest.warns(OnefsWarning, match="cannot be downloaded"):
+        ours = clients.ours.load_datasets(REVISED, names, assert_present=False)
     assert_same(ours[0], theirs[0])
     assert [each["rel_path"] for each in ours[1]] == [f"alf/{name}" for name in names]
 
@@ -195,8 +199,15 @@ _SELECTIONS = st.fixed_dictionaries(
 )
 
 
+def _is_expression(text: str) -> bool:
+    try:
+        return bool(re.compile(text))
+    except re.error:
+        return False
+
+
 @settings(
-    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=3000, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(data=st.data())
 def test_generated_selections(clients: Clients, data: st.DataObject) -> None:
@@ -204,6 +215,9 @@ def test_generated_selections(clients: Clients, data: st.DataObject) -> None:
     selection = data.draw(_SELECTIONS)
     eid = data.draw(st.sampled_from(clients.eids))
     wildcards = data.draw(st.booleans())
+    name = selection.get("filename")
+    # ONE-api joins a name to other patterns, which can make an expression of an invalid one
+    assume(wildcards or not isinstance(name, str) or _is_expression(name))
     clients.ours.wildcards = clients.theirs.wildcards = wildcards
     try:
         compare(clients, "list_datasets", eid, **selection)
@@ -212,7 +226,10 @@ def test_generated_selections(clients: Clients, data: st.DataObject) -> None:
 
 
 @settings(
-    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=40,
+    deadline=None,
+    derandomize=True,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 @given(
     filename=_FILENAMES,
