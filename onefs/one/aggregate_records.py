@@ -10,6 +10,7 @@ from typing import Any
 from onefs import alf
 from onefs.catalogue.catalogue import Catalogue
 from onefs.errors import UsageError
+from onefs.one.alf_errors import alf_error
 from onefs.one.dataset_filter import DatasetFilter
 from onefs.one.dataset_records import DatasetRecord, make_record, to_frame
 from onefs.tree.layout import datasets_by_path, session_layout
@@ -51,6 +52,15 @@ def aggregate_records(
         for each in sorted(records, key=attrgetter("id"))
     ]
     return selection.unique(in_folder) if assert_unique else selection.latest(in_folder)
+
+
+def require_one(records: Sequence[DatasetRecord], relation: str, identifier: str) -> DatasetRecord:
+    """Return the only record. Raises the error ``object_not_found`` if there is none."""
+    if not records:
+        raise alf_error(
+            "object_not_found", f"there is no such aggregate of {relation}/{identifier}"
+        )
+    return records[0]
 
 
 def to_aggregates_frame(records: Sequence[DatasetRecord]) -> Any:

@@ -33,13 +33,31 @@ _SPLIT_KEY = re.compile(r".+?_[01]$")
 class Bunch(dict[str, Any]):
     """A dict whose keys are also attributes: ``spikes["times"]`` is ``spikes.times``."""
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self.__dict__ = self
+    def __getattr__(self, name: str) -> Any:
+        try:
+            return self[name]
+        except KeyError:
+            raise AttributeError(
+                f"{type(self).__name__!r} object has no attribute {name!r}"
+            ) from None
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        self[name] = value
+
+    def __delattr__(self, name: str) -> None:
+        try:
+            del self[name]
+        except KeyError:
+            raise AttributeError(
+                f"{type(self).__name__!r} object has no attribute {name!r}"
+            ) from None
+
+    def __dir__(self) -> list[str]:
+        return sorted({*super().__dir__(), *map(str, self)})
 
     def copy(self, deep: bool = False) -> Bunch:
         """Return a copy. With ``deep``, the values are copied, too."""
-        return deepcopy(self) if deep else Bunch(self)
+        return deepcopy(self) if deep else type(self)(self)
 
     def save(self, npz_file: Path | str, compress: bool = False) -> None:
         """Save the arrays in an ``.npz`` file."""
@@ -79,7 +97,7 @@ class AlfBunch(Bunch):
         """
         import numpy as np
 
-        merged = self if inplace else AlfBunch(deepcopy(self))
+        merged = self if inplace else deepcopy(self)
         if not b:
             return merged
         if not merged:

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, cast
+from uuid import UUID
 
+from onefs import alf
 from onefs.one.laboratory_client import LaboratoryClient
 from onefs.one.loaded_ids import LoadedIds
 
@@ -49,7 +51,11 @@ class DatasetClient(LaboratoryClient):
 
     def _session(self, eid: object) -> Session:
         from onefs.one.dataset_listing import find_session
+        from onefs.one.session_prefetch import prefetch_session
 
+        text = str(eid).strip().lower() if isinstance(eid, (str, UUID)) else ""
+        if alf.is_uuid(text) and self._mount is None:
+            prefetch_session(self._access_for("load"), text)
         return find_session(self._resolver, eid)
 
     def _records(
@@ -121,6 +127,7 @@ class DatasetClient(LaboratoryClient):
             self._resolver,
             wildcards=self.wildcards,
             offline=self._offline,
+            adopts=self._mount is None,
             download_only=download_only,
             qc=QcLimit.parse(qc, ignore_qc_not_set),
             loaded_ids=self._loaded_ids if self.record_loaded else None,

@@ -5,12 +5,16 @@ from __future__ import annotations
 import os
 from datetime import datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from onefs.one.interrupts import interruptible
 from onefs.one.listing_verbs import ListingVerbs
 from onefs.one.loaded_ids import save_ids
 from onefs.one.loading_verbs import LoadingVerbs
 from onefs.one.warn import warn
+
+if TYPE_CHECKING:
+    from onefs.access import Access
 
 
 class DatasetVerbs(ListingVerbs, LoadingVerbs):
@@ -19,6 +23,17 @@ class DatasetVerbs(ListingVerbs, LoadingVerbs):
     They have ONE-api's arguments and results, except that ids are texts. Patterns are those of the
     shell, such as ``"*spikes*"``, or regular expressions if ``wildcards`` is False.
     """
+
+    #: the release whose datasets this object shows, or None
+    _tag: str | None = None
+    #: the database of the release, if this object shows one
+    _whole_database: Access | None = None
+
+    def close(self) -> None:
+        """Close all connections and files. Deletion of this object also closes them."""
+        super().close()
+        if self._whole_database is not None:
+            self._whole_database.close()
 
     @interruptible
     def load_cache(
@@ -35,7 +50,8 @@ class DatasetVerbs(ListingVerbs, LoadingVerbs):
         Args:
             tables_dir: A folder with tables to load instead of the server's.
             clobber: Not used, because the server is always asked for newer tables.
-            tag: The name of a release. None means the whole database.
+            tag: The name of a release. None means the release that is shown, or else the whole
+                database.
 
         Returns:
             The time at which the tables were loaded, or None if there are none.
@@ -48,11 +64,13 @@ class DatasetVerbs(ListingVerbs, LoadingVerbs):
         from onefs.one import cache_loading
 
         access = self._access_for("load cache tables")
+        tag = tag or self._tag
         if tag is not None:
-            access = cache_loading.open_release(access, tag, offline=self._offline)
-            close_previous = self._finalizer
+            # a release itself asks no Alyx
+            self._whole_database = whole = self._whole_database or access
+            access = cache_loading.open_release(whole, tag, offline=self._offline)
             self._open_access(access, access.settings, offline=self._offline)
-            close_previous()
+            self._tag = tag
         elif tables_dir is not None or not self._offline:
             cache_loading.load_tables(access, tables_dir)
         return cache_loading.loaded_at(access)

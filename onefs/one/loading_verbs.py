@@ -44,8 +44,8 @@ class LoadingVerbs(DatasetClient):
             **kwargs: Patterns of other ALF parts, for example ``attribute=["times", "clusters"]``.
 
         Returns:
-            An AlfBunch: a dict whose keys, the attributes, are also attributes of the object. With
-            ``download_only``, a list of paths.
+            An AlfBunch, which is a dict whose keys are also its attributes. With ``download_only``,
+            a list of paths.
 
         Raises:
             UsageError: An argument is invalid.
@@ -249,13 +249,12 @@ class LoadingVerbs(DatasetClient):
             NotFound: No dataset matches.
             Ambiguous: Several datasets match.
         """
-        from onefs.one.alf_errors import alf_error
+        from onefs.one.aggregate_records import require_one
         from onefs.one.dataset_requests import with_extension
 
         if self.wildcards:
             dataset = with_extension(dataset)
         records = self._aggregates(relation, identifier, dataset, revision, True)
-        if not records:
-            name = f"{relation}/{identifier}"
-            raise alf_error("object_not_found", f"there is no such aggregate of {name}")
-        return self._object_loader(download_only).load_record(records[0])
+        return self._object_loader(download_only).load_record(
+            require_one(records, relation, identifier)
+        )

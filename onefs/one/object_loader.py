@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Container, Iterable, Mapping, Sequence, Set
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from onefs.errors import BadContent, OnefsError, UsageError
+from onefs.errors import BadContent, OnefsError, Unreachable, UsageError
 from onefs.model import Session
 from onefs.one.alf_contents import read_content
 from onefs.one.alf_errors import alf_error
@@ -34,6 +35,7 @@ class ObjectLoader:
     - ``wildcards``: whether patterns are those of the shell, and not regular expressions.
     - ``download_only``: whether to return paths instead of contents.
     - ``offline``: whether only cached files may be used.
+    - ``adopts``: whether files in the cache folder that onefs has not downloaded may be used.
     - ``loaded_ids``: where to note the ids of loaded datasets, or None.
     """
 
@@ -41,6 +43,7 @@ class ObjectLoader:
     resolver: SessionResolver
     wildcards: bool
     offline: bool
+    adopts: bool
     download_only: bool
     qc: QcLimit
     loaded_ids: LoadedIds | None
@@ -204,6 +207,11 @@ class ObjectLoader:
             downloaded = download_all(content, requested, offline=False)
             for at, outcome in zip(absent, downloaded, strict=True):
                 files[at] = outcome
+        for at in absent if self.offline and self.adopts else ():
+            if self.resolver.paths.file_path(records[at].place).exists():
+                # ONE-api or another program has downloaded the file
+                with suppress(Unreachable):
+                    files[at] = content.fetch_file(records[at].dataset, records[at].place)
         usable = list(map(_usable, records, files))
         if self.loaded_ids is not None:
             present = zip(records, usable, strict=True)

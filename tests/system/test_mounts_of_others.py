@@ -60,6 +60,10 @@ with ONE(cache_dir=folder) if folder else ONE(silent=True) as one:
         "loaded": sorted(zip(chosen.local_path, chosen.md5)),
         "default": one.load(revisions, ["spikes.times", "clusters.metrics"],
                             download_only=True, dclass_output=True).md5,
+        "datasets": one.list_datasets(tutorial),
+        "revisions": one.list_revisions(revisions),
+        "licks": float(np.sum(one.load_object(tutorial, "licks").times)),
+        "frame": one.list_datasets(revisions, details=True).to_json(),
     }))
 """
 
@@ -230,7 +234,9 @@ def test_one_of_onefs_loads_in_the_mount_of_another(shared: Shared, named: bool)
     expected: dict[str, Any] = json.loads(root)
     assert found.pop("repr") == f"<ONE {shared.servers.alyx_url} in {shared.path}>"
     assert found["path"] == str(shared.path / SESSION)
-    for name in ("search", "rows", "types", "labs", "subjects", "ref", "eid", "times", "default"):
+    verbs = ("datasets", "revisions", "licks", "frame")  # of ONE-api
+    names = ("search", "rows", "types", "labs", "subjects", "ref", "eid", "times", "default")
+    for name in (*names, *verbs):
         assert found[name] == expected[name]
     assert [md5 for _, md5 in found["loaded"]] == [md5 for _, md5 in expected["loaded"]]
     assert all(path.startswith(f"{shared.path}/") for path, _ in found["loaded"])

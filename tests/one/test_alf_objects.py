@@ -1,0 +1,136 @@
+"""ALF objects of files that the embedded laboratory lacks, compared with ONE-api itself.
+
+Each docstring names what the test follows (see ``test_search.py``).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from onefs.errors import SeveralDatasets
+from onefs.one import OnefsWarning
+from onefs.one.alf_contents import read_content
+from onefs.one.alf_objects import AlfBunch, load_files
+from onefs.one.alf_patterns import parse_name
+from tests.one.one_api_client import assert_same, outcome
+
+alfio = pytest.importorskip("one.alf.io")
+
+
+def load(paths: Iterable[Path]) -> AlfBunch:
+    """Return the object that ours makes of files."""
+    named = [(path, parse_name(path.name)) for path in paths]
+    return load_files([(path, parts) for path, parts in named if parts is not None])
+
+
+def write(folder: Path) -> None:
+    """Write files of many objects, each with a case of its own."""
+    times = np.arange(5.0)
+    np.save(folder / "column.times.npy", times[:, np.newaxis])
+    np.save(folder / "column.wide.npy", np.ones((5, 2)))
+    np.save(folder / "_ibl_wheel.position.npy", times)
+    np.save(folder / "_ibl_wheel.timestamps.npy", np.array([[0, 10.0], [4, 18.0]]))
+    np.save(folder / "_ibl_wheel.timestamps_bpod.npy", times)
+    np.save(folder / "waves.data.npy", np.arange(10.0).reshape(5, 2))
+    (folder / "waves.data.metadata.json").write_text('{"columns": ["x", "y"], "unit": "mm"}')
+    np.save(folder / "units.data.npy", times)
+    (folder / "units.data.metadata.json").write_text('{"unit": "mm"}')
+    np.save(folder / "uneven.a.npy", times)
+    np.save(folder / "uneven.b.npy", times[:3])
+    np.save(folder / "clock.times.npy", times)
+    np.save(folder / "clock.times_bpod.raw.v2.npy", times)
+    np.savez(folder / "packed.single.npz", times)
+    np.savez(folder / "packed.several.npz", a=times, b=times)
+    frame = pd.DataFrame(
+        {"choice": [1, -1, 0, 1, 1], "intervals_0": times, "intervals_1": times + 1}
+    )
+    frame.to_parquet(folder / "_ibl_trials.table.pqt")
+    frame.to_parquet(folder / "rig.table_bpod.x.pqt")
+    frame.to_csv(folder / "texts.metrics.csv", index=False)
+    frame.to_csv(folder / "texts.tabs.tsv", index=False, sep="\t")
+    frame.to_csv(folder / "texts.spaces.ssv", index=False, sep=" ")
+    pd.DataFrame({"label": ["a", "NA", "c", "", "e"]}).to_csv(
+        folder / "texts.single.csv", index=False
+    )
+    (folder / "lines.rows.jsonable").write_text('{"a": 1}\n{"a": 2}\n')
+    (folder / "values.json.json").write_text(json.dumps({"a": [1, None]}))
+    (folder / "values.invalid.json").write_text("{")
+    (folder / "values.empty.npy").write_bytes(b"")
+    (folder / "values.some.yaml").write_text("a: 1\nb: [x, y]\n")
+    (folder / "values.other.mp4").write_bytes(b"\0\1")
+    np.save(folder / "volume.cube.npy", np.zeros((2, 3, 4)))
+
+
+def objects(folder: Path) -> dict[str, list[Path]]:
+    """Return the files of each object, without metadata of another file."""
+    found: dict[str, list[Path]] = {}
+    for path in sorted(folder.iterdir()):
+        parts = parse_name(path.name)
+        if parts is not None:
+            found.setdefault(parts.object, []).append(path)
+    return found
+
+
+def as_dict(loaded: Any) -> Any:
+    """Return a result with dicts instead of numpy's archives, to compare it."""
+    if isinstance(loaded, dict):
+        return {key: as_dict(value) for key, value in loaded.items()}
+    return {key: loaded[key] for key in loaded.files} if hasattr(loaded, "files") else loaded
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_objects_are_those_of_one_api(tmp_path: Path) -> None:
+    """ONE-api: keys, arrays, tables, metadata, timestamps, and the reading of each format."""
+    write(tmp_path)
+    found = objects(tmp_path)
+    assert len(found) == 13
+    for name, paths in found.items():
+        theirs = outcome(lambda paths=paths: alfio.load_object(paths))  # type: ignore[misc]
+        if name == "texts":  # ONE-api has no check for a Series among the attributes
+            assert set(theirs) == {"metrics", "tabs", "spaces", "single"}
+        assert_same(as_dict(load(paths)), as_dict(theirs))
+
+
+def test_attributes_of_other_lengths_are_named(tmp_path: Path) -> None:
+    """ONE-api: a warning with the shapes."""
+    write(tmp_path)
+    with pytest.warns(OnefsWarning, match=r"uneven have not the same length: a \(5,\), b \(3,\)"):
+        load(objects(tmp_path)["uneven"])
+    with pytest.warns(OnefsWarning, match="cube has 3 dimensions"):
+        load(objects(tmp_path)["volume"]).to_df()
+
+
+def test_an_attribute_of_two_files_is_refused(tmp_path: Path) -> None:
+    """ONE-api: an error; ours names the attribute."""
+    for name in ("_ibl_spikes.times.npy", "_other_spikes.times.npy"):
+        np.save(tmp_path / name, np.zeros(2))
+    with pytest.raises(SeveralDatasets, match="several files for the attribute times"):
+        load(sorted(tmp_path.iterdir()))
+
+
+def test_python_objects_are_not_unpickled(tmp_path: Path) -> None:
+    """Ours: reading Python objects may run any code."""
+    path = tmp_path / "any.object.npy"
+    np.save(path, np.array([{"a": 1}], dtype=object), allow_pickle=True)
+    with pytest.warns(OnefsWarning, match="allow_pickle"):
+        assert read_content(path) == path
+
+
+def test_files_that_are_damaged(tmp_path: Path) -> None:
+    """Ours: a file that its name describes wrongly is its path, and a warning says why."""
+    for name in ("a.b.npy", "a.c.pqt", "a.d.sparse_npz"):
+        path = tmp_path / name
+        path.write_bytes(b"nothing of the kind")
+        with pytest.warns(OnefsWarning, match="its path is returned"):
+            assert read_content(path) == path
+    latin = tmp_path / "a.e.csv"
+    latin.write_bytes("name\ncafé\n".encode("latin-1"))
+    with pytest.warns(OnefsWarning, match="latin-1"):
+        assert list(read_content(latin)) == ["café"]
