@@ -40,6 +40,8 @@ SEARCHES: tuple[dict[str, Any], ...] = (
     {"model": "3B2"},
     {"serial": "19108300000"},
     {"tag": "RepeatedSite"},
+    {"datasets": "spikes.times.npy", "dataset_qc_lte": "PASS"},
+    {"dataset_qc_lte": 0, "name": "probe01", "django": "session__number,1"},
     {"django": "name__icontains,00,session__subject__nickname,KS023"},
     {"dataset": "spikes.times", "django": "name,probe01"},
     {"subject": "nobody"},
@@ -87,6 +89,13 @@ def test_a_search_finds_what_one_api_finds(shared: ONE, theirs: Any, terms: dict
     expected = [str(pid) for pid in found[0]], list(found[1])
     assert shared.search_insertions(details=True, **terms) == expected
     assert shared.search_insertions(**terms) == expected[0]
+
+
+def test_an_insertion_is_found_once(shared: ONE, theirs: Any) -> None:
+    repeated = [str(pid) for pid in theirs.search_insertions(dataset_qc_lte="PASS", name="probe01")]
+    found = pids(shared, dataset_qc_lte="PASS", name="probe01")
+    assert found == list(dict.fromkeys(repeated))
+    assert len(found) < len(repeated)
 
 
 def test_the_searches_find_something(shared: ONE) -> None:
@@ -195,8 +204,9 @@ def test_what_was_asked_is_answered_without_alyx(
             ks014 = pids(offline, subject="ks014", name="probe00")
             assert ks014
             assert {offline.pid2eid(pid)[1] for pid in ks014} == {"probe00"}
-            with pytest.raises(Unreachable, match="atlas_id"):
-                offline.search_insertions(atlas_id=997)
+            for terms in ({"atlas_id": 997}, {"datasets": ["spikes.times.npy"]}):
+                with pytest.raises(Unreachable, match=next(iter(terms))):
+                    offline.search_insertions(**terms)
             with pytest.raises(Unreachable):
                 offline.pid2eid(UNKNOWN)
     finally:
