@@ -7,7 +7,6 @@ after another makes a walk: then those of a whole lab are requested at once.
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import wait as wait_for
 from contextlib import suppress
@@ -38,14 +37,15 @@ from onefs.model import Insertion, Session
 
 log = logging.getLogger(__name__)
 
-#: longest wait in seconds for the insertions of a lab, after those of one session have arrived
-LAB_WAIT_SECONDS = 2.0
+#: the fraction of the deadline to wait for a lab's insertions, after those of one session
+LAB_WAIT_FRACTION = 0.2
 
 
 class Insertions:
     """The probe insertions of one database. Thread-safe. Raises the errors of the catalogue.
 
     ``note_session`` is called with each session that is newly known from a row of an insertion.
+    ``deadline`` is the longest wait for Alyx in seconds.
     """
 
     def __init__(
@@ -55,9 +55,11 @@ class Insertions:
         listings: ListingCache,
         availability: ServerAvailability,
         note_session: Callable[[Session], None],
-        clock: Callable[[], float] = time.time,
+        deadline: float,
+        clock: Callable[[], float],
     ) -> None:
         self._database = database
+        self._lab_wait_seconds = deadline * LAB_WAIT_FRACTION
         self._bulk_alyx = alyx.low_priority(LOW_PRIORITY_SECONDS)
         self._listings = listings
         self._availability = availability
@@ -196,7 +198,7 @@ class Insertions:
             return
         # the next pid waits for them, but not for long
         batch = self._listings.start_batch(self._lab_batch(session.lab, session.eid))
-        wait_for([batch], LAB_WAIT_SECONDS)
+        wait_for([batch], self._lab_wait_seconds)
 
     def _plan_lab(self, session: Session) -> Batch | None:
         """Return a batch for the whole lab if another session was requested a short time ago."""
