@@ -92,7 +92,13 @@ class Catalogue:
         )
         #: the probe insertions
         self.insertions = Insertions(
-            database, alyx, self._listing_cache, self.availability, self.note_session, clock
+            database,
+            alyx,
+            self._listing_cache,
+            self.availability,
+            self.note_session,
+            deadline,
+            clock,
         )
         self._prefetcher = BatchPrefetcher(database, alyx, self._listing_cache, deadline, clock)
         self._types_warning_logged = self._failure_warning_logged = False

@@ -7,8 +7,8 @@ after another makes a walk: then those of a whole lab are requested at once.
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import wait as wait_for
 from contextlib import suppress
 from threading import Lock
 
@@ -22,8 +22,9 @@ from onefs.catalogue.listing_cache import ListingCache
 from onefs.catalogue.prefetch.batches import LOW_PRIORITY_SECONDS
 from onefs.catalogue.prefetch.walk_detector import WALK_TIMEOUT_SECONDS
 from onefs.catalogue.storage.database import CatalogueDatabase
-from onefs.catalogue.ttl import OLD_TTL_SECONDS, session_ttl_seconds
+from onefs.catalogue.ttl import OLD_TTL_SECONDS, RECENT_TTL_SECONDS, session_ttl_seconds
 from onefs.errors import (
+    CacheError,
     DeadlineExceeded,
     NotFound,
     OnefsError,
@@ -36,11 +37,15 @@ from onefs.model import Insertion, Session
 
 log = logging.getLogger(__name__)
 
+#: the fraction of the deadline to wait for a lab's insertions, after those of one session
+LAB_WAIT_FRACTION = 0.2
+
 
 class Insertions:
     """The probe insertions of one database. Thread-safe. Raises the errors of the catalogue.
 
     ``note_session`` is called with each session that is newly known from a row of an insertion.
+    ``deadline`` is the longest wait for Alyx in seconds.
     """
 
     def __init__(
@@ -50,9 +55,11 @@ class Insertions:
         listings: ListingCache,
         availability: ServerAvailability,
         note_session: Callable[[Session], None],
-        clock: Callable[[], float] = time.time,
+        deadline: float,
+        clock: Callable[[], float],
     ) -> None:
         self._database = database
+        self._lab_wait_seconds = deadline * LAB_WAIT_FRACTION
         self._bulk_alyx = alyx.low_priority(LOW_PRIORITY_SECONDS)
         self._listings = listings
         self._availability = availability
@@ -63,6 +70,8 @@ class Insertions:
         self._last_misses: dict[str, float] = {}
         #: by lab, when the request for the insertions of the whole lab last failed
         self._failed_at: dict[str, float] = {}
+        #: by lab, when the insertions of the whole lab were last requested
+        self._fetched_at: dict[str, float] = {}
 
     def of_session(self, session: Session) -> Listing[list[Insertion]]:
         """Return the insertions of a session, sorted by name."""
@@ -70,7 +79,9 @@ class Insertions:
 
     def get(self, pid: str) -> Insertion:
         """Return the insertion with this pid. Raises NotFound if Alyx has no such insertion."""
-        stored = self._database.insertion(pid)
+        stored = None
+        with suppress(CacheError):  # a row that cannot be read is requested again
+            stored = self._database.insertion(pid)
         if stored is not None and self._is_valid(*stored):
             return stored[0]
         try:
@@ -81,9 +92,8 @@ class Insertions:
             return stored[0]
         if found is None:
             raise NotFound(f"Alyx has no probe insertion {pid}")
-        session = self._database.session(found.eid)
-        if session is not None and self._note_miss(session.lab) and self._may_fetch(session.lab):
-            self._fetch_lab(session.lab, [session.eid])
+        with suppress(CacheError):
+            self._continue_walk(found)
         return found
 
     def stored(self, pid: str) -> Insertion | None:
@@ -181,16 +191,43 @@ class Insertions:
     def _may_fetch(self, lab: str) -> bool:
         return bool(lab) and self._clock() - self._failed_at.get(lab, 0.0) > WALK_TIMEOUT_SECONDS
 
+    def _continue_walk(self, insertion: Insertion) -> None:
+        """Request the insertions of a lab if a program asks for one after another by their pids."""
+        session = self._database.session(insertion.eid)
+        if session is None or not self._note_miss(session.lab) or not self._may_fetch(session.lab):
+            return
+        # the next pid waits for them, but not for long
+        batch = self._listings.start_batch(self._lab_batch(session.lab, session.eid))
+        wait_for([batch], self._lab_wait_seconds)
+
     def _plan_lab(self, session: Session) -> Batch | None:
         """Return a batch for the whole lab if another session was requested a short time ago."""
-        now, lab = self._clock(), session.lab
+        now, lab, eid = self._clock(), session.lab, session.eid
+        fetched_at = self._fetched_at.get(lab, 0.0)
+        oldest = max(now - RECENT_TTL_SECONDS, self._listings.invalidations.time_of(None))
+        if fetched_at > oldest:
+            # the session was not known then; the answer would have its insertions
+            return Batch(
+                (f"insertions/{eid}",), lambda: self._mark_without_insertions(eid, fetched_at)
+            )
         with self._lock:
             is_walk = any(now - at < WALK_TIMEOUT_SECONDS for at in self._last_misses.values())
         self._note_miss(lab)
         if not is_walk or not self._may_fetch(lab):
             return None
-        keys = tuple(f"insertions/{eid}" for eid in self._eids_of_lab(lab, [session.eid]))
-        return Batch(keys, lambda: self._fetch_lab(lab, [session.eid]))
+        return self._lab_batch(lab, session.eid)
+
+    def _mark_without_insertions(self, eid: str, fetched_at: float) -> None:
+        """Store that a session had no insertion when its lab's insertions were requested."""
+        with suppress(CacheError):
+            if self._database.fetched_at(f"insertions/{eid}") is None:
+                self._database.store_insertions((), fetched_at, [eid])
+
+    def _lab_batch(self, lab: str, eid: str) -> Batch:
+        """Return the batch that fetches a lab's insertions, among them those of session ``eid``."""
+        keys = (f"insertions/{each}" for each in self._eids_of_lab(lab, [eid]))
+        # the first key is that of the batch itself, so that a lab is not fetched twice at once
+        return Batch((f"insertions of {lab}", *keys), lambda: self._fetch_lab(lab, [eid]))
 
     def _eids_of_lab(self, lab: str, first: Sequence[str]) -> list[str]:
         """Return the eids of the known sessions of a lab, ``first`` first."""
@@ -199,12 +236,12 @@ class Insertions:
 
     def _fetch_lab(self, lab: str, eids: Sequence[str]) -> None:
         """Request the insertions of all sessions of a lab, among them ``eids``. Never raises."""
+        asked = self._clock()
         try:
             done = self._try_fetch({"lab": lab}, self._eids_of_lab(lab, eids))
         except OnefsError:  # the catalogue cannot be read, or it is being closed
             return
-        if not done:
-            self._failed_at[lab] = self._clock()
+        (self._fetched_at if done else self._failed_at)[lab] = asked
 
     def _try_fetch(
         self, query: dict[str, str], eids: Sequence[str], *, only_these: bool = False

@@ -125,7 +125,7 @@ class InsertionVerbs(LaboratoryClient):
                 returned.
 
         Returns:
-            A dict for each insertion: the columns of ``.insertions.tsv`` but ``path``, as text.
+            A dict for each insertion, with the columns of ``.insertions.tsv`` except ``path``.
 
         Raises:
             UsageError: A term or value is invalid.

@@ -6,6 +6,7 @@ import json
 import logging
 import re
 from collections.abc import Iterable, Mapping
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
@@ -52,7 +53,13 @@ _QC_NAMES = {"0": "NOT_SET", "10": "PASS", "30": "WARNING", "40": "FAIL", "50": 
 
 def is_local(query_type: str | None) -> bool:
     """Whether a query type means that Alyx is not asked. Raises UsageError for an invalid one."""
-    if query_type not in (None, "local", "remote", "auto", "refresh"):
+    if not isinstance(query_type, (str, type(None))) or query_type not in (
+        None,
+        "local",
+        "remote",
+        "auto",
+        "refresh",
+    ):
         raise UsageError(f"query_type is {query_type!a}: give 'remote' or 'local'")
     return query_type == "local"
 
@@ -61,7 +68,7 @@ def session_of_pid(
     laboratory: Laboratory, pid: str | UUID, local: bool
 ) -> tuple[str, str] | tuple[None, None]:
     """Return the eid and the label of an insertion. Return (None, None) if there is none."""
-    key = str(pid).strip().lower()
+    key = str(pid).strip().lower() if isinstance(pid, (str, UUID)) else ""
     insertions = laboratory.catalogue.insertions
     found: Insertion | None = None
     if alf.is_uuid(key):
@@ -70,7 +77,7 @@ def session_of_pid(
         except NotFound:
             found = None
     if found is None:
-        log.error("there is no probe insertion %s", ascii(key)[1:-1])
+        log.error("there is no probe insertion %s", ascii(key)[:80])
         return None, None
     return found.eid, found.name
 
@@ -115,9 +122,10 @@ def search_stored(laboratory: Laboratory, terms: Mapping[str, object], *, regex:
     tests = []
     for term, value in terms.items():
         name = _complete(term, (*_STORED_COLUMNS, *_SESSION_COLUMNS, "number", "session"))
-        values = [str(each) for each in _as_list(value)]
+        values = [_as_text(name, each) for each in _as_list(name, value)]
         if name not in ("number", "session"):
             values = ["|".join(values if regex else map(re.escape, values))]
+            _check_pattern(name, values[0])
         tests.append((name, values))
     rows = laboratory.queries.stored_insertions()
     found = [row for row in rows if all(_has(row, name, values) for name, values in tests)]
@@ -145,7 +153,7 @@ def _parse_filters(terms: Mapping[str, object]) -> dict[str, str]:
     """Return Alyx's filters for the terms of ``search_insertions``. Raises UsageError."""
     filters: dict[str, str] = {}
     for given, value in terms.items():
-        if given == "django" and not value:
+        if given == "django" and isinstance(value, (str, type(None))) and not value:
             continue
         name = _complete(given, (*FILTERS, *_ONE_TERMS))
         if name == "limit":  # the size of a page, which does not change the result
@@ -164,11 +172,25 @@ def _filter_text(name: str, value: object) -> str:
     if name == "dataset" and not isinstance(value, str):
         raise UsageError('the term "dataset" is one text: give "datasets" for a list')
     if name == "dataset_qc_lte":
-        outcome = str(getattr(value, "name", value)).strip().upper()
+        outcome = _as_text(name, getattr(value, "name", value)).upper()
         return _QC_NAMES.get(outcome, outcome)
-    text = ",".join(str(each).strip() for each in _as_list(value) if each is not None)
-    if not text.strip(","):
+    text = ",".join(_as_text(name, each) for each in _as_list(name, value) if each is not None)
+    if not text.strip(" ,"):
         raise UsageError(f"the search term {name} is empty, which would match every insertion")
+    return text
+
+
+def _as_text(name: str, value: object) -> str:
+    """Return a value of the term ``name`` as text. Raises UsageError if it is no name."""
+    try:
+        text = str(value).strip()
+    except Exception as error:  # an object of the caller may raise anything
+        raise UsageError(f"the value of the search term {name} is not a text") from error
+    if not text.isprintable() or len(text) > vocabulary.MAX_VALUE_CHARACTERS:
+        raise UsageError(
+            f"{name}: {ascii(text)[:80]} is too long, or contains characters that are invalid in "
+            "names"
+        )
     return text
 
 
@@ -184,10 +206,17 @@ def _complete(given: str, terms: Iterable[str]) -> str:
     return matching[0]
 
 
-def _as_list(value: object) -> list[object]:
+def _as_list(name: str, value: object) -> list[object]:
     if isinstance(value, (str, bytes)) or not isinstance(value, Iterable):
         return [value]
-    return list(value)
+    most = vocabulary.MAX_VALUES_PER_TERM
+    try:
+        values = list(islice(value, most + 1))
+    except Exception as error:  # an object of the caller may raise anything
+        raise UsageError(f"the value of the search term {name} is not a list") from error
+    if len(values) > most:
+        raise UsageError(f"the search term {name} has more than {most} values")
+    return values
 
 
 def _has(row: Row, name: str, values: list[str]) -> bool:
@@ -199,6 +228,13 @@ def _has(row: Row, name: str, values: list[str]) -> bool:
     value = row.get(name) if name in _STORED_COLUMNS else info.get(_SESSION_COLUMNS[name])
     text = ",".join(map(str, value)) if isinstance(value, list) else str(value or "")
     return re.search(values[0], text) is not None
+
+
+def _check_pattern(name: str, pattern: str) -> None:
+    try:
+        re.compile(pattern)
+    except re.error as error:
+        raise UsageError(f"{name}: {ascii(pattern)[:80]} is not a pattern: {error}") from error
 
 
 def _sort_key(row: Row) -> tuple[str, str, int, str]:

@@ -13,7 +13,7 @@ from onefs.catalogue.listing import Listing, ListingVersion
 from onefs.errors import NotFound, UsageError
 from onefs.model import Insertion, Session
 from onefs.one.mount_files import MountFiles
-from onefs.search.insertions import SESSION_TERMS
+from onefs.search.insertions import ATLAS_TERMS, SESSION_TERMS
 from onefs.search.vocabulary import Query, parse_terms
 from onefs.tree.path_patterns import BY_EID, BY_PID
 from onefs.tree.search_cache import SEARCH
@@ -22,9 +22,8 @@ from onefs.tree.sidecars import INSERTIONS_TSV, SESSION_JSON
 #: by filter of ``/insertions``, the term of a search in the mount that means the same
 _TERMS = {
     **SESSION_TERMS,
-    **{name: name for name in ("tag", "atlas_acronym", "atlas_name", "atlas_id")},
+    **{name: name for name in ATLAS_TERMS},
     "name": "probe",
-    "dataset_qc_lte": "dataset_qc_lte",
 }
 
 

@@ -31,8 +31,6 @@ SESSION_TERMS = {
     "date": "date_range",
     "task_protocol": "task_protocol",
     "project": "project",
-    "dataset_types": "dataset_types",
-    "datasets": "dataset_names",
 }
 
 

@@ -124,6 +124,19 @@ def test_many_sessions_of_few_labs_are_requested_by_lab(
     assert session.lab == "cortexlab"
 
 
+def test_a_session_that_becomes_known_later_needs_no_request_of_its_own(
+    catalogue: Catalogue, servers: Servers, clock: Clock
+) -> None:
+    for each in sessions(catalogue):
+        catalogue.insertions.of_session(each)
+    servers.clear_requests()
+    clock.now += 10
+    later = catalogue.sessions("cortexlab", "KS014").value
+    found = [each for session in later for each in catalogue.insertions.of_session(session).value]
+    assert insertion_requests(servers) == []
+    assert len(found) == 3
+
+
 def test_a_server_that_ignores_a_filter_does_not_change_other_sessions(
     catalogue: Catalogue, access: Access, monkeypatch: pytest.MonkeyPatch
 ) -> None:

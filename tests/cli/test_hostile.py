@@ -132,7 +132,9 @@ def test_a_flag_without_a_value_does_not_mean_another_folder(
 @settings(check, max_examples=15)  # the word `*` names the whole database
 @given(
     path=paths,
-    flag=st.sampled_from(["--type", "--jobs", "--profile", "--username"]),
+    flag=st.sampled_from(
+        ["--type", "--jobs", "--profile", "--username", "--search", "--qc", "--from-file"]
+    ),
     word=words,
 )
 def test_get(inside: CliRunner, laboratory: Servers, path: str, flag: str, word: str) -> None:

@@ -196,3 +196,29 @@ def test_a_probe_is_found(client: Client, query: str) -> None:
         subject=probe["session_info"]["subject"],
     )
     assert probe["id"] in {row["id"] for row in client.rows(f"/insertions?{filled}")}
+
+
+def test_the_datasets_of_a_probe_are_tested(client: Client) -> None:
+    pid, count = client.probe["id"], client.get("/insertions?limit=1")["count"]
+
+    def found(query: str) -> set[str]:
+        return {row["id"] for row in client.rows(f"/insertions?limit=1000&{query}")}
+
+    for query in (
+        "datasets=spikes.times.npy,clusters.channels.npy",
+        "dataset_types=spikes.times,clusters.channels",
+        "datasets=spikes.times.npy&dataset_qc_lte=CRITICAL",
+        "dataset_qc_lte=CRITICAL&django=name,probe01",
+    ):
+        assert pid in found(query)
+    for query in (
+        "datasets=spikes.times.npy,no.such.npy,nor.this.npy",
+        "dataset_types=spikes.times,no.such",
+        # the behaviour is of the session, not of a probe
+        "datasets=_ibl_wheel.position.npy",
+        "tag=no such tag",
+    ):
+        assert pid not in found(query)
+    repeated = client.get("/insertions?dataset_qc_lte=CRITICAL&limit=1")["count"]
+    assert repeated > count
+    assert client.get("/insertions?dataset_qc_lte=good", status=500)["status_code"] == 500

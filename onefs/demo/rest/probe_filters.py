@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
 from onefs.demo.rest import brain_regions, query_values
@@ -13,7 +13,9 @@ from onefs.demo.rest.lookups import Test
 from onefs.demo.rest.session_filters import select_sessions
 
 #: filters of /insertions that test the insertion's session, as the same filters of /sessions do
-_OF_SESSION = ("lab", "project", "task_protocol", "tag", "datasets", "dataset_types")
+_OF_SESSION = ("lab", "project", "task_protocol")
+#: filters of /insertions that test the insertion's datasets
+_OF_DATASETS = ("tag", "datasets", "dataset_types", "dataset_qc_lte")
 
 
 def select_insertions(db: DemoDatabase, args: Mapping[str, str]) -> list[Row]:
@@ -26,9 +28,42 @@ def select_insertions(db: DemoDatabase, args: Mapping[str, str]) -> list[Row]:
     if session_args:
         eids = {session.eid for session in select_sessions(db, session_args)}
         rows = [row for row in rows if row.get("session") in eids]
+    if any(name in args for name in _OF_DATASETS):
+        rows = _select_by_datasets(db, args, rows)
     rows.sort(key=lambda row: str(row.get("name")))
     rows.sort(key=lambda row: _start(db, row), reverse=True)
     return rows
+
+
+def _select_by_datasets(
+    db: DemoDatabase, args: Mapping[str, str], rows: Sequence[Row]
+) -> list[Row]:
+    """Return the rows of insertions whose datasets match ``args``.
+
+    As in Alyx, ``dataset_qc_lte`` repeats an insertion for each of its datasets, if neither
+    ``datasets`` nor ``django`` makes the rows distinct.
+    """
+    worst = query_values.worst_outcome(args["dataset_qc_lte"]) if "dataset_qc_lte" in args else None
+    names, types = args.get("datasets", "").split(","), args.get("dataset_types", "").split(",")
+    found = []
+    for row in rows:
+        datasets = [each for each in map(db.dataset, row.get("datasets", ())) if each is not None]
+        limit = query_values.QC["FAIL"] if worst is None else worst
+        good = [each for each in datasets if query_values.QC[each.qc] <= limit]
+        tag = args.get("tag", "").casefold()
+        # Alyx counts the datasets, so that two revisions of one name count as two names
+        if (
+            ("datasets" in args and sum(each.name in names for each in good) < len(names))
+            or (
+                "dataset_types" in args
+                and len({each.dataset_type for each in datasets} & {*types}) < len(types)
+            )
+            or ("tag" in args and not any(tag in t.casefold() for d in datasets for t in d.tags))
+        ):
+            continue
+        is_repeated = worst is not None and not {"datasets", "django", "tag"} & set(args)
+        found += [row] * (len(good) if is_repeated else int(worst is None or bool(good)))
+    return found
 
 
 def _start(db: DemoDatabase, row: Row) -> str:
@@ -131,7 +166,7 @@ select_notes = partial(select_rows, "notes", {})
 select_regions = partial(select_rows, "brain-regions", _REGION)
 
 #: the names of all filters, for the OpenAPI document
-INSERTION_FILTERS = (*_INSERTION, *_OF_SESSION, "django")
+INSERTION_FILTERS = (*_INSERTION, *_OF_SESSION, *_OF_DATASETS, "django")
 TRAJECTORY_FILTERS = (*_TRAJECTORY, "django")
 CHANNEL_FILTERS = (*_CHANNEL, "django")
 NOTE_FILTERS = ("django",)
