@@ -45,6 +45,7 @@ from onefs.http import HostAuth, OfflineTransport, Transport
 from onefs.http.stored_auth import StoredHostAuth
 from onefs.lowlevel.lazy import Lazy
 from onefs.model import Dataset
+from onefs.qc import QC
 from onefs.without_alyx import WithoutAlyx
 
 if TYPE_CHECKING:
@@ -161,6 +162,7 @@ class Access:
       revisions.
     - ``flat``: the tree shows only the datasets marked as ``default_dataset`` in Alyx, without the
       folders of collections and revisions.
+    - ``worst_qc``: the tree shows only datasets with this QC or a better one. None shows all.
 
     If ``login`` has a password and no token, the constructor asks the server. It raises
     AlyxCredentials if the password is wrong. It raises UsageError if the cache folder belongs to
@@ -179,6 +181,7 @@ class Access:
         offline: bool = False,
         as_of: str = "",
         flat: bool = False,
+        worst_qc: QC | None = None,
     ) -> None:
         #: the URL of the database
         self.url = settings.url
@@ -193,6 +196,7 @@ class Access:
         self._login = login or GivenLogin()
         self._deadlines = deadlines or Deadlines()
         self._offline, self._as_of, self._flat = offline, as_of, flat
+        self._worst_qc = worst_qc
         # a given login for this machine is the embedded laboratory's, which does not limit requests
         embedded = login is not None and is_loopback(settings.url)
         self._is_rate_limited = not (offline or embedded)
@@ -441,6 +445,7 @@ class Access:
             ),
             None if self.without_alyx.tag else LoadedReleases(self),
             is_release=bool(self.without_alyx.tag),
+            worst_qc=self._worst_qc,
         )
 
     def _open_source(self) -> Source:

@@ -11,6 +11,7 @@ import click
 import platformdirs
 
 from onefs.cli import demo_process
+from onefs.cli.completion import completer_of
 from onefs.cli.demo_process import DemoOptions
 from onefs.cli.options import (
     all_of,
@@ -28,6 +29,7 @@ from onefs.config.settings import Settings, resolve_settings
 from onefs.demo import check_not_inside_lab, demo_identity
 from onefs.errors import UsageError
 from onefs.lowlevel.paths import absolute, resolved
+from onefs.qc import QC
 
 #: seconds in which a mount must become ready; longer than the deadline for its first request
 READY_TIMEOUT_SECONDS = 60.0
@@ -96,6 +98,14 @@ _view_options = all_of(
         envvar="ONEFS_FLAT",
         help="Show default datasets in their session's own folder, without collections. "
         "[ONEFS_FLAT]",
+    ),
+    click.option(
+        "--qc",
+        metavar="OUTCOME",
+        callback=require_value,
+        shell_complete=completer_of(lambda _: list(QC.__members__)),
+        help="Show only datasets with this QC or a better one, such as WARNING. NOT_SET is the "
+        "best. Default: all. [ONEFS_QC]",
     ),
 )
 

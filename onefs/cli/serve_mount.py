@@ -173,6 +173,7 @@ def _open_access(
         offline=mount.offline,
         as_of=config.as_of,
         flat=config.flat,
+        worst_qc=settings.cache_options.qc,
     )
 
 

@@ -13,13 +13,14 @@ from typing import TypeVar
 
 from onefs.errors import UsageError
 from onefs.lowlevel.paths import absolute
+from onefs.qc import QC, parse_qc
 
 T = TypeVar("T")
 
 #: names of the settings in a profile. The variable for ``min_free`` is ``ONEFS_MIN_FREE``
 OPTION_NAMES = (
     *("cache_size", "min_free", "small_file", "strict", "max_fetch", "indexers", "copies"),
-    *("trust_cache_dir", "writable", "no_siblings", "source"),
+    *("trust_cache_dir", "writable", "no_siblings", "source", "qc"),
 )
 
 #: bytes of the largest file that is fetched as a whole
@@ -96,6 +97,8 @@ class CacheOptions:
     writable: tuple[str, ...] = WRITABLE_FOLDERS
     #: whether a mount never fetches small files before a program reads them
     no_siblings: bool = False
+    #: the worst QC of the datasets that a mount shows. None means that all are shown
+    qc: QC | None = None
     #: absolute paths of disks that have the files of a file server, which are served in place
     disks: tuple[str, ...] = ()
 
@@ -182,6 +185,7 @@ def resolve_cache_options(
     An option that is set nowhere has its default value. The text ``none`` means:
 
     - no limit, for a limit
+    - all datasets, for ``qc``
     - no names, for ``indexers``, ``copies`` and ``source``
     - only the names in :data:`WRITABLE_FOLDERS`, for ``writable``
 
@@ -201,6 +205,7 @@ def resolve_cache_options(
         trust_cache_dir=parse_given(given, "trust_cache_dir", parse_boolean, False),
         writable=(*WRITABLE_FOLDERS, *own_folders),
         no_siblings=parse_given(given, "no_siblings", parse_boolean, False),
+        qc=parse_given(given, "qc", _parse_worst_qc, None),
         disks=parse_given(given, "source", parse_disks, no_names),
     )
 
@@ -235,6 +240,10 @@ def _parse_folder_names(text: str) -> tuple[str, ...]:
                 "digits, spaces, - and _, at most 100 characters, and commas between names"
             )
     return _parse_names(text)
+
+
+def _parse_worst_qc(text: str) -> QC | None:
+    return None if text.lower() == "none" else parse_qc(text)
 
 
 def _parse_limit(text: str) -> int | None:

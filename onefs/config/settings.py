@@ -89,6 +89,7 @@ class Profile(NamedTuple):
     trust_cache_dir: str = ""
     writable: str = ""
     no_siblings: str = ""
+    qc: str = ""
     source: str = ""
     #: attributes of :mod:`onefs.config.file_attributes`, in the same format as for the flags
     umask: str = ""

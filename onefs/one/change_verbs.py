@@ -55,7 +55,10 @@ class ChangeVerbs(LaboratoryClient):
 
         lab = self._laboratory
         if not isinstance(lab, Access):
-            raise UsageError("another user's mount does not show what has changed in the database")
+            raise UsageError(
+                "another user's mount does not show what has changed in the database: run `onefs "
+                "setup` to use the database with a login of your own"
+            )
         finder = ChangeFinder(lab.settings.state_dir, lab.alyx, lab.database, lab.queries)
         changes = finder.find(since, until, source, parse_terms(terms) if terms else None)
         if changes.hint:

@@ -102,7 +102,7 @@ def to_series(record: DatasetRecord) -> Any:
 
 def to_bunches(records: Iterable[DatasetRecord]) -> list[dict[str, Any]]:
     """Return the records as dicts whose keys are also attributes."""
-    from onefs.one.alf_objects import Bunch
+    from onefs.one.bunch import Bunch
 
     return [
         Bunch(

@@ -58,7 +58,7 @@ class AggregatesFolder(SessionFolder):
         layout = self.context.layouts.get_or_build(
             alf.AGGREGATES,
             listing,
-            self.context.variant.build_layout,
+            self.context.build_layout,
             lambda before, after: self.context.open_files.listing_changed(
                 AGGREGATES_PLACE, before, after
             ),

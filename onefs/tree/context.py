@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING
@@ -9,7 +10,8 @@ from typing import TYPE_CHECKING
 from onefs.cache.folder import Place
 from onefs.dates import dataset_day, file_mtime, midnight
 from onefs.model import Dataset, Session
-from onefs.tree.layout import Folders
+from onefs.qc import QC, is_at_most
+from onefs.tree.layout import Folders, SessionLayout
 from onefs.tree.nodes import Node, NodeKind, inode_of_path, inode_of_uuid
 from onefs.tree.variant import FULL_TREE, Variant
 
@@ -54,6 +56,18 @@ class TreeContext:
     variant: Variant = FULL_TREE
     #: the path from the root of the tree to the folder that contains the labs
     path_prefix: Place = ()
+    #: the worst QC of the datasets that are shown; None if all are shown
+    worst_qc: QC | None = None
+
+    def shows(self, dataset: Dataset) -> bool:
+        """Whether the tree shows a dataset with this QC."""
+        return self.worst_qc is None or is_at_most(dataset.qc, self.worst_qc)
+
+    def build_layout(self, datasets: Iterable[Dataset]) -> SessionLayout:
+        """Return the folders and files that this tree shows for a session's datasets."""
+        if self.worst_qc is not None:
+            datasets = filter(self.shows, datasets)
+        return self.variant.build_layout(datasets)
 
 
 def _make_file_node(dataset_id: str, size: int | None, day: str, identity: bytes) -> Node:

@@ -16,6 +16,7 @@ from onefs.content.content import Content
 from onefs.errors import NotFound, UsageError
 from onefs.model import Dataset, Session
 from onefs.printable import printable
+from onefs.qc import QC
 from onefs.tree.context import TreeContext
 from onefs.tree.dataset_file import DatasetFile
 from onefs.tree.entries import File, Folder, SymbolicLink, TreeEntry, listed_entry
@@ -60,6 +61,7 @@ class LaboratoryTree:
     - ``releases``: the releases of the database, for the folder ``.tags``; None for no such folder
     - ``is_release``: this is the tree of a release. ONE's tables, which are in the cache folder,
       list the whole database, so that they are not shown
+    - ``worst_qc``: only datasets with this QC or a better one are shown; None shows all
     """
 
     def __init__(
@@ -75,6 +77,7 @@ class LaboratoryTree:
         releases: ReleaseSource | None = None,
         *,
         is_release: bool = False,
+        worst_qc: QC | None = None,
     ) -> None:
         self._entry_cache = _EntryCache()
         #: the open datasets, and the paths at which the dataset has changed
@@ -94,6 +97,7 @@ class LaboratoryTree:
             user_folders,
             Releases(releases, deadline) if releases is not None else None,
             variant,
+            worst_qc=worst_qc,
         )
 
     def close(self) -> None:

@@ -234,7 +234,7 @@ class SessionFolder(Folder):
         layout = self.context.layouts.get_or_build(
             f"session/{self.session.eid}@{self.context.variant}",
             listing,
-            self.context.variant.build_layout,
+            self.context.build_layout,
             lambda before, after: open_files.listing_changed(path, before, after),
         )
         if self.context.variant.is_full_tree:

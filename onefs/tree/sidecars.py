@@ -12,7 +12,7 @@ from onefs.tree.entries import File
 from onefs.tree.handles import TextHandle
 from onefs.tree.layout import Folders, datasets_by_path
 from onefs.tree.nodes import Handle, Node, NodeKind, inode_of_path
-from onefs.tree.session_paths import load_session_layout, session_path
+from onefs.tree.session_paths import session_path
 from onefs.tree.tsv import INSERTION_COLUMNS, insertion_cells, tsv_cell, tsv_text
 from onefs.tree.unserved import unserved
 
@@ -49,6 +49,8 @@ def session_json(context: TreeContext, session: Session) -> Sidecar:
 def datasets_tsv(context: TreeContext, session: Session) -> Sidecar:
     """Return ``.datasets.tsv``: a line for each dataset, sorted by path below the session.
 
+    A dataset that the tree does not show because of its QC has no line.
+
     A cell is empty if its value is unknown. A dataset that is on no server has the state
     ``absent``. The state of all other datasets is empty.
     """
@@ -76,10 +78,13 @@ SIDECARS: Mapping[str, Callable[[TreeContext, Session], Sidecar]] = {
 
 
 def _datasets_table(context: TreeContext, session: Session) -> str:
-    layout = load_session_layout(context.catalogue, context.layouts, session, context.variant)
+    key = f"content/{session.eid}@{context.variant}"
+    listing = context.catalogue.datasets(session)
+    layout = context.layouts.get_or_build(key, listing, context.build_layout)
     rows = {path: (dataset, "") for path, dataset in datasets_by_path(layout)}
     for path, dataset, _ in unserved(context.catalogue, session, context.variant):
-        rows.setdefault(path, (dataset, ABSENT))
+        if context.shows(dataset):
+            rows.setdefault(path, (dataset, ABSENT))
     lines = [TSV_COLUMNS, *(_line(path, *rows[path]) for path in sorted(rows))]
     return "".join("\t".join(line) + "\n" for line in lines)
 

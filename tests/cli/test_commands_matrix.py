@@ -154,7 +154,8 @@ def test_a_folder_that_cannot_be_used_is_named_without_numbers(user: Home, varia
 
 @pytest.mark.parametrize(
     "line", [line for line in LINES if line[0] in ("search", "list", "show", "get", "path", "login",
-                                                   "mount", "sync", "setup")], ids=" ".join
+                                                   "mount", "sync", "setup", "changes")],
+    ids=" ".join
 )  # fmt: skip
 def test_ctrl_c_ends_a_command_that_waits_for_a_server(user: Home, line: list[str]) -> None:
     with ScriptedServer(

@@ -14,6 +14,7 @@ from onefs.config.cache_options import (
     resolve_cache_options,
 )
 from onefs.errors import UsageError
+from onefs.qc import QC
 
 
 @pytest.mark.parametrize(
@@ -63,6 +64,16 @@ def test_none_means_no_limit_and_no_program() -> None:
     assert resolve_cache_options({}, {"ONEFS_INDEXERS": "cat, dd"}, {}).indexers == ("cat", "dd")
     assert resolve_cache_options({}, {"ONEFS_COPIES": "aws_*, x"}, {}).copies == ("aws_*", "x")
     assert resolve_cache_options({}, {}, {"copies": "none"}).copies == ()
+
+
+def test_the_worst_qc_is_a_flag_a_variable_and_in_a_profile() -> None:
+    profile = {"qc": "fail"}
+    assert resolve_cache_options({}, {}, {}).qc is None
+    assert resolve_cache_options({}, {}, profile).qc is QC.FAIL
+    assert resolve_cache_options({}, {"ONEFS_QC": "30"}, profile).qc is QC.WARNING
+    assert resolve_cache_options({"qc": "none"}, {"ONEFS_QC": "30"}, profile).qc is None
+    with pytest.raises(UsageError, match="ONEFS_QC: 'good' is not one of NOT_SET, PASS"):
+        resolve_cache_options({}, {"ONEFS_QC": "good"}, {})
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,8 @@ import pytest
 from onefs.demo.servers import Servers
 from onefs.errors import Ambiguous, NotFound, UsageError
 from onefs.one import ONE, OnefsWarning
-from onefs.one.alf_objects import AlfBunch, Bunch
+from onefs.one.alf_objects import AlfBunch
+from onefs.one.bunch import Bunch
 from tests.call_counts import counted_calls
 from tests.laboratories import alyx_requests
 from tests.one.conftest import EID, Open, arguments, set_home

@@ -200,6 +200,7 @@ def test_search_finds_what_the_user_of_the_mount_finds(shared: Shared) -> None:
         (["search", "--forget", "b"], "is root's mount, which cannot forget a search"),
         (["search", "--limit", "60", "--details"], "sessions are too many to read"),
         (["search", "--subject", "a" * 300], "the search is too long for a folder's name"),
+        (["changes", "--since", "2024-05-01"], "another user's mount does not show what has"),
         (["path", "--cache", TUTORIAL], "is another user's mount, whose cache cannot be read"),
         (["get", "./spikes.times.npy"], "is in root's mount at"),
         (["cache", "pin", "./spikes.times.npy"], "is in root's mount at"),
