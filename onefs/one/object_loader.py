@@ -13,8 +13,8 @@ from onefs.model import Session
 from onefs.one.alf_contents import read_content
 from onefs.one.alf_errors import alf_error
 from onefs.one.alf_objects import AlfBunch, load_files
-from onefs.one.bunch import Bunch
 from onefs.one.alf_patterns import parse_name
+from onefs.one.bunch import Bunch
 from onefs.one.dataset_filter import DatasetFilter, QcLimit
 from onefs.one.dataset_listing import session_records
 from onefs.one.dataset_records import DatasetRecord, to_bunches, to_frame
