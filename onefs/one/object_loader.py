@@ -13,6 +13,7 @@ from onefs.model import Session
 from onefs.one.alf_contents import read_content
 from onefs.one.alf_errors import alf_error
 from onefs.one.alf_objects import AlfBunch, load_files
+from onefs.one.alf_paths import ALFPath
 from onefs.one.alf_patterns import parse_name
 from onefs.one.bunch import Bunch
 from onefs.one.dataset_filter import DatasetFilter, QcLimit
@@ -235,7 +236,7 @@ def _usable(record: DatasetRecord, file: Path | OnefsError | None) -> Path | Non
     if isinstance(file, OnefsError):
         warn(f"the dataset {record.rel_path} is left out: {file}")
         return None
-    return file
+    return None if file is None else ALFPath(file)
 
 
 def _read_object(loaded: Iterable[tuple[DatasetRecord, Path]]) -> AlfBunch:
