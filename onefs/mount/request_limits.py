@@ -49,6 +49,10 @@ class WaitingReads:
         self._is_refusal_logged = False
         self._lock = threading.Lock()
 
+    def has_any(self) -> bool:
+        """Whether a read is waiting now."""
+        return self._waiting > 0
+
     @contextmanager
     def hold_slot(self) -> Iterator[None]:
         """Count one more waiting read during the ``with`` block.

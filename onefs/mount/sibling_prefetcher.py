@@ -14,7 +14,7 @@ from contextlib import suppress
 from typing import Protocol
 
 from onefs.errors import OnefsError, reason_of
-from onefs.lowlevel.pids import process_of_thread
+from onefs.mount.callers import caller_of
 from onefs.mount.sibling_walk import (
     MAX_SESSION_FILES,
     MAX_WINDOW_FILES,
@@ -61,6 +61,7 @@ class SiblingPrefetcher:
     - ``source``: fetches the siblings; None if none are to be fetched
     - ``children``: returns the entries of a folder, as the mount shows them
     - ``caller_thread``: returns the id of the thread that requested the running operation
+    - ``is_read_waiting``: whether a program waits for a file now
     """
 
     def __init__(
@@ -68,10 +69,12 @@ class SiblingPrefetcher:
         source: SiblingSource | None = None,
         children: Callable[[str], Entries] = lambda path: (),
         caller_thread: Callable[[], int] = lambda: 0,
+        is_read_waiting: Callable[[], bool] = lambda: False,
     ) -> None:
         self._source = source
         self._children = children
         self._caller_thread = caller_thread
+        self._is_read_waiting = is_read_waiting
         self._lock = threading.Lock()
         self._pool = ThreadPoolExecutor(MAX_FETCHES, "onefs-sibling")
         #: by pid; the process that has read last is the last
@@ -104,7 +107,7 @@ class SiblingPrefetcher:
             self._update(lambda walk: walk.note_failure(path))
 
     def _update(self, change: Callable[[SiblingWalk], None]) -> None:
-        process = process_of_thread(self._caller_thread())
+        process = caller_of(self._caller_thread()).process
         if process is None:
             return
         with self._lock:
@@ -115,7 +118,8 @@ class SiblingPrefetcher:
             change(walk)
             self._collect_unread()
             has_work = walk.unknown_folder() or walk.has_room()
-        if has_work:
+        # with many readers at once, no thread is woken in vain
+        if has_work and not self._is_read_waiting():
             self._submit(self._advance, walk)
 
     def _submit(self, work: Callable[[SiblingWalk], None], walk: SiblingWalk) -> None:
