@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 from onefs.cache.files import disk_errors, remove_if_possible, sync_file
 from onefs.cache.folder import Place
@@ -68,6 +69,14 @@ MISMATCH_RETRY_SECONDS = 0.5
 ContentKey = tuple[str, int | None, str]
 
 
+class _Outcome(NamedTuple):
+    """A verified file."""
+
+    path: Path
+    #: whether its record says that it was used just now
+    is_used: bool
+
+
 class SmallFileDownloader:
     """Downloads whole files into one cache folder. Thread-safe.
 
@@ -89,7 +98,7 @@ class SmallFileDownloader:
         self._stall = stall
         self._on_invalidated = on_invalidated
         self._fsync_queue = FsyncQueue(store)
-        self._single_flight: SingleFlight[Path] = SingleFlight("onefs-fetch", MAX_DOWNLOADS)
+        self._single_flight: SingleFlight[_Outcome] = SingleFlight("onefs-fetch", MAX_DOWNLOADS)
         self._lock = threading.Lock()
         self._transfers: dict[ContentKey, Transfer] = {}
         #: number of readers that wait for each file
@@ -129,12 +138,13 @@ class SmallFileDownloader:
         """
         self._failures.raise_failure(dataset)
         try:
-            path = self._wait_for_download(dataset, place, before_retry)
+            outcome = self._wait_for_download(dataset, place, before_retry)
         except CircuitOpen:
             self._hosts.wait_for_probe(dataset.replicas)
-            path = self._wait_for_download(dataset, place, before_retry)
-        self.note_use(dataset)
-        return path
+            outcome = self._wait_for_download(dataset, place, before_retry)
+        if not outcome.is_used:
+            self.note_use(dataset)
+        return outcome.path
 
     def note_use(self, dataset: Dataset) -> None:
         """Record that a program uses a file that was not cached when the program asked for it."""
@@ -177,16 +187,18 @@ class SmallFileDownloader:
         if not self.can_fetch_ahead(dataset):
             return False
         try:
-            path = self._single_flight.run_if_idle(
+            outcome = self._single_flight.run_if_idle(
                 _content_key(dataset), lambda: self._run_ahead(dataset, place, may_go_on)
             )
         except FetchAheadEnded as end:
             if end.reason is None:
                 return False
             raise end.reason from None
-        return path is not None
+        return outcome is not None
 
-    def _run_ahead(self, dataset: Dataset, place: Place, may_go_on: Callable[[int], bool]) -> Path:
+    def _run_ahead(
+        self, dataset: Dataset, place: Place, may_go_on: Callable[[int], bool]
+    ) -> _Outcome:
         has_lock = False
         try:
             # no wait for the dataset's lock: another process that holds it fetches the file
@@ -202,7 +214,7 @@ class SmallFileDownloader:
                 raise FetchAheadEnded(None) from error
             raise FetchAheadEnded(error) from error
         self.sync_soon(dataset)
-        return path
+        return _Outcome(path, is_used=False)
 
     def _download_ahead(
         self, dataset: Dataset, place: Place, may_go_on: Callable[[int], bool]
@@ -227,8 +239,8 @@ class SmallFileDownloader:
 
     def _wait_for_download(
         self, dataset: Dataset, place: Place, before_retry: Callable[[], None]
-    ) -> Path:
-        """Wait for the download of the dataset, and return the path of the file.
+    ) -> _Outcome:
+        """Wait for the download of the dataset, and return its file.
 
         If no download of the dataset is running, start a download.
         """
@@ -308,8 +320,8 @@ class SmallFileDownloader:
 
     def _run_download(
         self, dataset: Dataset, place: Place, waiting_since: float | None = None
-    ) -> Path:
-        """Find or download a dataset's file for readers. Return its path.
+    ) -> _Outcome:
+        """Find or download a dataset's file for readers, and return it.
 
         ``waiting_since`` is when the first reader began to wait, if that was before this download.
         """
@@ -318,7 +330,7 @@ class SmallFileDownloader:
                 disk_errors(self._store.root),
                 self._store.locks.hold(dataset.id, 3600.0, lambda: not self._stopped.is_set()),
             ):
-                path = self._find_or_download(dataset, place, waiting_since)
+                outcome = self._find_or_download(dataset, place, waiting_since)
         except OnefsError as error:
             is_unconfirmed = isinstance(error, UnconfirmedMismatch)
             if not is_unconfirmed:  # an UnconfirmedMismatch is already in the log
@@ -329,27 +341,34 @@ class SmallFileDownloader:
                 self._on_invalidated(dataset)
             raise
         self._fsync_queue.add(dataset)
-        return path
+        return outcome
 
     def _find_or_download(
         self, dataset: Dataset, place: Place, waiting_since: float | None
-    ) -> Path:
-        """Return the path of the dataset's file. Download the file if it is not cached.
+    ) -> _Outcome:
+        """Return the dataset's file. Download the file if it is not cached.
 
         Raises BadContent if the file was rejected.
         """
         # another process may have cached the file during the wait for the dataset's lock
-        entry, must_hash = self._store.look_up(dataset)
+        record = self._store.record_of(dataset)
+        entry, must_hash = self._store.judge(dataset, record)
         if entry is not None and not must_hash:
             if entry.state == "bad":
                 raise BadContent(entry.reason)
-            return self._store.root / entry.path
-        return (
-            (entry and self._rehash(dataset, entry))
+            return _Outcome(self._store.root / entry.path, is_used=False)
+        known = (
+            (self._rehash(dataset, entry) if entry else None)
             or adopt_in_place(self._store, dataset, place)
-            or self._store.reinstate(dataset, place)
-            or self._download(dataset, place, waiting_since=waiting_since)
+            or (self._store.reinstate(dataset, place) if record else None)
         )
+        if known is not None:
+            return _Outcome(known, is_used=False)
+        has_record = record is not None
+        path = self._download(
+            dataset, place, waiting_since=waiting_since, has_no_record=not has_record
+        )
+        return _Outcome(path, is_used=True)
 
     def _rehash(self, dataset: Dataset, entry: CacheEntry) -> Path | None:
         """Hash a cached file whose ctime has changed. Return its path if its bytes are still right.
@@ -365,6 +384,7 @@ class SmallFileDownloader:
         ahead: Ahead | None = None,
         *,
         waiting_since: float | None = None,
+        has_no_record: bool = False,
     ) -> Path:
         had_mismatches = self._store.mismatches.check(dataset)
         self._store.note_fetch(dataset)
@@ -391,6 +411,7 @@ class SmallFileDownloader:
                     verdict,
                     digest=download.digest,
                     is_unused=transfer.is_ahead,
+                    has_no_record=has_no_record,
                 )
                 if had_mismatches:
                     self._store.mismatches.clear(dataset.id)

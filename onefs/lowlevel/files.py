@@ -8,6 +8,7 @@ and waits for this lock again. These waits would take most of the time.
 from __future__ import annotations
 
 import os
+import random
 import select
 import stat
 from collections.abc import Callable, Iterator
@@ -149,7 +150,7 @@ def replace_file(
     After an error the temporary file is removed. Raises OSError.
     """
     folder, name = os.path.split(path)
-    fresh = temporary or os.path.join(folder, f".{name}.{os.urandom(4).hex()}")
+    fresh = temporary or os.path.join(folder, f".{name}.{random.getrandbits(32):08x}")
     try:
         with open_new_file(fresh, opener) as descriptor:
             write_all(descriptor, memoryview(data), 0)
