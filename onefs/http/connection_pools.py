@@ -27,10 +27,10 @@ from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 from urllib3.exceptions import ConnectTimeoutError, NameResolutionError, NewConnectionError
 from urllib3.util import Timeout, create_urllib3_context
 
+from onefs.config.urls import PLAIN_URL
 from onefs.http.dialing import ShutdownHandle, close_inherited_socket, dial
 from onefs.http.exchange import Exchange
 from onefs.http.kept_connections import (
-    PLAIN_URL,
     PlainHeaders,
     PlainResponse,
     get_over,
@@ -47,6 +47,8 @@ MAX_HOSTS = 16
 _MAX_LINE_BYTES = 64 * 1024
 #: largest number of interim responses (status 100 to 199) before the final response
 _MAX_INTERIM_RESPONSES = 32
+#: bytes that are read with the headers: all of a small file
+_BUFFER_BYTES = 64 * 1024
 
 _thread = threading.local()
 
@@ -91,7 +93,7 @@ class _Response(http.client.HTTPResponse):
         super().__init__(sock, *args, **kwargs)
         # urllib3 sets no limit on the length of the lines between chunks
         self.fp.close()
-        self.fp = _BoundedLineReader(sock.makefile("rb", buffering=0))
+        self.fp = _BoundedLineReader(sock.makefile("rb", buffering=0), _BUFFER_BYTES)
 
     def _read_status(self) -> tuple[str, int, str]:
         for _ in range(_MAX_INTERIM_RESPONSES):

@@ -19,8 +19,6 @@ from urllib3.connectionpool import HTTPConnectionPool
 from urllib3.exceptions import ProtocolError
 from urllib3.util.connection import is_connection_dropped
 
-#: a URL that is sent as it is: origin, and path without percent signs, query and dot segments
-PLAIN_URL = re.compile(r"(https?://[a-z0-9.-]+(?::\d+)?)((?:/(?!\.)[A-Za-z0-9._~-]*)+)")
 #: seconds after which it is checked whether the server has closed a connection
 _IDLE_SECONDS = 1.0
 _PLAIN_STATUS = re.compile(rb"HTTP/1\.1 (200|206)(?: [ -~]*)?")

@@ -83,7 +83,7 @@ class Operations:
         self._waiting_reads = WaitingReads(waiting_read_limit())
         #: fetches files that a program probably reads next
         self.siblings = SiblingPrefetcher(
-            siblings, tree.children, lambda: self.caller_thread(), self._waiting_reads.has_any
+            siblings, tree.children, lambda: self.caller_thread(), self._waiting_reads.has_others
         )
         #: the last error of each path
         self.path_errors = PathErrors()

@@ -61,7 +61,7 @@ class SiblingPrefetcher:
     - ``source``: fetches the siblings; None if none are to be fetched
     - ``children``: returns the entries of a folder, as the mount shows them
     - ``caller_thread``: returns the id of the thread that requested the running operation
-    - ``is_read_waiting``: whether a program waits for a file now
+    - ``waits_for_others``: whether a program waits for another file than that at a path now
     """
 
     def __init__(
@@ -69,12 +69,12 @@ class SiblingPrefetcher:
         source: SiblingSource | None = None,
         children: Callable[[str], Entries] = lambda path: (),
         caller_thread: Callable[[], int] = lambda: 0,
-        is_read_waiting: Callable[[], bool] = lambda: False,
+        waits_for_others: Callable[[str], bool] = lambda path: False,
     ) -> None:
         self._source = source
         self._children = children
         self._caller_thread = caller_thread
-        self._is_read_waiting = is_read_waiting
+        self._waits_for_others = waits_for_others
         self._lock = threading.Lock()
         self._pool = ThreadPoolExecutor(MAX_FETCHES, "onefs-sibling")
         #: by pid; the process that has read last is the last
@@ -116,10 +116,11 @@ class SiblingPrefetcher:
             if len(self._walks) > _MAX_PROCESSES:
                 del self._walks[next(iter(self._walks))]
             change(walk)
-            self._collect_unread()
+            if walk.unread or self._unread:
+                self._collect_unread()
             has_work = walk.unknown_folder() or walk.has_room()
         # with many readers at once, no thread is woken in vain
-        if has_work and not self._is_read_waiting():
+        if has_work and not self._waits_for_others(walk.last_read):
             self._submit(self._advance, walk)
 
     def _submit(self, work: Callable[[SiblingWalk], None], walk: SiblingWalk) -> None:
@@ -169,6 +170,8 @@ class SiblingPrefetcher:
             if source is None or not walk.has_room():
                 return None
             unread, reading = sum(walk.unread.values()), walk.last_read
+        if self._waits_for_others(reading):
+            return None
         try:
             budget = source.budget(unread, reading)
         except (OnefsError, OSError) as error:  # such as a cache folder that cannot be used

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pytest
 
+from onefs.config.urls import PLAIN_URL
 from onefs.errors import OnefsError, ServerError, Unreachable
 from onefs.http import Transport
-from onefs.http.kept_connections import PLAIN_URL, parse_plain_head
+from onefs.http.kept_connections import parse_plain_head
 from tests.call_counts import counted_calls
 from tests.http.calls import read
 from tests.scripted_server import (
@@ -136,6 +137,11 @@ def test_heads_that_http_client_reads(head: bytes) -> None:
         ("http://a.org/b?c", False),
         ("http://A.org/b", False),
         ("http://user@a.org/b", False),
+        ("http://a.org:65535/b", True),
+        ("http://a.org:65536/b", False),
+        ("http://a.org:0/b", False),
+        ("http://a..org/b", False),
+        ("http://a.org/b\n", False),
         ("http://a.org", False),
     ],
 )
