@@ -115,8 +115,9 @@ class SiblingPrefetcher:
             walk = self._walks[process] = SiblingWalk() if known is None else known
             if len(self._walks) > _MAX_PROCESSES:
                 del self._walks[next(iter(self._walks))]
+            before = set(walk.unread)
             change(walk)
-            if walk.unread or self._unread:
+            if before != walk.unread.keys():
                 self._collect_unread()
             has_work = walk.unknown_folder() or walk.has_room()
         # with many readers at once, no thread is woken in vain
