@@ -58,3 +58,23 @@ def test_a_process_that_reads_now_and_then_is_remembered_among_many() -> None:
                 prefetcher.note_cold_read(f"/theirs/{caller}", 10)
         assert source.was_asked.wait(60)
     assert source.folders == ["/ours"]
+
+
+def test_no_thread_is_woken_while_a_program_waits_for_another_file() -> None:
+    source, waiting = Sessions(), {"/ours/2": True}
+    prefetcher = SiblingPrefetcher(
+        source,
+        caller_thread=os.getpid,
+        waits_for_others=lambda path: waiting.get(path, False),
+    )
+    try:
+        for number in range(3):
+            prefetcher.note_cold_read(f"/ours/{number}", 10)
+        assert not source.folders
+        assert not [each for each in threading.enumerate() if "onefs-sibling" in each.name]
+        waiting.clear()
+        prefetcher.note_cold_read("/ours/3", 10)
+        assert source.was_asked.wait(60)
+    finally:
+        prefetcher.close()
+    assert source.folders == ["/ours"]
