@@ -16,8 +16,8 @@ from onefs.cache.files import disk_errors
 from onefs.cache.folder import CacheFolder, Place
 from onefs.cache.mismatches import Mismatches
 from onefs.cache.records import CacheEntry, Records
-from onefs.cache.sparse import allocated_size, counted_size, disk_size
-from onefs.cache.usage import UsageCounter
+from onefs.cache.sparse import counted_size, disk_size
+from onefs.cache.usage import UsageCounter, measure_disk
 from onefs.cache.verify import ContentVerdict
 from onefs.dates import dataset_mtime
 from onefs.errors import DeadlineExceeded, OnefsError, reason_of
@@ -307,18 +307,8 @@ class Store(CacheFolder):
         Raises CacheError.
         """
         with disk_errors(self.root):
-            total = sum(
-                allocated_size(self.root / e.path) for e in self.records.all_entries() if e.ours
-            )
-            for folder in ("partial", "rejected"):
-                # os.walk continues if files and folders are removed at the same time
-                for top, _, names in os.walk(self.private_folder / folder):
-                    total += sum(
-                        allocated_size(os.path.join(top, name))
-                        for name in names
-                        if not name.endswith((".json", ".map"))  # not counted
-                    )
-        return total
+            ours = (self.root / each.path for each in self.records.all_entries() if each.ours)
+            return measure_disk(ours, self.private_folder)
 
     def owns(self, entry: CacheEntry | None, path: Path) -> bool:
         """Return True if onefs downloaded the file at ``path``, and no program has replaced the

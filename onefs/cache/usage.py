@@ -15,10 +15,11 @@ from __future__ import annotations
 import os
 import struct
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from onefs.cache.sparse import allocated_size
 from onefs.errors import CacheError
 from onefs.lowlevel.files import open_or_create
 from onefs.lowlevel.forking import close_lock_file, open_lock_file
@@ -229,6 +230,20 @@ class UsageCounter:
 
     def _write_word(self, slot: int, value: int) -> None:
         os.pwrite(self._fd, struct.pack("<q", value), slot * _WORD_BYTES)
+
+
+def measure_disk(complete: Iterable[Path], private_folder: Path) -> int:
+    """Return the bytes of disk that complete, partial and rejected files take."""
+    total = sum(allocated_size(path) for path in complete)
+    for folder in ("partial", "rejected"):
+        # os.walk continues if files and folders are removed at the same time
+        for top, _, names in os.walk(private_folder / folder):
+            total += sum(
+                allocated_size(os.path.join(top, name))
+                for name in names
+                if not name.endswith((".json", ".map"))  # not counted
+            )
+    return total
 
 
 def _open_in_memory(path: str | os.PathLike[str], flags: int) -> int:

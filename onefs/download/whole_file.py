@@ -9,9 +9,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -36,7 +34,7 @@ from onefs.download.body import (
 )
 from onefs.download.head import fetch_size
 from onefs.download.hosts import CircuitOpen, Hosts, failure_ttl
-from onefs.download.progress import Transfer
+from onefs.download.progress import Transfer, Transfers, content_key
 from onefs.download.replicas import MAX_ROUNDS, REPLICA_ERRORS, Replicas
 from onefs.download.sources.interface import WrongSize
 from onefs.errors import (
@@ -63,10 +61,6 @@ MAX_FAILURES = 65536
 
 #: seconds after which a replica is retried if its body has a wrong digest
 MISMATCH_RETRY_SECONDS = 0.5
-
-#: identifies content: a dataset's id, size and md5; the id is not enough, because the size and md5
-#: in the database can change at any time
-ContentKey = tuple[str, int | None, str]
 
 
 class _Outcome(NamedTuple):
@@ -99,10 +93,7 @@ class SmallFileDownloader:
         self._on_invalidated = on_invalidated
         self._fsync_queue = FsyncQueue(store)
         self._single_flight: SingleFlight[_Outcome] = SingleFlight("onefs-fetch", MAX_DOWNLOADS)
-        self._lock = threading.Lock()
-        self._transfers: dict[ContentKey, Transfer] = {}
-        #: number of readers that wait for each file
-        self._readers: Counter[ContentKey] = Counter()
+        self._transfers = Transfers()
         self._failures: NegativeCache[Dataset] = NegativeCache(MAX_FAILURES, failure_ttl)
         self._stopped = threading.Event()
         self._bodies = BodyReceiver(hosts, stall, self._stopped)
@@ -115,8 +106,7 @@ class SmallFileDownloader:
 
     def transfers(self) -> list[Transfer]:
         """Return the progress of each running download."""
-        with self._lock:
-            return list(self._transfers.values())
+        return self._transfers.running()
 
     def recent_failure(self, dataset: Dataset) -> OnefsError | None:
         """Return the error of a dataset's last download if the download failed a few seconds ago.
@@ -188,7 +178,7 @@ class SmallFileDownloader:
             return False
         try:
             outcome = self._single_flight.run_if_idle(
-                _content_key(dataset), lambda: self._run_ahead(dataset, place, may_go_on)
+                content_key(dataset), lambda: self._run_ahead(dataset, place, may_go_on)
             )
         except FetchAheadEnded as end:
             if end.reason is None:
@@ -246,10 +236,10 @@ class SmallFileDownloader:
         """
         started_at = time.monotonic()
         waiting_since: float | None = None
-        with self._counted_reader(dataset):
+        with self._transfers.count_reader(dataset):
             while True:
                 future = self._single_flight.start(
-                    _content_key(dataset),
+                    content_key(dataset),
                     partial(self._run_download, dataset, place, waiting_since),
                 )
                 while not wait_until_done(future, min(0.5, self._stall)):
@@ -259,26 +249,6 @@ class SmallFileDownloader:
                 except FetchAheadEnded:  # the second wait and the first together are one wait
                     waiting_since = started_at
                     before_retry()
-
-    @contextmanager
-    def _counted_reader(self, dataset: Dataset) -> Iterator[None]:
-        """Count one more reader that waits for a file inside the ``with`` block.
-
-        From now on, a download of the file that began ahead is as one for a reader.
-        """
-        key = _content_key(dataset)
-        with self._lock:
-            self._readers[key] += 1
-            transfer = self._transfers.get(key)
-            if transfer is not None:
-                transfer.is_ahead = False
-        try:
-            yield
-        finally:
-            with self._lock:
-                self._readers[key] -= 1
-                if not self._readers[key]:
-                    del self._readers[key]
 
     def size_of(self, dataset: Dataset, deadline: float) -> int:
         """Ask the file servers for the size of a dataset's file, and return the size in bytes.
@@ -303,8 +273,7 @@ class SmallFileDownloader:
 
         This is the most recent error among all replicas. If there is none, it is DeadlineExceeded.
         """
-        with self._lock:
-            transfer = self._transfers.get(_content_key(dataset))
+        transfer = self._transfers.of(dataset)
         last_progress_at = (
             self._bodies.last_progress_at if transfer is None else transfer.last_progress_at
         )
@@ -389,7 +358,9 @@ class SmallFileDownloader:
         had_mismatches = self._store.mismatches.check(dataset)
         self._store.note_fetch(dataset)
         path = self._store.download_path(dataset)
-        transfer = self._begin_transfer(dataset, place, ahead, waiting_since)
+        if waiting_since is not None:
+            waiting_since = max(waiting_since, self._bodies.last_progress_at)
+        transfer = self._transfers.begin(dataset, place, waiting_since, is_ahead=ahead is not None)
         size = disk_size(dataset.size if dataset.size is not None else PROGRESS_STEP_BYTES)
         try:
             with self._space.reservation(size, size, may_evict=ahead is None) as reservation:
@@ -421,24 +392,7 @@ class SmallFileDownloader:
             remove_if_possible(path)
             raise
         finally:
-            with self._lock:
-                del self._transfers[_content_key(dataset)]
-
-    def _begin_transfer(
-        self,
-        dataset: Dataset,
-        place: Place,
-        ahead: Ahead | None,
-        waiting_since: float | None,
-    ) -> Transfer:
-        key = _content_key(dataset)
-        transfer = Transfer("/".join(place), dataset.size)
-        if waiting_since is not None:
-            transfer.last_progress_at = max(waiting_since, self._bodies.last_progress_at)
-        with self._lock:
-            transfer.is_ahead = ahead is not None and key not in self._readers
-            self._transfers[key] = transfer
-        return transfer
+            self._transfers.end(dataset)
 
     def _reject(self, download: Download, evidence: str) -> str:
         """Reject the dataset, because all replicas are wrong. Return the reason.
@@ -524,7 +478,3 @@ class SmallFileDownloader:
         is_first = download.note_mismatch(replica)
         is_useless = self._hosts.is_longer_than_stall(MISMATCH_RETRY_SECONDS)
         return None, MISMATCH_RETRY_SECONDS if is_first and not is_useless else None
-
-
-def _content_key(dataset: Dataset) -> ContentKey:
-    return dataset.id, dataset.size, dataset.md5
