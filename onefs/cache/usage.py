@@ -74,7 +74,9 @@ class UsageCounter:
             if self._fd >= 0:
                 close_lock_file(self._fd)
             self._open()
-            self._write_own_word(self._own_reserved_bytes + self._unreported_bytes)
+            # they are gone with the folder, or measured by the process that opens the folder first
+            self._unreported_bytes = 0
+            self._write_own_word(self._own_reserved_bytes)
 
     def _open(self) -> None:
         self._fd = open_lock_file(self._path, open_or_create if self._shared else _open_in_memory)

@@ -106,3 +106,14 @@ def test_a_folder_without_limits_reserves_without_locking(tmp_path: Path) -> Non
             second.note_written(40)
             assert usage.total_bytes() == 150
         assert (other.total_bytes(), other.reserved_bytes()) == (140, 0)
+
+
+def test_bytes_that_were_lost_with_the_folder_are_not_counted(tmp_path: Path) -> None:
+    with _counter(tmp_path / "usage") as usage:
+        usage.reserve_freely(50)
+        usage.adjust_later(30, -30)
+        (tmp_path / "usage").unlink()
+        usage.reopen()
+        assert (usage.total_bytes(), usage.reserved_bytes()) == (20, 20)
+        usage.adjust_later(0, -20)
+        assert usage.total_bytes() == 0
