@@ -98,8 +98,12 @@ class SiblingPrefetcher:
     def note_cold_read(self, path: str, size: int) -> None:
         """Record that the calling process reads a file of ``size`` bytes that is not cached."""
         source = self._source
-        if source is not None and size <= source.max_size:
-            self._update(lambda walk: walk.note_cold_read(path))
+        if source is None or size > source.max_size:
+            return
+        # with many readers at once, nothing is fetched ahead, and each read should cost little
+        if self._waits_for_others(path) and self._forget_reads():
+            return
+        self._update(lambda walk: walk.note_cold_read(path))
 
     def note_failure(self, path: str) -> None:
         """Record that a read of the calling process has failed."""
@@ -120,9 +124,15 @@ class SiblingPrefetcher:
             if before != walk.unread.keys():
                 self._collect_unread()
             has_work = walk.unknown_folder() or walk.has_room()
-        # with many readers at once, no thread is woken in vain
         if has_work and not self._waits_for_others(walk.last_read):
             self._submit(self._advance, walk)
+
+    def _forget_reads(self) -> bool:
+        """Forget the last reads of the calling process. Return False if siblings are fetched."""
+        process = caller_of(self._caller_thread()).process
+        with self._lock:
+            walk = None if process is None else self._walks.get(process)
+            return walk is None or walk.forget_reads()
 
     def _submit(self, work: Callable[[SiblingWalk], None], walk: SiblingWalk) -> None:
         with suppress(RuntimeError):  # the pool is closed, or no thread can be started

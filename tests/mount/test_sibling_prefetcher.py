@@ -60,20 +60,24 @@ def test_a_process_that_reads_now_and_then_is_remembered_among_many() -> None:
     assert source.folders == ["/ours"]
 
 
-def test_no_thread_is_woken_while_a_program_waits_for_another_file() -> None:
-    source, waiting = Sessions(), {"/ours/2": True}
+def test_reads_beside_those_of_other_programs_do_not_count() -> None:
+    source, others_wait = Sessions(), True
     prefetcher = SiblingPrefetcher(
-        source,
-        caller_thread=os.getpid,
-        waits_for_others=lambda path: waiting.get(path, False),
+        source, caller_thread=os.getpid, waits_for_others=lambda path: others_wait
     )
     try:
-        for number in range(3):
+        for number in range(5):
             prefetcher.note_cold_read(f"/ours/{number}", 10)
-        assert not source.folders
+        others_wait = False
+        for number in range(5, 7):
+            prefetcher.note_cold_read(f"/ours/{number}", 10)
+        others_wait = True
+        prefetcher.note_cold_read("/ours/7", 10)
         assert not [each for each in threading.enumerate() if "onefs-sibling" in each.name]
-        waiting.clear()
-        prefetcher.note_cold_read("/ours/3", 10)
+        others_wait = False
+        for number in range(8, 11):
+            assert not source.folders
+            prefetcher.note_cold_read(f"/ours/{number}", 10)
         assert source.was_asked.wait(60)
     finally:
         prefetcher.close()
