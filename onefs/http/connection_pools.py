@@ -47,8 +47,6 @@ MAX_HOSTS = 16
 _MAX_LINE_BYTES = 64 * 1024
 #: largest number of interim responses (status 100 to 199) before the final response
 _MAX_INTERIM_RESPONSES = 32
-#: bytes that are read with the headers: all of a small file
-_BUFFER_BYTES = 64 * 1024
 
 _thread = threading.local()
 
@@ -93,7 +91,7 @@ class _Response(http.client.HTTPResponse):
         super().__init__(sock, *args, **kwargs)
         # urllib3 sets no limit on the length of the lines between chunks
         self.fp.close()
-        self.fp = _BoundedLineReader(sock.makefile("rb", buffering=0), _BUFFER_BYTES)
+        self.fp = _BoundedLineReader(sock.makefile("rb", buffering=0))
 
     def _read_status(self) -> tuple[str, int, str]:
         for _ in range(_MAX_INTERIM_RESPONSES):
