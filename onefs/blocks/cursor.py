@@ -270,6 +270,8 @@ class ReadCursor:
     def _read_ahead(self, offset: int, length: int) -> None:
         with self._readahead.lock:
             window = self._readahead.advance(offset, length)
+        window.find_limit()  # without locks, which readers of other files may need
+        with self._readahead.lock:
             is_new, has_requests = window.is_new, window.has_requests()
         # most reads change no request, so that they need not wait for the scheduler
         if has_requests and self._can_read_ahead(MAX_REQUEST_BYTES):
