@@ -162,6 +162,18 @@ class ReadaheadWindow:
         if not self.is_new and self._max_bytes is None:
             self._max_bytes = self.readahead.max_bytes()
 
+    def note_lost(self, block: int, end: int) -> None:
+        """Plan the requests again from a ``block`` that is neither there nor requested.
+
+        A read that ends at ``end`` needs it. If it was planned, it was evicted before this read, or
+        there was no space for it. Without a new plan, each of the next reads would wait for a
+        request of its own.
+        """
+        # blocks before the position may never have been planned
+        if block < self.planned_until and end == self.position:
+            self.planned_until = block
+            self._next_plan_at = 0
+
     def _fill_gaps(self, start: int, end: int) -> None:
         """Count the skipped bytes of a range as read."""
         left: list[tuple[int, int]] = []

@@ -309,3 +309,20 @@ def test_no_lock_is_held_while_the_limit_is_found() -> None:
             window = readahead.advance(offset, PIECE)
         window.find_limit()
     assert held == [False]
+
+
+def test_a_block_that_was_lost_is_planned_again_with_those_after_it() -> None:
+    file = SimulatedFile()
+    for offset in range(0, 8 * MIB, PIECE):
+        file.ask(offset)
+    [window] = file.readahead.windows
+    planned, at = window.planned_until, 8 * MIB // BLOCK_SIZE
+    assert planned > at
+    window.note_lost(planned, 8 * MIB)  # it was not planned
+    window.note_lost(at - 1, 8 * MIB - PIECE)  # the read goes back
+    assert window.planned_until == planned
+    window.note_lost(at, 8 * MIB)
+    assert window.has_requests()
+    requests = window.plan_requests()
+    assert requests[0][0] == at
+    assert window.planned_until >= planned - 512 * KIB // BLOCK_SIZE
