@@ -105,7 +105,7 @@ def get(
     from onefs.databases import with_disks
 
     if list_file is not None:
-        paths += tuple(line for line in list_file.read().splitlines() if line.strip())
+        paths += tuple(filter(None, map(str.strip, list_file.read().splitlines())))
     queries = parse_searches(searches)
     if not paths and not queries:
         raise UsageError(

@@ -10,7 +10,7 @@ pickled is made again when it is loaded, so that it can be loaded without ONE-ap
 from __future__ import annotations
 
 import sys
-from typing import Any
+from typing import Any, NamedTuple
 
 from onefs.errors import NotFound, OnefsError, SeveralDatasets, UsageError
 from onefs.printable import printable
@@ -26,6 +26,8 @@ _CLASSES: dict[str, tuple[type[OnefsError], str]] = {
     "invalid": (UsageError, "ALFInvalid"),
     "alf": (UsageError, "ALFError"),
 }
+#: the kind of an error that is also one of the package requests
+_HTTP = "http"
 #: the classes that were made, by kind of error and class in ONE-api
 _COMBINED: dict[tuple[str, type[Exception]], type[OnefsError]] = {}
 
@@ -54,12 +56,34 @@ def alf_error(kind: str, message: str) -> OnefsError:
     return error
 
 
+def http_error(error: NotFound, status: int) -> OnefsError:
+    """Return an error that is also a ``requests.HTTPError``, as one of ONE-api's REST client.
+
+    Its ``response`` has the HTTP status. Return the error itself if the process has not imported
+    requests: code that catches its errors has done so.
+    """
+    other = getattr(sys.modules.get("requests.exceptions"), "HTTPError", None)
+    if not isinstance(other, type):
+        return error
+    combined = _combined_class(_HTTP, NotFound, other)(*error.args)
+    combined.__dict__.update(response=HttpResponse(status, str(error)), request=None)
+    return combined
+
+
+class HttpResponse(NamedTuple):
+    """What code reads of the answer that an HTTPError has."""
+
+    status_code: int
+    text: str
+
+
 def _made_again(kind: str, args: tuple[Any, ...]) -> OnefsError:
-    return alf_error(kind, str(args[0]) if args else "")
+    message = str(args[0]) if args else ""
+    return http_error(NotFound(message), 404) if kind == _HTTP else alf_error(kind, message)
 
 
 def _combined_class(kind: str, own: type[OnefsError], other: type[Exception]) -> type[OnefsError]:
-    """Return a class that inherits from an error of onefs and from an error of ONE-api."""
+    """Return a class that inherits from an error of onefs and from one of another package."""
     if (combined := _COMBINED.get((kind, other))) is not None:
         return combined
 

@@ -9,15 +9,28 @@ from __future__ import annotations
 import json
 import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import parse_qsl, unquote, urlencode, urlsplit
 
-from onefs.errors import CacheError, OnefsError, ReadOnly, ServerError, Unreachable, UsageError
+from onefs.alyx.parsing import any_key
+from onefs.catalogue.storage.catalogue_file import REST_ANSWERS
+from onefs.errors import (
+    CacheError,
+    NotFound,
+    OnefsError,
+    ReadOnly,
+    ServerError,
+    Stopping,
+    Unreachable,
+    UsageError,
+)
+from onefs.one.alf_errors import http_error
 from onefs.one.interrupts import Interruptible, interruptible
-from onefs.one.rest_list import RestList
+from onefs.one.rest_list import RestList, Row
 from onefs.one.rest_query import ENDPOINTS, RestQuery, check_action, check_endpoint
+from onefs.one.warn import warn
 from onefs.search.name_tables import UNAVAILABLE_ERRORS
 
 if TYPE_CHECKING:
@@ -31,8 +44,10 @@ log = logging.getLogger(__name__)
 ANSWER_TTL_SECONDS = 300.0
 #: the path of Alyx's description of its interface, and seconds for which it is used
 SCHEMA, SCHEMA_TTL_SECONDS = "api/schema", 7 * 86400.0
-#: characters of the largest answer that is stored
-MAX_STORED_CHARACTERS = 2**20
+#: characters of the largest answer that is stored; a page of 1,000 rows has 2 MB at most
+MAX_STORED_CHARACTERS = 2**23
+#: the end of the key of the rows that no page of a list had
+_MISSING_ROWS = "#missing"
 
 
 class AlyxRest(Interruptible):
@@ -123,7 +138,8 @@ class AlyxRest(Interruptible):
             url: The endpoint, such as ``"sessions"``, or with a query, such as
                 ``"sessions?subject=x"``. None prints all endpoints.
             action: ``"list"`` or ``"read"``. None prints these two.
-            id: The name or UUID of the record to read. With ``list``, the only row's id.
+            id: The name or UUID of the record to read. With ``list``, the only row's id. ``read``
+                without an id warns, and returns None.
             data: Has no meaning, because nothing is written.
             files: Has no meaning, because nothing is written.
             no_cache: Whether to ask Alyx in any case.
@@ -136,7 +152,8 @@ class AlyxRest(Interruptible):
         Raises:
             UsageError: An argument is invalid.
             ReadOnly: The action or endpoint would change Alyx.
-            NotFound: There is no record of this name.
+            NotFound: There is no record of this name. It is also a ``requests.HTTPError`` if the
+                process has imported requests.
             Unreachable: Alyx is unreachable, and the answer is not known.
         """
         if not url:
@@ -151,7 +168,8 @@ class AlyxRest(Interruptible):
         no_cache = bool(kwargs.pop("expires", False)) or no_cache
         if checked == "read":
             if id is None or str(id) == "":
-                raise UsageError(f"rest({endpoint!r}, 'read') needs the id of a record: give id=")
+                warn(f"rest({endpoint!r}, 'read') needs the id of a record: None is returned")
+                return None
             name = str(id).rstrip("/").rpartition("/")[2]
             return self._read(RestQuery(f"{endpoint}/{name}", {}), no_cache)
         query = RestQuery.of_list(endpoint, dict(parse_qsl(text)), id, kwargs)
@@ -208,13 +226,16 @@ class AlyxRest(Interruptible):
     def _access(self) -> Access | None:
         """The opened laboratory, or None for another user's mount."""
         client = self._client
-        return None if client.mountpoint is not None else cast("Access", client._laboratory)
+        return None if client.mountpoint is not None else cast("Access", client._whole)
 
     def _interrupt(self) -> None:
         self._client._interrupt()
 
     def _read(self, query: RestQuery, no_cache: bool) -> Any:
-        body = self._answer(query, no_cache)
+        try:
+            body = self._answer(query, no_cache)
+        except NotFound as error:
+            raise http_error(error, 404) from error
         if not isinstance(body, Mapping) or not body.keys() >= {"count", "results"}:
             return body
         rows = body["results"]
@@ -230,7 +251,7 @@ class AlyxRest(Interruptible):
             rows,
             count,
             lambda filters: self._page(query.with_filters(filters), no_cache),
-            lambda: self._complete_rows(query),
+            lambda seen: self._missing_rows(query, seen, no_cache),
             page_rows=query.page_rows,
         )
 
@@ -240,27 +261,55 @@ class AlyxRest(Interruptible):
         return body if isinstance(body, Mapping) else {"count": len(body), "results": body}
 
     @interruptible
-    def _complete_rows(self, query: RestQuery) -> Sequence[Mapping[str, Any]]:
+    def _missing_rows(self, query: RestQuery, seen: Container[str], no_cache: bool) -> list[Row]:
+        """Return the rows of a list that none of its pages had. They are stored, as answers are.
+
+        Return those that are known if Alyx does not answer, or has fewer rows than it says.
+        """
         access = self._access
-        return [] if access is None else access.alyx.complete_rows(query.path, query.filters)
+        if access is None:
+            return []
+        key = _key(query) + _MISSING_ROWS
+        stored = _stored_answer(access, key)
+        if stored is not None and self._may_reuse(access, query, stored[1], no_cache):
+            rows = stored[0]
+        else:
+            try:
+                rows = access.alyx.complete_rows(query.path, query.sent_filters)
+            except Stopping:
+                raise
+            except OnefsError as error:
+                log.info("rows that are on no page of a list are not known: %s", error)
+                rows = [] if stored is None else stored[0]
+            else:
+                rows = [row for row in rows if any_key(row) not in seen]
+                _store_answer(access, key, rows)
+        return [row for row in rows if any_key(row) not in seen]
+
+    def _may_reuse(
+        self, access: Access, query: RestQuery, fetched_at: float, no_cache: bool
+    ) -> bool:
+        """Whether an answer of this time is used without a request."""
+        if no_cache or (self.cache_mode is None and query.path != SCHEMA):
+            return False
+        return _is_fresh(access, query, fetched_at)
 
     def _answer(self, query: RestQuery, no_cache: bool = False) -> Any:
         """Return Alyx's answer, or what is known of it."""
         access = self._access
         if access is None:
             return self._known_answer(query, None)
-        stored = _stored_answer(access, query)
-        reuses = self.cache_mode is not None and not no_cache
-        if stored is not None and reuses and _is_fresh(access, query, stored[1]):
+        stored = _stored_answer(access, _key(query))
+        if stored is not None and self._may_reuse(access, query, stored[1], no_cache):
             return stored[0]
         try:
-            body = access.alyx.get_body(query.path, query.filters)
+            body = access.alyx.get_body(query.path, query.sent_filters)
         except UNAVAILABLE_ERRORS as error:
             if stored is None:
                 return self._known_answer(query, error)
             log.warning("an answer of Alyx that was stored before is used: %s", error)
             return stored[0]
-        _store_answer(access, query, body)
+        _store_answer(access, _key(query), body)
         return body
 
     def _known_answer(self, query: RestQuery, trouble: Exception | None) -> Any:
@@ -271,7 +320,8 @@ class AlyxRest(Interruptible):
         from onefs.one.rest_known import known_answer
 
         client = self._client
-        answer = known_answer(client._laboratory, client._resolver, client.url, query)
+        whole = client._view.whole
+        answer = known_answer(whole.laboratory, whole.resolver(), client.url, query)
         if answer is not None:
             if trouble is not None:
                 log.info("an answer is made from the catalogue, because of an error: %s", trouble)
@@ -290,15 +340,16 @@ class AlyxRest(Interruptible):
         unknown = query.unusual_filters(given)
         if not unknown:
             return
-        try:
-            known = self.rest_schemes.field_names(query.path, "list")
-        except OnefsError as error:
-            log.info("the filters of Alyx are not known: %s", error)
-            return
+        known = self._client._filter_names.get(query.path)
+        if known is None:
+            try:
+                known = frozenset(self.rest_schemes.field_names(query.path, "list"))
+            except OnefsError as error:
+                log.info("the filters of Alyx are not known: %s", error)
+                return
+            self._client._filter_names[query.path] = known
         ignored = [name for name in unknown if name not in known]
         if ignored:
-            from onefs.one.warn import warn
-
             warn(
                 f"Alyx's endpoint {query.path} has no filter {', '.join(ignored)}, and ignores it: "
                 "one.alyx.rest_schemes.field_names(endpoint, 'list') has the names of its filters"
@@ -310,12 +361,12 @@ def _read_only(action: str, what: object) -> ReadOnly:
 
 
 def _key(query: RestQuery) -> str:
-    return f"rest/{query.path}?{urlencode(sorted(query.filters.items()))}"
+    return f"{REST_ANSWERS}{query.path}?{urlencode(sorted(query.filters.items()))}"
 
 
-def _stored_answer(access: Access, query: RestQuery) -> tuple[Any, float] | None:
+def _stored_answer(access: Access, key: str) -> tuple[Any, float] | None:
     try:
-        stored = access.database.stored_answer(_key(query))
+        stored = access.database.stored_answer(key)
         return None if stored is None else (json.loads(stored[0]), stored[1])
     except (CacheError, ValueError, RecursionError) as error:
         log.warning("a stored answer cannot be read: %s", error)
@@ -328,11 +379,11 @@ def _is_fresh(access: Access, query: RestQuery, fetched_at: float) -> bool:
     return fetched_at >= invalidated_at and 0 <= time.time() - fetched_at < ttl
 
 
-def _store_answer(access: Access, query: RestQuery, body: Any) -> None:
+def _store_answer(access: Access, key: str, body: Any) -> None:
     text = json.dumps(body)
     if len(text) > MAX_STORED_CHARACTERS:
         return
     try:
-        access.database.store_answer(_key(query), text, time.time())
+        access.database.store_rest_answer(key, text, time.time())
     except CacheError as error:
         log.warning("the answer cannot be stored for use while Alyx is unreachable: %s", error)

@@ -29,15 +29,13 @@ def load_tables(access: Access, tables_dir: str | os.PathLike[str] | None) -> No
     access.database.tables.check_file_at_next_use()
 
 
-def open_release(access: Access, tag: str, *, offline: bool) -> Access:
-    """Load the tables of a release, and return an access to the release.
+def load_release(access: Access, tag: str, *, offline: bool) -> None:
+    """Load the tables of a release. With ``offline``, nothing is requested if they are loaded.
 
-    With ``offline``, only a release that is already loaded can be opened. Raises NotFound if there
-    is no such release, and what :func:`onefs.releases.load` raises.
+    Raises NotFound if there is no such release, and what :func:`onefs.releases.load` raises.
     """
     if not offline or tag not in releases.loaded_releases(access.settings):
         releases.load(access, tag)
-    return access.of_release(tag)
 
 
 def loaded_at(access: Access) -> datetime | None:

@@ -92,6 +92,9 @@ class CataloguePaths:
     def registered_types(self, session: Session) -> set[str]:
         return {row.dataset.dataset_type for row in self._access.database.datasets(session.eid)}
 
+    def unserved_datasets(self, session: Session) -> list[Dataset]:
+        return [dataset for dataset, _ in self._access.catalogue.unserved_datasets(session)]
+
     def refuse_unserved(self, session: Session, below: Place, variant: Variant) -> None:
         refuse_unserved(self._access.catalogue, session, lambda at, _: at == below, variant)
 

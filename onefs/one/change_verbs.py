@@ -53,7 +53,7 @@ class ChangeVerbs(LaboratoryClient):
         from onefs.search.changes import ChangeFinder
         from onefs.search.vocabulary import parse_terms
 
-        lab = self._laboratory
+        lab = self._whole
         if not isinstance(lab, Access):
             raise UsageError(
                 "another user's mount does not show what has changed in the database: run `onefs "

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from onefs.access import Access, GivenLogin, ensure_token
 from onefs.config.credentials import (
@@ -186,6 +186,18 @@ def _given_login(arguments: ConnectionArguments, settings: Settings) -> GivenLog
 def default_username(url: str) -> str | None:
     """Return the user that ONE-api assumes for IBL's public Alyx. Return None for other servers."""
     return _PUBLIC_USERNAME if normalise(url) == ALYX_URL else None
+
+
+def token_text(token: object) -> str | None:
+    """Return a token as text. ONE-api also takes a dict with the key ``token``, as Alyx sends it.
+
+    Raises UsageError if it is neither.
+    """
+    text = token.get("token") if isinstance(token, Mapping) else token
+    if isinstance(token, Mapping) and text is None:
+        raise UsageError("the argument token is a dict without the key token: give the text")
+    _check_text("token", text)
+    return cast("str | None", text)
 
 
 def check_mode(name: str, mode: object) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from onefs.one.interrupts import interruptible
 from onefs.one.listing_verbs import ListingVerbs
@@ -24,17 +24,6 @@ class DatasetVerbs(ListingVerbs, LoadingVerbs):
     shell, such as ``"*spikes*"``, or regular expressions if ``wildcards`` is False.
     """
 
-    #: the release whose datasets this object shows, or None
-    _tag: str | None = None
-    #: the database of the release, if this object shows one
-    _whole_database: Access | None = None
-
-    def close(self) -> None:
-        """Close all connections and files. Deletion of this object also closes them."""
-        super().close()
-        if self._whole_database is not None:
-            self._whole_database.close()
-
     @interruptible
     def load_cache(
         self,
@@ -44,8 +33,9 @@ class DatasetVerbs(ListingVerbs, LoadingVerbs):
     ) -> datetime | None:
         """Load ONE's cache tables: the newest ones, or those of a release.
 
-        After the tables of a release are loaded, this object shows the sessions and datasets of the
-        release only.
+        After the tables of a release are loaded, this object lists and loads the sessions and
+        datasets of the release only. What is asked of Alyx, such as a search, still concerns the
+        whole database, as in ONE-api. A new ``ONE()`` shows the whole database again.
 
         Args:
             tables_dir: A folder with tables to load instead of the server's.
@@ -64,13 +54,11 @@ class DatasetVerbs(ListingVerbs, LoadingVerbs):
         from onefs.one import cache_loading
 
         access = self._access_for("load cache tables")
-        tag = tag or self._tag
+        tag = tag or self._view.tag
         if tag is not None:
-            # a release itself asks no Alyx
-            self._whole_database = whole = self._whole_database or access
-            access = cache_loading.open_release(whole, tag, offline=self._offline)
-            self._open_access(access, access.settings, offline=self._offline)
-            self._tag = tag
+            cache_loading.load_release(cast("Access", self._whole), tag, offline=self._offline)
+            self._show_release(tag)
+            access = self._access_for("load cache tables")
         elif tables_dir is not None or not self._offline:
             cache_loading.load_tables(access, tables_dir)
         return cache_loading.loaded_at(access)

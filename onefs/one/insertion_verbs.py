@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from onefs.one.interrupts import interruptible
-from onefs.one.laboratory_client import LaboratoryClient
+from onefs.one.laboratory_client import Client, LaboratoryClient
 
 if TYPE_CHECKING:
     from onefs.alyx.parsing import Row
@@ -37,12 +38,13 @@ class InsertionVerbs(LaboratoryClient):
         """
         from onefs.one import insertions
 
-        return insertions.session_of_pid(self._laboratory, pid, self._is_local(query_type))
+        client, is_local = self._of_insertions(query_type)
+        return insertions.session_of_pid(client._whole, pid, is_local)
 
     @interruptible
     def eid2pid(
         self,
-        eid: SessionName,
+        eid: SessionName | Mapping[str, Any] | None,
         query_type: str | None = None,
         details: bool = False,
         **kwargs: Any,
@@ -50,7 +52,7 @@ class InsertionVerbs(LaboratoryClient):
         """Return the probe insertions of a session.
 
         Args:
-            eid: The eid, ref, path or URL of a session.
+            eid: The eid, ref, path, URL or record (a dict) of a session. None has no insertions.
             query_type: As for :meth:`pid2eid`.
             details: Whether to return Alyx's rows of the insertions too.
             **kwargs: Terms of :meth:`search_insertions` that the insertions must match, such as
@@ -67,8 +69,9 @@ class InsertionVerbs(LaboratoryClient):
         """
         from onefs.one import insertions
 
+        client, is_local = self._of_insertions(query_type)
         found = insertions.rows_of_session(
-            self._laboratory, self._resolver, eid, kwargs, self._is_local(query_type)
+            client._whole, client._view.whole.resolver(), eid, kwargs, is_local
         )
         columns = [row["id"] for row in found], [row["name"] for row in found], found
         return tuple(column or None for column in columns[: 3 if details else 2])
@@ -103,16 +106,15 @@ class InsertionVerbs(LaboratoryClient):
         """
         from onefs.one import insertions
 
-        if self._is_local(query_type):
-            rows = insertions.search_stored(
-                self._laboratory, kwargs, regex=getattr(self, "wildcards", True)
-            )
+        client, is_local = self._of_insertions(query_type)
+        if is_local:
+            rows = insertions.search_stored(client._whole, kwargs, regex=self.wildcards)
         else:
-            rows = insertions.search(self._laboratory, kwargs)
+            rows = insertions.search(client._whole, kwargs)
         pids = [row["id"] for row in rows]
         if not details:
             return pids
-        return pids, rows or (None if self._is_local(query_type) else [])
+        return pids, rows or (None if is_local else [])
 
     @interruptible
     def insertion_table(self, sessions: FoundSessions, **terms: Any) -> list[Row]:
@@ -133,10 +135,14 @@ class InsertionVerbs(LaboratoryClient):
         """
         from onefs.one import insertions
 
-        return insertions.table_of(self._laboratory, sessions, terms)
+        return insertions.table_of(self._whole, sessions, terms)
 
-    def _is_local(self, query_type: str | None) -> bool:
-        """Whether only stored rows are to be used. Raises UsageError for an invalid type."""
+    def _of_insertions(self: Client, query_type: str | None) -> tuple[Client, bool]:
+        """Return the object that answers, and whether it uses only what is stored.
+
+        Raises UsageError for an invalid ``query_type``.
+        """
         from onefs.one import insertions
 
-        return insertions.is_local(query_type or getattr(self, "mode", None))
+        is_local = insertions.is_local(query_type)
+        return self._of_query_type("remote") if query_type == "remote" else self, is_local

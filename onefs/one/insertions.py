@@ -13,6 +13,7 @@ from uuid import UUID
 from onefs import alf
 from onefs.errors import NotFound, UsageError
 from onefs.model import Insertion
+from onefs.one.name_conversions import NameConversions
 from onefs.search import vocabulary
 from onefs.search.insertions import find_in_sessions
 from onefs.tree.tsv import insertion_cells
@@ -32,8 +33,11 @@ FILTERS = (
     "lab", "limit", "model", "name", "project", "serial", "session", "subject", "tag",
     "task_protocol",
 )  # fmt: skip
-#: terms of ONE-api that are no filters of Alyx; ``projects`` is a term of its ``search``
-_ONE_TERMS = ("dataset", "laboratory", "number", "projects")
+#: terms of ONE-api that are no filters of Alyx
+ONE_TERMS = ("dataset", "laboratory", "number")
+#: a term of ONE-api's ``search``, which is taken here too. It is not completed: ``proj`` is
+#: ``project``
+_PROJECTS = "projects"
 #: the filter of each term that has another name
 _FILTER_OF_TERM = {"laboratory": "lab", "number": "experiment_number", "projects": "project"}
 #: terms of a search among the stored insertions that select by a column of the insertion
@@ -47,6 +51,8 @@ _SESSION_COLUMNS = {
     "project": "projects",
     "projects": "projects",
 }
+#: all terms of a search among the stored insertions
+_STORED_TERMS = (*_STORED_COLUMNS, *_SESSION_COLUMNS, "number", "session")
 #: QC outcomes by Alyx's numbers of them, which ``one.alf.spec.QC`` has too
 _QC_NAMES = {"0": "NOT_SET", "10": "PASS", "30": "WARNING", "40": "FAIL", "50": "CRITICAL"}
 
@@ -62,6 +68,11 @@ def is_local(query_type: str | None) -> bool:
     ):
         raise UsageError(f"query_type is {query_type!a}: give 'remote' or 'local'")
     return query_type == "local"
+
+
+def terms_of_search(*, local: bool) -> list[str]:
+    """Return the terms of ``search_insertions``, or of a search among the stored insertions."""
+    return list(_STORED_TERMS if local else (*FILTERS, *ONE_TERMS))
 
 
 def session_of_pid(
@@ -95,6 +106,10 @@ def rows_of_session(
     """
     filters = _parse_filters(terms)
     insertions = laboratory.catalogue.insertions
+    if isinstance(name, Mapping):
+        name = NameConversions(laboratory, resolver, None, offline=local).to_eid(name)
+    if name is None:
+        return []
     try:
         if local:
             found = insertions.stored_of(resolver.eid(name))
@@ -121,7 +136,7 @@ def search_stored(laboratory: Laboratory, terms: Mapping[str, object], *, regex:
     """
     tests = []
     for term, value in terms.items():
-        name = _complete(term, (*_STORED_COLUMNS, *_SESSION_COLUMNS, "number", "session"))
+        name = _complete(term, _STORED_TERMS)
         values = [_as_text(name, each) for each in _as_list(name, value)]
         if name not in ("number", "session"):
             values = ["|".join(values if regex else map(re.escape, values))]
@@ -155,7 +170,7 @@ def _parse_filters(terms: Mapping[str, object]) -> dict[str, str]:
     for given, value in terms.items():
         if given == "django" and isinstance(value, (str, type(None))) and not value:
             continue
-        name = _complete(given, (*FILTERS, *_ONE_TERMS))
+        name = _complete(given, (*FILTERS, *ONE_TERMS))
         if name == "limit":  # the size of a page, which does not change the result
             continue
         text = _filter_text(name, value)
@@ -197,7 +212,9 @@ def _as_text(name: str, value: object) -> str:
 def _complete(given: str, terms: Iterable[str]) -> str:
     """Return the term that begins with ``given``, as ONE-api completes the names of terms."""
     name = given.lower()
-    matching = [term for term in terms if term.startswith(name)]
+    if name == _PROJECTS:
+        return name
+    matching = [term for term in terms if term.startswith(name) and term != _PROJECTS]
     if name in matching:
         return name
     if len(matching) != 1:
@@ -222,7 +239,7 @@ def _as_list(name: str, value: object) -> list[object]:
 def _has(row: Row, name: str, values: list[str]) -> bool:
     info = row.get("session_info") or {}
     if name == "session":
-        return str(row.get("session")) in values
+        return str(row.get("session")) in [value.lower() for value in values]
     if name == "number":
         return str(info.get("number")) in values
     value = row.get(name) if name in _STORED_COLUMNS else info.get(_SESSION_COLUMNS[name])

@@ -209,6 +209,9 @@ class SessionPaths(Protocol):
         Datasets that are on no file server are included.
         """
 
+    def unserved_datasets(self, session: Session) -> list[Dataset]:
+        """Return a session's datasets that are registered, and on no server. Sends no request."""
+
     def refuse_unserved(self, session: Session, below: Place, variant: Variant) -> None:
         """Raise NotFound, with the reason, if the dataset at ``below`` is on no file server.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import os
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast
@@ -15,6 +15,7 @@ from onefs.config.settings import Settings
 from onefs.errors import UsageError
 from onefs.lowlevel.lazy import Lazy
 from onefs.one.interrupts import Interruptible
+from onefs.one.views import Parts, View
 
 if TYPE_CHECKING:
     from onefs.mount.mount_registry import MountInfo
@@ -37,8 +38,10 @@ class LaboratoryClient(Interruptible):
     wildcards: bool = True
     #: ONE-api's name for whether answers of :attr:`alyx` may be used again. It can be changed there
     _cache_rest: str | None = "GET"
-    #: the laboratory, resolver and loader that send requests, while the mode was set to ``local``
-    _remote_parts: tuple[Laboratory, Lazy[SessionResolver], Lazy[Loader]] | None = None
+    #: what this object reads in the mode in which it was opened
+    _opened: View
+    #: what this object reads in its present mode. It is replaced, and never changed
+    _view: View
 
     def __init__(
         self,
@@ -47,7 +50,7 @@ class LaboratoryClient(Interruptible):
         base_url: str | None = None,
         silent: bool = False,
         *,
-        token: str | None = None,
+        token: str | Mapping[str, str] | None = None,
         profile: str | None = None,
         cache_dir: str | os.PathLike[str] | None = None,
         source: str | os.PathLike[str] | None = None,
@@ -61,13 +64,18 @@ class LaboratoryClient(Interruptible):
         cache_rest: str | None = "GET",
     ) -> None:
         # a command that has opened the laboratory needs nothing of this module
-        from onefs.one.connect import ConnectionArguments, mount_of_another, open_access
+        from onefs.one.connect import (
+            ConnectionArguments,
+            mount_of_another,
+            open_access,
+            token_text,
+        )
 
         arguments = ConnectionArguments(
             username=username,
             password=password,
             base_url=base_url,
-            token=token,
+            token=token_text(token),
             profile=profile,
             cache_dir=cache_dir,
             source=source,
@@ -147,7 +155,7 @@ class LaboratoryClient(Interruptible):
 
     def _open_access(self, access: Access, settings: Settings, *, offline: bool) -> None:
         self._mount: MountAccess | None = None
-        self._attach(access, settings, partial(_catalogue_paths, access), offline=offline)
+        self._attach(_parts_of_access(access, offline), settings, offline=offline)
 
     def _open_mount(self, mounted: MountInfo, *, offline: bool) -> None:
         # imported here, because few users need these modules
@@ -155,23 +163,31 @@ class LaboratoryClient(Interruptible):
         from onefs.one.mount_paths import MountPaths
 
         self._mount = mount = MountAccess(mounted)
-        self._attach(mount, mount.settings(), partial(MountPaths, mount), offline=offline)
+        parts = _make_parts(mount, partial(MountPaths, mount), offline)
+        self._attach(parts, mount.settings(), offline=offline)
 
-    def _attach(
-        self,
-        laboratory: Laboratory,
-        settings: Settings,
-        open_paths: Callable[[], SessionPaths],
-        *,
-        offline: bool,
-    ) -> None:
-        self._laboratory, self._settings, self._offline = laboratory, settings, offline
-        self._finalizer = weakref.finalize(self, laboratory.close)
-        # created on first use, because their imports are slow: a search needs none of them, and
-        # `onefs show` needs no loader
-        self._lazy_resolver = Lazy(lambda: _make_resolver(laboratory, open_paths()))
-        self._lazy_loader = Lazy(lambda: _make_loader(laboratory, self._resolver, offline))
+    def _attach(self, parts: Parts, settings: Settings, *, offline: bool) -> None:
+        self._settings = settings
+        self._opened = self._view = View(parts, parts, offline)
+        self._closers: list[Callable[[], object]] = [parts.laboratory.close]
+        self._finalizer = weakref.finalize(self, _call_all, self._closers)
         self._lazy_local = Lazy(self._open_local)
+        #: the names of the filters of each endpoint of Alyx, as far as they were asked for
+        self._filter_names: dict[str, frozenset[str]] = {}
+
+    def _show_release(self, tag: str) -> None:
+        """List and load the sessions and datasets of a release from now on."""
+        before, opened = self._view, self._opened
+        # another user's mount has no releases
+        release = cast("Access", opened.whole.laboratory).of_release(tag)
+        self._closers.append(release.close)
+        shown = _parts_of_access(release, opened.is_offline)
+        self._opened = opened._replace(shown=shown, tag=tag)
+        local = self._lazy_local.reset()  # it shows what was shown before
+        if local is not None:
+            self._closers.append(local._finalizer)
+        is_local = before.is_offline and not opened.is_offline
+        self._view = self._lazy_local()._view if is_local else self._opened
 
     def __enter__(self: Client) -> Client:
         return self
@@ -217,17 +233,11 @@ class LaboratoryClient(Interruptible):
         if mode == self.mode:
             return
         if mode == "local" and self._mount is None:
-            self._remote_parts = (self._laboratory, self._lazy_resolver, self._lazy_loader)
-            local = self._lazy_local()
-            parts = (local._laboratory, local._lazy_resolver, local._lazy_loader)
-        elif self._remote_parts is not None:
-            parts, self._remote_parts = self._remote_parts, None
+            self._view = self._lazy_local()._view
+        elif mode == "remote" and not self._opened.is_offline:
+            self._view = self._opened
         else:
-            raise UsageError(
-                f"this ONE cannot change to the mode {mode!r}: open another with ONE(mode={mode!r})"
-            )
-        self._laboratory, self._lazy_resolver, self._lazy_loader = parts
-        self._offline = mode == "local"
+            raise _mode_error(mode)
 
     @property
     def uuid_filenames(self) -> bool:
@@ -241,6 +251,10 @@ class LaboratoryClient(Interruptible):
 
         return AlyxRest(self)
 
+    @staticmethod
+    def cache_clear() -> None:
+        """Do nothing, because each call of ``ONE()`` makes a new object. ONE-api keeps the last."""
+
     @property
     def cache_dir(self) -> Path:
         """ONE-api's cache folder that contains the files, or another user's mount point."""
@@ -252,12 +266,25 @@ class LaboratoryClient(Interruptible):
         return self._mount.cache_dir if self._mount is not None else None
 
     @property
+    def _offline(self) -> bool:
+        return self._view.is_offline
+
+    @property
+    def _laboratory(self) -> Laboratory:
+        return self._view.shown.laboratory
+
+    @property
     def _resolver(self) -> SessionResolver:
-        return self._lazy_resolver()
+        return self._view.shown.resolver()
 
     @property
     def _loader(self) -> Loader:
-        return self._lazy_loader()
+        return self._view.shown.loader()
+
+    @property
+    def _whole(self) -> Laboratory:
+        """The whole database, whose Alyx answers what the tables of a release do not have."""
+        return self._view.whole.laboratory
 
     @staticmethod
     def setup(
@@ -305,32 +332,63 @@ class LaboratoryClient(Interruptible):
     def _of_query_type(self: Client, query_type: str | None) -> Client:
         """Return the object that answers a method with ONE-api's argument ``query_type``.
 
-        This is the object itself, or for ``local`` one that sends no request. Raises UsageError for
-        an invalid argument.
+        This is the object itself, or another one of the other mode. Raises UsageError for an
+        invalid argument, and for ``remote`` if this object was opened to send no request.
         """
-        if query_type is not None:
-            from onefs.one.connect import check_mode
-
-            check_mode("query_type", query_type)
-        if query_type != "local" or self._offline or self._mount is not None:
+        if query_type is None:
             return self
-        local: Client = self._lazy_local()
-        local.wildcards = self.wildcards
-        return local
+        from onefs.one.connect import check_mode
+
+        check_mode("query_type", query_type)
+        if query_type == self.mode or self._mount is not None:
+            return self
+        if query_type == "local":
+            local: Client = self._lazy_local()
+            local.wildcards = self.wildcards
+            return local
+        if self._opened.is_offline:
+            raise _mode_error(query_type)
+        remote = type(self).__new__(type(self))
+        remote.__dict__.update(self.__dict__)
+        remote._view = self._opened
+        return remote
 
     def _open_local(self) -> Any:
         # another user's mount has no such access, and is never asked for one
-        access = cast("Access", self._laboratory).without_requests()
+        access = cast("Access", self._opened.whole.laboratory).without_requests()
         local = type(self).over(access, self._settings, offline=True)
         local._cache_rest = self._cache_rest
+        if self._opened.tag is not None:
+            local._show_release(self._opened.tag)
         return local
 
     def _interrupt(self) -> None:
         """End the requests of all methods of this object. Later requests use new connections."""
-        self._laboratory.interrupt()
-        # in this order, because another thread may make a loader meanwhile, from the resolver
-        self._lazy_resolver.reset()
-        self._lazy_loader.reset()
+        self._view.interrupt()
+
+
+def _mode_error(mode: str) -> UsageError:
+    return UsageError(
+        f"this ONE cannot change to the mode {mode!r}: open another with ONE(mode={mode!r})"
+    )
+
+
+def _call_all(functions: list[Callable[[], object]]) -> None:
+    for function in functions:
+        function()
+
+
+def _parts_of_access(access: Access, offline: bool) -> Parts:
+    return _make_parts(access, partial(_catalogue_paths, access), offline)
+
+
+def _make_parts(
+    laboratory: Laboratory, open_paths: Callable[[], SessionPaths], offline: bool
+) -> Parts:
+    # created on first use, because their imports are slow: a search needs none of them, and
+    # `onefs show` needs no loader
+    resolver = Lazy(lambda: _make_resolver(laboratory, open_paths()))
+    return Parts(laboratory, resolver, Lazy(lambda: _make_loader(laboratory, resolver(), offline)))
 
 
 def _catalogue_paths(access: Access) -> SessionPaths:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 from onefs.one.dataset_client import DEFAULT_QC, DatasetClient
 from onefs.one.interrupts import interruptible
+
+if TYPE_CHECKING:
+    from onefs.access import Access
 
 
 class ListingVerbs(DatasetClient):
@@ -189,7 +192,7 @@ class ListingVerbs(DatasetClient):
         """
         from onefs.one.dataset_types import describe_type
 
-        rows = self._laboratory.queries.list_table("dataset-types")
+        rows = self._whole.queries.list_table("dataset-types")
         if not dataset_type:
             return rows
         access = self._access_for("describe dataset types")
@@ -211,7 +214,8 @@ class ListingVerbs(DatasetClient):
         Raises:
             UsageError: This object reads another user's mount.
         """
-        rows = self._access_for("describe revisions").queries.revisions()
+        self._access_for("describe revisions")  # an error if another user's mount is read
+        rows = cast("Access", self._whole).queries.revisions()
         row = next((each for each in rows if each.get("name") == revision), None)
         print(f'revision "{revision}" not found' if row is None else row.get("description", ""))
         return dict(row) if full and row is not None else None

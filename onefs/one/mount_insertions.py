@@ -96,7 +96,7 @@ def search_insertions(files: MountFiles, filters: Mapping[str, str]) -> list[Row
     query = parse_terms({_TERMS[name]: value for name, value in filters.items()})
     if eid is None:
         return list(rows_of_table(_table_of_search(files, query)))
-    place = files.link_target(BY_EID, eid)
+    place = files.link_target(BY_EID, eid.strip().lower())
     return [
         row
         for row in rows_of_table(files.text(*place, INSERTIONS_TSV))

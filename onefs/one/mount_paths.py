@@ -59,15 +59,13 @@ class MountPaths:
         self._fetch_full_listing(folder)
         places: dict[str, Place] = {}
         datasets = []
-        for line in self._files.text(*folder, DATASETS_TSV).split("\n")[1:]:
-            if line:
-                cells = line.split("\t")
-                if cells[6:7] == [ABSENT]:
-                    continue
-                place = tuple(cells[0].split("/"))
-                dataset = self._parse_dataset(session, (*folder, *place), place, cells)
-                places[dataset.id] = place
-                datasets.append(dataset)
+        for cells in self._table(folder):
+            if cells[6:7] == [ABSENT]:
+                continue
+            place = tuple(cells[0].split("/"))
+            dataset = self._parse_dataset(session, (*folder, *place), place, cells)
+            places[dataset.id] = place
+            datasets.append(dataset)
         layout = session_layout(datasets, lambda dataset: places[dataset.id][:-1])
         if not self._access.variant.is_full_tree:
             return replace(layout, canonical_paths=places)
@@ -85,6 +83,19 @@ class MountPaths:
         """Return an empty set, because datasets on no server are not read from a mount."""
         return set()
 
+    def unserved_datasets(self, session: Session) -> list[Dataset]:
+        """Return a session's datasets that are on no server. Their ids are '', and not known."""
+        return [
+            _dataset_of_cells(session, tuple(cells[0].split("/")), cells)
+            for cells in self._table(self.place(session))
+            if cells[6:7] == [ABSENT]
+        ]
+
+    def _table(self, folder: Place) -> list[list[str]]:
+        """Return the cells of each line of ``.datasets.tsv`` of a session's folder."""
+        lines = self._files.text(*folder, DATASETS_TSV).split("\n")[1:]
+        return [line.split("\t") for line in lines if line]
+
     def refuse_unserved(self, session: Session, below: Place, variant: Variant) -> None:
         """Do nothing, because datasets on no server are not read from a mount."""
 
@@ -100,25 +111,35 @@ class MountPaths:
         self, session: Session, file: Place, place: Place, cells: Sequence[str]
     ) -> Dataset:
         """Return the dataset in a line of ``.datasets.tsv``. ``cells`` are the line's cells."""
-        _, dataset_type, size, md5, revision, qc, *_ = cells
         # the id, the URL and the default flag are extended attributes of the file
         path = self.file_path(file)
         url = self._files.attribute(path, "url")
-        folders = place[:-2] if revision and place[-2:-1] == (f"#{revision}#",) else place[:-1]
-        dataset = Dataset(
+        dataset = replace(
+            _dataset_of_cells(session, place, cells),
             id=str(path),  # a release may have other content of a dataset than the whole database
-            eid=session.eid,
-            name=place[-1],
-            collection="/".join(folders),
-            revision=revision,
-            dataset_type=dataset_type or alf.dataset_type(place[-1]),
-            size=int(size) if size else None,
-            md5=md5,
             # mounts by older versions of onefs lack this attribute; then the last revision is used
             default=self._files.attribute(path, "default") == "1",
-            qc=qc,
             replicas=(Replica("", url),) if url else (),
             published_id=self._files.attribute(path, "dataset_id"),
         )
         self._access.content.paths[dataset.id] = path
         return dataset
+
+
+def _dataset_of_cells(session: Session, place: Place, cells: Sequence[str]) -> Dataset:
+    """Return what a line of ``.datasets.tsv`` says of the dataset at ``place``. The id is ''."""
+    _, dataset_type, size, md5, revision, qc, *_ = cells
+    folders = place[:-2] if revision and place[-2:-1] == (f"#{revision}#",) else place[:-1]
+    return Dataset(
+        id="",
+        eid=session.eid,
+        name=place[-1],
+        collection="/".join(folders),
+        revision=revision,
+        dataset_type=dataset_type or alf.dataset_type(place[-1]),
+        size=int(size) if size else None,
+        md5=md5,
+        default=False,
+        qc=qc,
+        replicas=(),
+    )

@@ -40,7 +40,8 @@ _EIDS_PER_SEARCH = 80
 class NameConversions:
     """Converts names of sessions and datasets in one laboratory.
 
-    ``access`` is the laboratory if it is not another user's mount. Methods raise the errors of
+    ``access`` is the laboratory if it is not another user's mount. ``url`` is Alyx's address.
+    Methods raise the errors of
     requests to Alyx, and UsageError for a name that is invalid. An object serves one call of a
     method of ``ONE``, because it keeps the listings of datasets.
     """
@@ -52,9 +53,10 @@ class NameConversions:
         access: Access | None,
         *,
         offline: bool,
+        url: str = "",
     ) -> None:
         self._laboratory, self._resolver, self._access = laboratory, resolver, access
-        self._offline = offline
+        self._offline, self._url = offline, url
         self._listed: dict[str, dict[tuple[str, ...], Dataset]] = {}
 
     # -- sessions
@@ -199,10 +201,6 @@ class NameConversions:
             "date": date.fromisoformat(session.date),
             "local_path": path,
         }
-
-    @property
-    def _url(self) -> str:
-        return self._access.url if self._access is not None else ""
 
     # -- datasets
 

@@ -88,7 +88,7 @@ def _sessions(laboratory: Laboratory, query: RestQuery, url: str) -> Any:
 
 def _any_session(laboratory: Laboratory, eid: str) -> Session | None:
     try:
-        return laboratory.catalogue.any_session(eid)
+        return laboratory.catalogue.any_session(eid.lower())
     except NotFound:
         return None
 
@@ -101,15 +101,18 @@ def _datasets(resolver: SessionResolver, query: RestQuery, url: str) -> Any:
     rows = []
     for eid in eids:
         session = resolver.session(eid)
-        rows += [_dataset_row(each, url) for _, each in resolver.datasets(session)]
+        datasets = [each for _, each in resolver.datasets(session)]
+        datasets += resolver.paths.unserved_datasets(session)
+        rows += [_dataset_row(each, url) for each in datasets]
     return _answer(_matching(rows, filters))
 
 
 def _dataset_row(dataset: Dataset, url: str) -> Row:
     """Return a dataset in the form of a row of Alyx's list of datasets, as far as it is known."""
     return {
-        "id": dataset.uuid,
-        "url": f"{url}/datasets/{dataset.uuid}",
+        # another user's mount does not say the id of a dataset that is on no server
+        "id": dataset.uuid or None,
+        "url": f"{url}/datasets/{dataset.uuid}" if dataset.uuid else None,
         "name": dataset.name,
         "dataset_type": dataset.dataset_type,
         "collection": dataset.collection,

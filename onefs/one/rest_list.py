@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from operator import index
 from typing import Any, overload
 
@@ -24,13 +24,18 @@ class RestList(Sequence[Any]):
         rows: Sequence[Row],
         count: int,
         fetch_page: Callable[[Mapping[str, str]], Mapping[str, Any]],
-        fetch_all: Callable[[], Sequence[Row]],
+        fetch_missing: Callable[[Set[str]], Sequence[Row]],
         *,
         page_rows: int,
     ) -> None:
         self._first_rows = len(rows)
         self._rows: list[Row | None] = [*rows, *[None] * (count - len(rows))]
-        self._fetch_page, self._fetch_all, self._page_rows = fetch_page, fetch_all, page_rows
+        self._fetch_page, self._fetch_missing = fetch_page, fetch_missing
+        self._page_rows = page_rows
+        #: the rows that were on no page, once they are known
+        self._missing: Sequence[Row] | None = None
+        self._repeated = 0
+        self._note_repeats(rows)
 
     def __len__(self) -> int:
         return len(self._rows)
@@ -45,42 +50,51 @@ class RestList(Sequence[Any]):
 
     def __getitem__(self, item: int | slice) -> Row | list[Row]:
         if isinstance(item, slice):
-            return [self._row(at) for at in range(*item.indices(len(self)))]
+            found = map(self._row, range(*item.indices(len(self))))
+            return [row for row in found if row is not None]
         at = index(item)
         at = at + len(self) if at < 0 else at
         if not 0 <= at < len(self):
             raise IndexError(f"the list has {len(self)} rows, and no row {item}")
-        return self._row(at)
+        row = self._row(at)
+        if row is None:
+            raise IndexError(f"Alyx has no row {at} any more: the list has changed")
+        return row
 
     def __iter__(self) -> Iterator[Row]:
         seen: set[str] = set()
-        at = 0
-        while at < len(self):
+        for at in range(len(self)):
             row = self._row(at)
-            at += 1
+            if row is None:  # rows were deleted since the first page
+                break
             if (key := any_key(row)) not in seen:
                 seen.add(key)
                 yield row
-        if len(seen) < len(self):
-            for row in self._fetch_all():
-                if any_key(row) not in seen:
-                    yield row
+        if len(seen) < len(self) - self._repeated:
+            if self._missing is None:
+                self._missing = self._fetch_missing(seen)
+            yield from (row for row in self._missing if any_key(row) not in seen)
 
-    def _row(self, at: int) -> Row:
-        """Return a row. Request the page with the row if it is unknown."""
-        row = self._rows[at]
-        if row is None:
+    def __reversed__(self) -> Iterator[Row]:
+        found = map(self._row, reversed(range(len(self))))
+        return (row for row in found if row is not None)
+
+    def _row(self, at: int) -> Row | None:
+        """Return a row, or None if Alyx does not have it any more. Request its page if needed."""
+        if self._rows[at] is None:
             first = self._first_rows
             offset = first + (at - first) // self._page_rows * self._page_rows
             self._load(offset)
             if self._rows[at] is None and offset != at:  # the server's pages are shorter
                 self._load(at)
-            row = self._rows[at]
-        if row is None:
-            raise IndexError(f"Alyx has no row {at} any more: the list has changed")
-        return row
+        return self._rows[at]
+
+    def _note_repeats(self, rows: Sequence[Row]) -> None:
+        """Count rows that a page has twice. Alyx's count of all rows includes these."""
+        self._repeated += len(rows) - len(set(map(any_key, rows)))
 
     def _load(self, offset: int) -> None:
         page = self._fetch_page({"limit": str(self._page_rows), "offset": str(offset)})
         rows = page["results"][: len(self) - offset]
         self._rows[offset : offset + len(rows)] = rows
+        self._note_repeats(rows)

@@ -43,11 +43,24 @@ _USUAL_FILTERS: Mapping[str, frozenset[str]] = {
         {"session", "subject", "lab", "name", "date", "project", "task_protocol", "tag", "datasets"}
         | {"dataset_types", "atlas_acronym", "atlas_name", "atlas_id", "experiment_number"}
     ),
+    "trajectories": frozenset(
+        {"probe_insertion", "session", "probe", "provenance", "subject", "project", "date"}
+        | {"experiment_number"}
+    ),
+    "channels": frozenset(
+        {"session", "probe_insertion", "trajectory_estimate", "subject", "lab", "brain_region"}
+    ),
     "subjects": frozenset({"nickname", "lab", "alive", "stock", "responsible_user", "project"}),
     "data-repository": frozenset({"name", "globus_is_personal"}),
     "tags": frozenset({"name"}),
     "revisions": frozenset({"name"}),
 }
+#: filters for which Alyx may repeat a row, once for each dataset, project or region that matches
+_REPEATING_FILTERS = frozenset(
+    {"project", "projects", "dataset_qc_lte", "atlas_acronym", "atlas_name", "atlas_id", "exists"}
+)
+#: a look-up that selects all rows; with any look-up, Alyx sends each row only once
+_DISTINCT = "id__isnull,False"
 #: most rows in a page after the first
 _PAGE_ROWS = 1000
 
@@ -75,6 +88,13 @@ class RestQuery:
             key = f"pk,{id}"
             named["django"] = f"{named['django']},{key}" if "django" in named else key
         return cls(endpoint, {**filters, **named})
+
+    @property
+    def sent_filters(self) -> Mapping[str, str]:
+        """The filters that are sent, with a look-up that makes Alyx send each row only once."""
+        if self.filters.get("django") or self.filters.keys().isdisjoint(_REPEATING_FILTERS):
+            return self.filters
+        return {**self.filters, "django": _DISTINCT}
 
     @property
     def page_rows(self) -> int:

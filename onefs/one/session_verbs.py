@@ -36,9 +36,10 @@ class SessionVerbs(LaboratoryClient):
         from onefs.search.name_tables import names_in_table
 
         access = self._access
-        if access is not None and not access.without_alyx.has_alyx:
+        has_alyx = access is None or cast("Access", self._whole).without_alyx.has_alyx
+        if access is not None and not has_alyx:
             return sorted(access.database.distinct_values("sessions", "subject"))
-        rows = self._laboratory.queries.list_table("subjects")
+        rows = self._whole.queries.list_table("subjects")
         return names_in_table("subjects", rows)
 
     @interruptible
@@ -69,7 +70,7 @@ class SessionVerbs(LaboratoryClient):
                 return names.details(found)
             import json
 
-            record = client._laboratory.catalogue.record(names.session(found))
+            record = client._whole.catalogue.record(names.session(found))
             return cast("dict[str, Any]", json.loads(record.value))
 
         return session_refs.for_each(eid, details)
@@ -367,5 +368,5 @@ class SessionVerbs(LaboratoryClient):
         from onefs.one.name_conversions import NameConversions
 
         return NameConversions(
-            self._laboratory, self._resolver, self._access, offline=self._offline
+            self._laboratory, self._resolver, self._access, offline=self._offline, url=self.url
         )

@@ -32,16 +32,38 @@ class TutorialVerbs(LaboratoryClient):
     # -- search
 
     @staticmethod
-    def search_terms(all: bool = False) -> list[str]:
+    def search_terms(
+        query_type: str | bool | None = None, endpoint: str | None = None, *, all: bool = False
+    ) -> list[str]:
         """Return the names of the ten search terms in ONE's tutorial.
 
         Args:
+            query_type: ``"remote"`` or ``"local"``, as in ONE-api: all terms of :meth:`search`.
+            endpoint: ``"sessions"``, or ``"insertions"`` for the terms of
+                :meth:`search_insertions`.
             all: Whether to return the names of all terms of :meth:`search`.
+
+        Raises:
+            UsageError: An argument is invalid.
         """
         # here and below: slow to import, and only needed to search
         from onefs.search import vocabulary
 
-        return list(vocabulary.VOCABULARY if all else vocabulary.TUTORIAL_TERMS)
+        if isinstance(query_type, bool):  # the first argument of older versions of onefs
+            all, query_type = query_type, None
+        if query_type is None and endpoint is None and not all:
+            return list(vocabulary.TUTORIAL_TERMS)
+        from onefs.one.insertions import is_local, terms_of_search
+
+        local = is_local(query_type)
+        if endpoint in (None, "sessions"):
+            return list(vocabulary.VOCABULARY)
+        if endpoint == "insertions":
+            return terms_of_search(local=local)
+        raise UsageError(
+            f"{endpoint!a} is not an endpoint of a search: give 'sessions' or 'insertions', or use "
+            "one.alyx.rest_schemes.field_names(endpoint)"
+        )
 
     @overload
     def search(
@@ -153,9 +175,10 @@ class TutorialVerbs(LaboratoryClient):
         from onefs.search import vocabulary
 
         query = vocabulary.parse_terms(terms, complete_names=True)
-        sessions = self._laboratory.queries.search(query, vocabulary.parse_limit(limit))
+        queries = self._view.searched.laboratory.queries
+        sessions = queries.search(query, vocabulary.parse_limit(limit))
         if not sessions.eids:
-            sessions.hint = self._laboratory.queries.suggest_names(query)
+            sessions.hint = queries.suggest_names(query)
         if sessions.hint:
             warn(f"the search found nothing: {sessions.hint}")
         return sessions
@@ -181,7 +204,7 @@ class TutorialVerbs(LaboratoryClient):
         if not terms:
             raise UsageError("a search without any term cannot be saved: give a search term")
         query = vocabulary.parse_terms(terms, complete_names=True)
-        self._laboratory.queries.save_search(name, query)
+        self._whole.queries.save_search(name, query)
 
     def forget_search(self, name: str) -> None:
         """Delete a saved search.
@@ -193,7 +216,7 @@ class TutorialVerbs(LaboratoryClient):
             NotFound: There is no saved search of that name.
             UsageError: This object reads another user's mount.
         """
-        self._laboratory.queries.delete_saved_search(name)
+        self._whole.queries.delete_saved_search(name)
 
     # -- list
 
@@ -238,7 +261,7 @@ class TutorialVerbs(LaboratoryClient):
             )
         keyword = keyword.strip().lower()
         if eid is None:
-            return lists.list_names(self._laboratory, keyword, details)
+            return lists.list_names(self._whole, keyword, details)
         names, single = parse_names(eid)
         if lists.is_type_keyword(keyword):
             self._prefetch_sessions(names)
@@ -248,7 +271,7 @@ class TutorialVerbs(LaboratoryClient):
             if lists.is_type_keyword(keyword):
                 answers.append(lists.list_types(self._loader, session, details))
             else:
-                answers.append(lists.list_field(self._laboratory, session, keyword, details))
+                answers.append(lists.list_field(self._whole, session, keyword, details))
         return answers[0] if single else answers
 
     def _prefetch_sessions(self, names: Sequence[object]) -> None:
@@ -443,7 +466,7 @@ class TutorialVerbs(LaboratoryClient):
             sessions: The result of :meth:`search_sessions`.
             mount: A mount point. None means :attr:`cache_dir`.
         """
-        places = self._resolver.paths.places(sessions)
+        places = self._view.searched.resolver().paths.places(sessions)
         return {eid: self._folder(place, mount) for eid, place in places.items()}
 
     @interruptible

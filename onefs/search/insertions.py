@@ -121,8 +121,8 @@ def _info_test(column: str) -> Callable[[Row, str], bool]:
 
 
 _ROW_TESTS: Mapping[str, Callable[[Row, str], bool]] = {
-    "id": lambda row, value: row.get("id") == value,
-    "session": lambda row, value: row.get("session") == value,
+    "id": lambda row, value: row.get("id") == value.strip().lower(),
+    "session": lambda row, value: row.get("session") == value.strip().lower(),
     "name": lambda row, value: row.get("name") == value.strip(),
     "serial": lambda row, value: row.get("serial") == value.strip(),
     "lab": _info_test("lab"),

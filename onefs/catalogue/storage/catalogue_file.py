@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import logging
+import sqlite3
 from pathlib import Path
 
 from onefs.errors import CacheError
@@ -26,6 +27,14 @@ _MIGRATIONS = {
 _INVALIDATION_LIFETIME_SECONDS = 7 * 86400.0
 #: the key of the stored answer with Alyx's dataset types and their patterns for file names
 DATASET_TYPES_KEY = "table/dataset-types"
+#: how the keys of answers of Alyx's REST interface begin, and the first text after all such keys
+REST_ANSWERS, _REST_END = "rest/", "rest0"
+#: bytes of these answers that are kept
+MAX_REST_BYTES = 128 * 2**20
+#: bytes that an answer needs beside its text, about
+_ANSWER_OVERHEAD = 512
+#: the fact with the size of these answers
+_REST_SIZE = "rest_answers_size"
 
 
 class CatalogueFile:
@@ -177,9 +186,44 @@ class CatalogueFile:
         Of the answers to searches, only the latest ``keep`` are kept.
         """
         oldest = (
-            "SELECT key FROM answers WHERE key NOT LIKE 'table/%'"
-            " ORDER BY fetched_at DESC LIMIT -1 OFFSET ?"
+            f"SELECT key FROM answers WHERE (key < '{REST_ANSWERS}' OR key >= '{_REST_END}')"
+            " AND key NOT LIKE 'table/%' ORDER BY fetched_at DESC LIMIT -1 OFFSET ?"
         )
         with self._transaction() as connection:
             connection.execute("REPLACE INTO answers VALUES (?, ?, ?)", (key, now, body))
             connection.execute(f"DELETE FROM answers WHERE key IN ({oldest})", (keep,))
+
+    def store_rest_answer(
+        self, key: str, body: str, now: float, most_bytes: int = MAX_REST_BYTES
+    ) -> None:
+        """Store the text of an answer of Alyx's REST interface, as :meth:`store_answer` does.
+
+        Of these answers, the latest ``most_bytes`` are kept. ``key`` begins with REST_ANSWERS.
+        """
+        # a sum of all answers would read them all; this number is at least their sum, because an
+        # answer that is replaced, or deleted by an older onefs, is not subtracted
+        with self._transaction() as connection:
+            found = connection.execute("SELECT value FROM facts WHERE key = ?", (_REST_SIZE,))
+            size = int((found.fetchone() or ("0",))[0]) + len(body) + _ANSWER_OVERHEAD
+            connection.execute("REPLACE INTO answers VALUES (?, ?, ?)", (key, now, body))
+            if size > most_bytes:
+                size = self._drop_rest_answers(connection, most_bytes * 3 // 4)
+            connection.execute("REPLACE INTO facts VALUES (?, ?)", (_REST_SIZE, str(size)))
+
+    @staticmethod
+    def _drop_rest_answers(connection: sqlite3.Connection, most_bytes: int) -> int:
+        """Delete the oldest answers, until the others have at most this size. Return their size."""
+        rows = connection.execute(
+            "SELECT key, length(body) FROM answers WHERE key >= ? AND key < ?"
+            " ORDER BY fetched_at DESC",
+            (REST_ANSWERS, _REST_END),
+        ).fetchall()
+        size = 0
+        for number, (_, length) in enumerate(rows):
+            # the latest answer is kept in any case
+            if number and size + length + _ANSWER_OVERHEAD > most_bytes:
+                dropped = [(key,) for key, _ in rows[number:]]
+                connection.executemany("DELETE FROM answers WHERE key = ?", dropped)
+                break
+            size += length + _ANSWER_OVERHEAD
+        return size
