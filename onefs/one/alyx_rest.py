@@ -168,7 +168,7 @@ class AlyxRest(Interruptible):
         no_cache = bool(kwargs.pop("expires", False)) or no_cache
         if checked == "read":
             if id is None or str(id) == "":
-                warn(f"rest({endpoint!r}, 'read') needs the id of a record: None is returned")
+                warn(f"rest({endpoint!r}, 'read') has no record to return: give its id")
                 return None
             name = str(id).rstrip("/").rpartition("/")[2]
             return self._read(RestQuery(f"{endpoint}/{name}", {}), no_cache)

@@ -17,6 +17,7 @@ from onefs.one.laboratory_client import LaboratoryClient
 if TYPE_CHECKING:
     from onefs.access import Access
     from onefs.one.name_conversions import NameConversions
+    from onefs.one.views import Parts
 
 
 class SessionVerbs(LaboratoryClient):
@@ -35,9 +36,9 @@ class SessionVerbs(LaboratoryClient):
         """
         from onefs.search.name_tables import names_in_table
 
-        access = self._access
-        has_alyx = access is None or cast("Access", self._whole).without_alyx.has_alyx
-        if access is not None and not has_alyx:
+        access = None if self._mount is not None else cast("Access", self._whole)
+        if access is not None and not access.without_alyx.has_alyx:
+            access = cast("Access", self._laboratory)
             return sorted(access.database.distinct_values("sessions", "subject"))
         rows = self._whole.queries.list_table("subjects")
         return names_in_table("subjects", rows)
@@ -59,7 +60,7 @@ class SessionVerbs(LaboratoryClient):
         from onefs.one import session_refs
 
         client = self._of_query_type(query_type)
-        names = client._names
+        names = client._session_names
         if session_refs.is_list(eid):
             eid = list(eid)
             names.fetch_sessions(eid)
@@ -91,7 +92,7 @@ class SessionVerbs(LaboratoryClient):
         """
         from onefs.one import session_refs
 
-        names, root = self._names, None if cache_dir is None else Path(cache_dir)
+        names, root = self._session_names, None if cache_dir is None else Path(cache_dir)
         return session_refs.for_each(id, lambda name: names.to_eid(name, root))
 
     @interruptible
@@ -107,7 +108,7 @@ class SessionVerbs(LaboratoryClient):
         """
         from onefs.one import session_refs
 
-        names = self._of_query_type(query_type)._names
+        names = self._of_query_type(query_type)._session_names
         if session_refs.is_list(eid):
             eid = list(eid)
             names.fetch_sessions(eid)
@@ -127,7 +128,7 @@ class SessionVerbs(LaboratoryClient):
         """
         from onefs.one import session_refs
 
-        names = self._of_query_type(query_type)._names
+        names = self._of_query_type(query_type)._session_names
         return session_refs.for_each(path_obj, names.path_to_eid)
 
     # -- references
@@ -175,7 +176,7 @@ class SessionVerbs(LaboratoryClient):
         """
         from onefs.one import session_refs
 
-        return session_refs.for_each(ref, self._names.ref_to_eid)
+        return session_refs.for_each(ref, self._session_names.ref_to_eid)
 
     @interruptible
     def ref2path(self, ref: Any) -> Any:
@@ -191,7 +192,7 @@ class SessionVerbs(LaboratoryClient):
         """
         from onefs.one import session_refs
 
-        names = self._names
+        names = self._session_names
         return session_refs.for_each(ref, lambda each: names.eid_to_path(names.ref_to_eid(each)))
 
     @staticmethod
@@ -359,14 +360,19 @@ class SessionVerbs(LaboratoryClient):
         return path_of(dataset) if rows is None else [path_of(row) for row in rows]
 
     @property
-    def _access(self) -> Access | None:
-        """The opened laboratory, or None if this object reads another user's mount."""
-        return None if self._mount is not None else cast("Access", self._laboratory)
+    def _names(self) -> NameConversions:
+        """What names the datasets that are listed and loaded."""
+        return self._names_in(self._view.shown)
 
     @property
-    def _names(self) -> NameConversions:
+    def _session_names(self) -> NameConversions:
+        """What names the sessions that searches find, also outside of a release that is shown."""
+        return self._names_in(self._view.searched)
+
+    def _names_in(self, parts: Parts) -> NameConversions:
         from onefs.one.name_conversions import NameConversions
 
+        access = None if self._mount is not None else cast("Access", parts.laboratory)
         return NameConversions(
-            self._laboratory, self._resolver, self._access, offline=self._offline, url=self.url
+            parts.laboratory, parts.resolver(), access, offline=self._offline, url=self.url
         )

@@ -90,7 +90,7 @@ def test_a_search_chooses_what_is_fetched(user: dict[str, str]) -> None:
     assert len(by_search) > 10
     ref = "2018-08-24_1_clns0730"
     several = lines_of(
-        ["get", "--from-file", "-", "--dry-run"], user, given=f"{ref}/spikes.times.npy\n{EID}\n"
+        ["get", "--from-file", "-", "--dry-run"], user, given=f" {ref}/spikes.times.npy \n{EID}\t\n"
     )
     assert several == lines_of(["get", f"{ref}/spikes.times.npy", EID, "--dry-run"], user)
 

@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 import datetime
-from collections.abc import Iterator
+import pickle
+from collections.abc import Iterator, Mapping, Set
 from pathlib import Path
 from typing import Any
 from uuid import UUID
 
 import pytest
 
+from onefs.demo.folder_laboratory import FolderLaboratory
 from onefs.demo.servers import Servers
 from onefs.errors import NotFound, ReadOnly, Unreachable, UsageError
-from onefs.one import ONE, OnefsWarning
+from onefs.mount.mount_registry import MountInfo
+from onefs.one import ONE, OnefsWarning, alyx_rest
 from onefs.one.rest_list import RestList
-from onefs.one.rest_query import filter_text
-from tests.laboratories import alyx_requests
+from onefs.one.rest_query import RestQuery, filter_text
+from tests.cli.test_commands_get import LICKS, LicksOnNoServer
+from tests.laboratories import account, alyx_requests, small_folder
 from tests.one.conftest import EID, Open, arguments, set_home
 from tests.one.opened import access_of
 from tests.one.reference import open_reference
+from tests.running import Home
 
 
 @pytest.fixture(scope="module")
@@ -154,7 +159,109 @@ def test_a_list_without_order_is_whole(shared: ONE) -> None:
     assert len({row["url"] for row in rows}) == len(rows)
 
 
+REPEATED: dict[str, Any] = {"dataset_qc_lte": "CRITICAL", "limit": 5}
+
+
+def test_rows_that_alyx_repeats_are_requested_once(
+    opened: Open, shared: ONE, servers: Servers
+) -> None:
+    """Alyx repeats a row for each dataset that matches, without a look-up (``django``)."""
+    expected = {row["id"] for row in shared.alyx.rest("insertions", "list", limit=1000)}
+    with opened() as one:
+        rows = one.alyx.rest("insertions", "list", **REPEATED)
+        assert isinstance(rows, RestList)
+        found = [row["id"] for row in rows]
+        assert (len(found), set(found) <= expected) == (len(set(found)), True)
+        assert len(found) == len(rows)
+        sent = len(paths(servers))
+        assert sent <= -(-len(rows) // 5) + 5
+        assert [row["id"] for row in rows] == found
+        assert len(paths(servers)) == sent
+    with opened(mode="local") as offline:
+        assert [row["id"] for row in offline.alyx.rest("insertions", "list", **REPEATED)] == found
+    assert servers.requests == []
+
+
+def test_a_list_without_order_is_whole_offline_too(opened: Open, servers: Servers) -> None:
+    terms: dict[str, Any] = {"subject": "clns0730", "limit": 11}
+    with opened() as one:
+        found = {row["url"] for row in one.alyx.rest("datasets", "list", **terms)}
+        servers.clear_requests()
+        assert {row["url"] for row in one.alyx.rest("datasets", "list", **terms)} == found
+        assert servers.requests == []
+    with opened(mode="local") as one:
+        rows = one.alyx.rest("datasets", "list", **terms)
+        assert {row["url"] for row in rows} == found
+        assert len(rows) == len(found)
+    assert servers.requests == []
+
+
+def test_rows_on_two_pages_are_completed_once() -> None:
+    rows = [{"id": str(number // 3)} for number in range(9)]
+    asked: list[int] = []
+
+    def page(filters: Mapping[str, str]) -> dict[str, Any]:
+        offset, limit = int(filters["offset"]), int(filters["limit"])
+        return {"results": rows[offset : offset + limit]}
+
+    def missing(seen: Set[str]) -> list[dict[str, Any]]:
+        asked.append(len(seen))
+        return [{"id": "new"}]
+
+    listed = RestList(rows[:4], 9, page, missing, page_rows=4)
+    for _ in range(3):
+        assert [row["id"] for row in listed] == ["0", "1", "2", "new"]
+    assert asked == [3]
+
+
+def test_rows_that_have_vanished_end_a_list() -> None:
+    rows = [{"id": str(number)} for number in range(6)]
+
+    def page(filters: Mapping[str, str]) -> dict[str, Any]:
+        return {"results": rows[int(filters["offset"]) :]}
+
+    listed = RestList(rows[:4], 9, page, lambda _: (), page_rows=4)
+    assert [row["id"] for row in listed] == [str(number) for number in range(6)]
+    assert [row["id"] for row in reversed(listed)] == [str(number) for number in range(5, -1, -1)]
+    assert listed[4:] == rows[4:]
+    with pytest.raises(IndexError, match="has changed"):
+        listed[8]
+
+
 # -- what is stored
+
+
+def test_a_page_of_a_thousand_rows_is_used_offline(opened: Open, servers: Servers) -> None:
+    rows = [{"id": str(number), "json": "x" * 1600} for number in range(1000)]
+    with opened() as one:
+        key = alyx_rest._key(RestQuery("notes", {}))
+        alyx_rest._store_answer(access_of(one), key, {"count": 1000, "results": rows})
+    with opened(mode="local") as one:
+        assert one.alyx.rest("notes", "list") == rows
+
+
+def test_many_answers_drop_no_saved_search(opened: Open, servers: Servers) -> None:
+    with opened() as one:
+        found = one.search(users="olivier")
+        for number in range(1100):
+            alyx_rest._store_answer(access_of(one), f"rest/trajectories?id={number}", [])
+    with opened(mode="local") as one:
+        assert one.search(users="olivier") == found
+
+
+def test_alyxs_schema_is_requested_once(opened: Open, servers: Servers) -> None:
+    with opened(cache_rest=None) as one:
+        (pid, *_) = one.search_insertions(subject="KS023")
+        servers.clear_requests()
+        one.alyx.rest("trajectories", "list", probe_insertion=pid)
+        one.alyx.rest("trajectories", "list", provenance="Planned")
+        assert [path.partition("?")[0] for path in paths(servers)] == ["/trajectories"] * 2
+        for _ in range(2):
+            one.alyx.rest("brain-regions", "list", acronym="CA1")
+        assert [path for path in paths(servers) if "schema" in path] == ["/api/schema"]
+    with opened(cache_rest=None) as one:
+        one.alyx.rest("brain-regions", "list", acronym="CA1")
+        assert [path for path in paths(servers) if "schema" in path] == []
 
 
 def test_an_answer_is_used_for_some_minutes(opened: Open, servers: Servers) -> None:
@@ -225,10 +332,8 @@ def test_offline_a_known_record_is_read(offline: ONE, reference: Any) -> None:
 
 def test_offline_known_datasets_are_listed(offline: ONE, reference: Any) -> None:
     mine = offline.alyx.rest("datasets", "list", session=EID)
-    theirs = {
-        row["url"]: row for row in reference.rest("datasets", "list", session=EID, exists=True)
-    }
-    assert mine
+    theirs = {row["url"]: row for row in reference.rest("datasets", "list", session=EID)}
+    assert {row["url"] for row in mine} == theirs.keys()
     for row in mine:
         other = theirs[row["url"]]
         for key in row.keys() - {"id", "file_records", "revision"}:
@@ -295,8 +400,23 @@ def test_invalid_queries_are_errors(shared: ONE, servers: Servers) -> None:
     with pytest.raises(UsageError, match="not a URL of"):
         shared.alyx.get("https://elsewhere.example/sessions")
     assert servers.requests == []
-    with pytest.raises(NotFound):
-        shared.alyx.rest("sessions", "read", id="00000000-0000-4000-8000-000000000000")
+    with pytest.warns(OnefsWarning, match="give its id"):
+        assert shared.alyx.rest("sessions", "read") is None
+    assert servers.requests == []
+
+
+def test_a_missing_record_is_the_error_of_one_apis_client(shared: ONE, reference: Any) -> None:
+    """ONE-api's own idiom: an HTTPError whose response has the status 404."""
+    requests = pytest.importorskip("requests")
+    unknown = "00000000-0000-4000-8000-000000000000"
+    for alyx in (reference, shared.alyx):
+        with pytest.raises(requests.exceptions.HTTPError) as caught:
+            alyx.rest("sessions", "read", id=unknown)
+        assert caught.value.response.status_code == 404
+    error = caught.value
+    assert isinstance(error, NotFound)
+    again = pickle.loads(pickle.dumps(error))
+    assert (str(again), again.response.status_code, again.errno) == (str(error), 404, error.errno)
 
 
 def test_a_filter_that_alyx_ignores_is_a_warning(shared: ONE) -> None:
@@ -309,3 +429,22 @@ def test_the_rest_interface_belongs_to_its_client(shared: ONE, tmp_path: Path) -
     assert repr(alyx) == f"AlyxRest({shared.url})"
     with pytest.raises(UsageError, match="cache_mode"):
         alyx.cache_mode = 3  # type: ignore[assignment]
+
+
+def test_datasets_on_no_server_are_listed_without_alyx(tmp_path: Path) -> None:
+    source = LicksOnNoServer(FolderLaboratory(small_folder(tmp_path / "data")))
+    session, name = LICKS.split("/alf/")
+    with Home(tmp_path / "home") as home, Servers(source) as servers:
+        with ONE(**arguments(servers)) as one:
+            eid = one.path2eid(f"/{session}")
+            expected = one.alyx.rest("datasets", "list", session=eid)
+            one.list(eid)
+        with ONE(**arguments(servers), mode="local") as one:
+            (row,) = one.alyx.rest("datasets", "list", session=eid, exists="")
+            assert [(row["id"], row["url"])] == [
+                (each["url"][-36:], each["url"]) for each in expected
+            ]
+        mounted = home.mount(**account(servers))
+        with ONE.in_mount(MountInfo(str(mounted.path), mounted.pid, url="http://host")) as one:
+            (row,) = one.alyx.rest("datasets", "list", session=eid)
+            assert (row["id"], row["name"], row["file_records"]) == (None, name, [])

@@ -61,6 +61,10 @@ def test_a_token_opens_the_database(servers: Servers, shared: ONE) -> None:
     token = shared.alyx._client._laboratory._token().current_token()  # type: ignore[attr-defined]
     with ONE(base_url=servers.alyx_url, token=str(token)) as one:
         assert one.search(subject="clns0730") == [EID]
+    with ONE(base_url=servers.alyx_url, token={"token": str(token)}) as one:
+        assert one.search(subject="clns0730") == [EID]
+    with pytest.raises(UsageError, match="token"):
+        ONE(base_url=servers.alyx_url, token={"key": str(token)})
 
 
 @pytest.mark.parametrize(

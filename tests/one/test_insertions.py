@@ -96,6 +96,31 @@ def test_a_search_finds_what_one_api_finds(shared: ONE, theirs: Any, terms: dict
     assert shared.search_insertions(**terms) == expected[0]
 
 
+def test_ids_may_be_in_any_case(shared: ONE) -> None:
+    (pid, *_) = pids(shared, subject="KS023")
+    eid, _ = shared.pid2eid(pid)
+    assert eid is not None
+    assert pids(shared, id=f" {pid.upper()}") == [pid]
+    assert pid in pids(shared, session=eid.upper()) == pids(shared, session=eid)
+    local = pids(shared, session=eid.upper(), query_type="local")
+    assert sorted(local) == sorted(pids(shared, session=eid))
+
+
+def test_a_session_is_named_as_for_one_api(shared: ONE, theirs: Any) -> None:
+    eid = shared.ref2eid(TWO_PROBES)
+    record = {"lab": "cortexlab", "subject": "KS023", "date": "2019-12-20", "number": 1}
+    for name in (eid, TWO_PROBES, shared.eid2path(eid), record, shared.get_details(eid)):
+        assert shared.eid2pid(name) == as_text(theirs.eid2pid(eid))
+    assert shared.eid2pid(None) == theirs.eid2pid(None) == (None, None)
+    assert shared.eid2pid(None, details=True) == theirs.eid2pid(None, details=True)
+    assert shared.eid2pid({**record, "number": 99}) == (None, None)
+
+
+def test_a_term_is_completed_as_by_one_api(shared: ONE, theirs: Any) -> None:
+    found = as_text(list(theirs.search_insertions(proj="brainwide")))
+    assert pids(shared, proj="brainwide") == pids(shared, projects="brainwide") == found
+
+
 def test_an_insertion_is_found_once(shared: ONE, theirs: Any) -> None:
     repeated = [str(pid) for pid in theirs.search_insertions(dataset_qc_lte="PASS", name="probe01")]
     found = pids(shared, dataset_qc_lte="PASS", name="probe01")

@@ -314,9 +314,9 @@ def test_names_in_another_users_mount(tmp_path: Path) -> None:
                 EID
             ]
             assert "mainenlab" in [lab["name"] for lab in one.alyx.rest("labs", "list")]
-            assert len(one.alyx.rest("datasets", "list", session=EID)) == len(
-                one.list(EID, details=True)
-            )
+            assert one.get_details(EID)["url"] == f"http://host/sessions/{EID}"
+            rows = one.alyx.rest("datasets", "list", session=EID)
+            assert len(rows) == len(one.list(EID, details=True))
             with pytest.raises(UsageError, match="mount, which cannot answer insertions"):
                 one.alyx.rest("insertions", "list")
             assert not one.alyx.is_logged_in

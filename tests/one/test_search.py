@@ -28,6 +28,7 @@ from tests.cache_tables.table_files import (
 )
 from tests.laboratories import alyx_requests
 from tests.one.conftest import EID, FLOWERS, Open, arguments, set_home
+from tests.one.reference import open_reference
 from tests.recorded_laboratory import LOGIN, RecordedSource
 
 TEN = [
@@ -46,6 +47,20 @@ def test_all_terms_are_listed() -> None:
     """Ours: ``all`` also shows terms that were added later."""
     assert ONE.search_terms(all=True)[:10] == TEN
     assert {"project", "tag", "qc", "probe", "django"} < set(ONE.search_terms(all=True))
+
+
+def test_one_apis_arguments_list_terms(shared: ONE, servers: Servers, tmp_path: Path) -> None:
+    """ONE-api: its docstrings name this call for the terms of ``search_insertions``."""
+    insertions = ONE.search_terms(query_type="remote", endpoint="insertions")
+    reference = open_reference(servers, tmp_path / "reference")
+    theirs = reference.search_terms(query_type="remote", endpoint="insertions")
+    assert set(theirs) - {"offset"} <= set(insertions)
+    assert {"dataset", "laboratory", "number"} <= set(insertions)
+    assert set(ONE.search_terms("remote", "sessions")) == set(ONE.search_terms(True))
+    assert "model" in ONE.search_terms("local", "insertions")
+    with pytest.raises(UsageError, match="field_names"):
+        ONE.search_terms("remote", "subjects")
+    ONE.cache_clear()
 
 
 def test_eids_are_texts_in_a_list(shared: ONE) -> None:

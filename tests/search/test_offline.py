@@ -109,3 +109,24 @@ def test_answers_asked_for_longest_ago_are_dropped(database: CatalogueDatabase) 
     kept = [number for number in range(5) if database.stored_answer(f"k{number}") is not None]
     assert kept == [2, 3, 4]
     assert database.stored_answer("k4") == ("[]", 4.0)
+
+
+def test_answers_of_the_rest_interface_have_a_pool_of_their_own(
+    database: CatalogueDatabase,
+) -> None:
+    database.store_answer("search", "[]", 0.0, keep=3)
+    for number in range(100):
+        database.store_rest_answer(f"rest/{number}", "x" * 500, 1.0 + number, most_bytes=20_000)
+    kept = [number for number in range(100) if database.stored_answer(f"rest/{number}")]
+    assert kept == list(range(100 - len(kept), 100))
+    assert 10 < len(kept) < 20
+    # an answer that is replaced does not drop others for ever
+    for number in range(100):
+        database.store_rest_answer("rest/99", "x" * 500, 200.0 + number, most_bytes=20_000)
+    assert len([n for n in range(100) if database.stored_answer(f"rest/{n}")]) > 10
+    database.store_rest_answer("rest/large", "x" * 30_000, 400.0, most_bytes=20_000)
+    assert database.stored_answer("rest/large")
+    for number in range(3):
+        database.store_answer(f"k{number}", "[]", 500.0, keep=4)
+    assert database.stored_answer("search") == ("[]", 0.0)
+    assert database.stored_answer("rest/large")
