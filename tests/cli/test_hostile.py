@@ -170,6 +170,13 @@ def test_cache_settings(away: CliRunner, flag: str, word: str) -> None:
 
 
 @check
+@given(flag=st.sampled_from(["--since", "--until", "--search", "--from", "--format"]), word=words)
+def test_changes(away: CliRunner, flag: str, word: str) -> None:
+    since = [] if flag == "--since" else ["--since=2024-05-01"]
+    survives(away, ["changes", *since, f"{flag}={word}"], EXIT_CREDENTIALS, EXIT_UNREACHABLE)
+
+
+@check
 @given(path=paths, word=words)
 def test_refresh_and_sync(inside: CliRunner, laboratory: Servers, path: str, word: str) -> None:
     laboratory.clear_requests()
