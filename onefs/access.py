@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -486,6 +486,16 @@ class Access:
             return fetch_head(dataset, length, self._source())
         with cached.open("rb") as file:
             return file.read(length)
+
+    def read_range(self, dataset: Dataset, place: Place, first: int, count: int) -> Iterator[bytes]:
+        """Yield at most ``count`` bytes of a dataset from the byte ``first`` on, in pieces.
+
+        The bytes come from the cache, else from a disk or a file server, and are cached. ``place``
+        is the path in ONE's cache folder. Raises what downloading raises.
+        """
+        from onefs.content.ranges import read_range
+
+        return read_range(self.content, dataset, place, first, count)
 
     def _open_token(self) -> TokenSource:
         settings, login = self.settings, self._login

@@ -35,6 +35,7 @@ from onefs.search.name_tables import UNAVAILABLE_ERRORS
 
 if TYPE_CHECKING:
     from onefs.access import Access
+    from onefs.one.data_server import AlyxParams
     from onefs.one.laboratory_client import LaboratoryClient
     from onefs.one.rest_schemes import RestSchemes
 
@@ -106,6 +107,13 @@ class AlyxRest(Interruptible):
         if mode is not None and not isinstance(mode, str):
             raise UsageError(f"cache_mode is {type(mode).__name__}: give 'GET' or None")
         self._client._cache_rest = mode
+
+    @property
+    def _par(self) -> AlyxParams:
+        """ONE-api's settings, of which brainbox reads the folder and the file server's address."""
+        from onefs.one.data_server import AlyxParams
+
+        return AlyxParams(self._client)
 
     @property
     def rest_schemes(self) -> RestSchemes:
@@ -201,6 +209,50 @@ class AlyxRest(Interruptible):
             path += "/"
         no_cache = bool(kwargs.get("clobber") or kwargs.get("expires"))
         return self._read(RestQuery(path, dict(parse_qsl(parts.query))), no_cache)
+
+    @interruptible
+    def download_file(
+        self,
+        url: Any,
+        *,
+        chunks: Sequence[int] | None = None,
+        target_dir: Any = None,
+        clobber: bool = False,
+        return_md5: bool = False,
+        silent: bool = True,
+        headers: Any = None,
+    ) -> Any:
+        """Return the path of a file, or of a part of it, by its URL on the file server.
+
+        The bytes come from the cache, and are cached if they are downloaded. Of a large file only
+        the blocks with the requested part are downloaded.
+
+        Args:
+            url: The URL of a session's file, or its path without the server, or a list of these.
+            chunks: The number of the first byte, and the number of bytes. None means the whole
+                file.
+            target_dir: The folder for the file, or a list with the folder of each. By default a
+                whole file is not copied from its place in the cache folder, and a part is saved in
+                the cache folder.
+            clobber: Whether to replace a file in ``target_dir``.
+            return_md5: Whether to return the md5 of the file or part too.
+            silent: Has no meaning.
+            headers: Has no meaning.
+
+        Returns:
+            The path. With ``return_md5``, the path and the md5. For a list, the list of the paths,
+            or the paths and the md5s.
+
+        Raises:
+            UsageError: An argument is invalid, or ``target_dir`` cannot be written.
+            NotFound: There is no such file.
+            Unreachable: The file server is unreachable.
+        """
+        from onefs.one.data_server import download_urls
+
+        return download_urls(
+            self._client, url, chunks, target_dir, clobber=clobber, return_md5=return_md5
+        )
 
     # -- writes, which are refused
 

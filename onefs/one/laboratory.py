@@ -7,7 +7,7 @@ mount.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -149,6 +149,9 @@ class Laboratory(Protocol):
 
     def read_head(self, dataset: Dataset, length: int, place: Place | None = None) -> bytes:
         """Return the first bytes of a dataset, at most ``length`` bytes."""
+
+    def read_range(self, dataset: Dataset, place: Place, first: int, count: int) -> Iterator[bytes]:
+        """Yield at most ``count`` bytes of a dataset from the byte ``first`` on, in pieces."""
 
     def interrupt(self) -> None:
         """Make all threads that wait for a request raise Stopping.

@@ -221,6 +221,15 @@ class MountContent:
         with self._files.translate_errors(path), path.open("rb", buffering=0) as file:
             return file.read(length)
 
+    def read_range(self, dataset: Dataset, place: Place, first: int, count: int) -> Iterator[bytes]:
+        """Yield at most ``count`` bytes of a dataset from the byte ``first`` on, in pieces."""
+        path = self.paths[dataset.id]
+        with self._files.translate_errors(path), path.open("rb", buffering=0) as file:
+            file.seek(first)
+            while piece := file.read(min(count, _CHUNK_BYTES)):
+                yield piece
+                count -= len(piece)
+
     def state(self, dataset: Dataset, place: Place | None = None) -> tuple[str, str]:
         path = self.paths[dataset.id]
         return self._files.attribute(path, "state"), self._files.attribute(path, "error")
@@ -241,7 +250,7 @@ class MountAccess:
         self.catalogue = MountCatalogue(self.files)
         self.queries = MountQueries(self.files)
         self.content = MountContent(self.files)
-        self.read_head = self.content.read_head
+        self.read_head, self.read_range = self.content.read_head, self.content.read_range
         self._url = mounted.url
 
     def settings(self) -> Settings:
