@@ -44,7 +44,12 @@ def find_session(resolver: SessionResolver, name: object) -> Session:
             raise UsageError(
                 f"the dict names no session, because it lacks {', '.join(missing) or 'date'}"
             )
-        number = alf.number_folder(int(name["number"]))
+        try:
+            number = alf.number_folder(int(name["number"]))
+        except (TypeError, ValueError, OverflowError) as error:
+            raise UsageError(
+                f"the number of the session is {ascii(name['number'])[:80]}: give an integer"
+            ) from error
         name = f"/{name['lab']}/{name['subject']}/{day}/{number}"
     return resolver.any_session(name)
 
