@@ -110,8 +110,9 @@ def _explain_pickled(path: Path) -> Iterator[None]:
             # numpy takes any file that is not in its format for a pickled one
             with path.open("rb") as file:
                 is_pickled = file.read(6).startswith(_PICKLED_PREFIXES)
-            kind = RefusedFile if is_pickled else UnreadableFile
-            raise kind(_pickled_message(path)) from error
+            if is_pickled:
+                raise RefusedFile(_pickled_message(path)) from error
+            raise UnreadableFile(_pickled_message(path)) from error
         raise
 
 

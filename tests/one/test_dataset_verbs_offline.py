@@ -139,6 +139,9 @@ def test_a_release_is_loaded(opened: Open, servers: Servers) -> None:
             one.load_cache(tag="no_such_release")
         assert one.list_datasets() == in_release
         assert whole
+        for options in ({}, {"tag": tag}):
+            with pytest.raises(UsageError, match="give no tables_dir"):
+                one.load_cache(one.cache_dir, **options)
 
 
 def test_tables_of_a_folder_are_loaded(clients: Clients, opened: Open) -> None:
