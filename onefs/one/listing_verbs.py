@@ -58,10 +58,10 @@ class ListingVerbs(DatasetClient):
 
         limit = QcLimit.parse(qc, ignore_qc_not_set)
         selection = self._filter(filename, collection, revision, qc=limit)
-        records = selection.matching(self._records(eid, query_type, default_revisions_only))
+        records = self._records(eid, query_type, selection, default_revisions_only)
         if details:
             keep_eid = keep_eid_index or not eid
-            return to_frame(records, as_table=self._is_local(query_type), keep_eid=keep_eid)
+            return to_frame(list(records), as_table=self._is_local(query_type), keep_eid=keep_eid)
         return sorted(each.rel_path for each in records) if eid else unique_paths(records)
 
     @interruptible

@@ -234,8 +234,8 @@ class ObjectLoader:
             return read(loaded)
         except FileVanished:
             records = [record for record, _ in loaded]
-            files = self.fetch(records)
-            again = [each for each in zip(records, files, strict=True) if each[1] is not None]
+            files = zip(records, self.fetch(records), strict=True)
+            again = [(record, file) for record, file in files if file is not None]
             if len(again) < len(loaded):
                 raise
             return read(again)

@@ -132,7 +132,7 @@ def test_files_that_are_damaged(tmp_path: Path) -> None:
         path.write_bytes(b'"nothing\nof, the, kind')
         with pytest.raises(BadContent, match=re.escape(f"{name} cannot be read: ")):
             read_content(path)
-        with pytest.raises(Exception, match="."):
+        with pytest.raises(Exception, match=r"\w"):
             alfio.load_file_content(path)
     path = tmp_path / "a.b.json"
     path.write_bytes(b"{")
