@@ -15,13 +15,18 @@ import sys
 from collections.abc import Sequence
 from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
+from multiprocessing import spawn
 from types import ModuleType, TracebackType
 from typing import Any
+
+from onefs.errors import reason_of
 
 log = logging.getLogger(__name__)
 
 _USAGE = "usage: python -m onefs.compat SCRIPT [ARGUMENT...] | -m MODULE ... | -c CODE ..."
 _EXIT_USAGE = 2
+#: the arguments of ONE with a login, besides ``username`` and ``password``
+_SECRETS = ("token", "data_username", "data_password", "data_hosts")
 #: by module, the names that it has
 _NAMES: dict[str, tuple[str, ...]] = {
     "oneibl": (),
@@ -55,6 +60,25 @@ def install() -> None:
     """Let ``oneibl.one`` and ``ibllib.misc`` be imported, if they are not installed."""
     if not any(isinstance(each, _OldModules) for each in sys.meta_path):
         sys.meta_path.append(_OldModules())  # at the end, so that installed packages are found
+        _install_in_children()
+
+
+class _ImportOfThisModule:
+    """An object that imports this module in the process that unpickles it."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return importlib.import_module, ("onefs.compat",)
+
+
+def _install_in_children() -> None:
+    """Let the processes that multiprocessing starts import the old modules, too."""
+    # a process that is not forked runs the script again; what it unpickles before comes from here
+    prepare = spawn.get_preparation_data
+
+    def get_preparation_data(name: str) -> dict[str, Any]:
+        return {**prepare(name), "onefs": _ImportOfThisModule()}
+
+    spawn.get_preparation_data = get_preparation_data
 
 
 def _make_one() -> type[Any]:
@@ -78,6 +102,8 @@ def _make_one() -> type[Any]:
             if wanted and base_url and base_url.rstrip("/") != wanted.rstrip("/"):
                 log.warning("the script names the database %s: ONEFS_URL is used", base_url)
                 username = password = base_url = None
+                # the secrets of one server are not sent to another
+                more = {name: value for name, value in more.items() if name not in _SECRETS}
             super().__init__(username, password, base_url, *arguments, **more)
 
     ONE.__doc__ = base.__doc__
@@ -113,7 +139,9 @@ def _run_script(script: str, arguments: list[str]) -> None:
         with open(script, "rb") if not os.path.isdir(script) else os.scandir(script):
             pass
     except OSError as error:
-        sys.stderr.write(f"onefs: the script {script} cannot be opened: {error.strerror}\n")
+        sys.stderr.write(
+            f"onefs: the script {script} cannot be opened: {reason_of(error, script)}\n"
+        )
         sys.exit(_EXIT_USAGE)
     sys.argv = [script, *arguments]
     if not os.path.isdir(script):  # runpy itself adds a folder

@@ -106,6 +106,47 @@ def test_an_unknown_name_is_an_import_error(tmp_path: Path) -> None:
     assert "cannot import name 'structarr' from 'ibllib.misc'" in done.stderr
 
 
+@pytest.mark.parametrize("method", ["spawn", "forkserver"])
+def test_processes_of_a_script_have_the_old_modules(tmp_path: Path, method: str) -> None:
+    (tmp_path / "many.py").write_text(f"""
+import multiprocessing
+from concurrent.futures import ProcessPoolExecutor
+from oneibl.one import ONE
+
+def name(again):
+    if not again:
+        return ONE.__module__
+    with ProcessPoolExecutor(1, multiprocessing.get_context("{method}")) as pool:
+        return pool.submit(name, again - 1).result(60)
+
+if __name__ == "__main__":
+    print(name(2))
+""")
+    done = run(tmp_path, "many.py")
+    assert (done.returncode, done.stdout) == (0, "oneibl.one\n"), done.stderr
+
+
+def test_no_secret_of_the_server_in_the_script_is_sent_to_another(tmp_path: Path) -> None:
+    (tmp_path / "old.py").write_text("""
+from oneibl.one import ONE
+one = ONE(
+    base_url="https://other.example",
+    username="them",
+    token="SECRET",
+    data_username="them",
+    data_password="SECRET",
+    data_hosts="https://other.example",
+)
+print(len(one.search(subject="clns0730")) > 0, one._settings)
+""")
+    with Servers(SyntheticLaboratory()) as servers:
+        done = run(tmp_path, "old.py", variables={**account(servers), "ONEFS_DEADLINE": "60"})
+        sent = [str(each) for each in servers.requests]
+    assert done.stdout.startswith("True"), done.stderr
+    assert "other.example" not in done.stdout
+    assert not any("SECRET" in each for each in sent)
+
+
 def test_the_tutorial_is_a_script_that_runs_unchanged(tmp_path: Path) -> None:
     script = tmp_path / "tutorial.py"
     script.write_text("\n".join(block.code for block in blocks()[:6]))

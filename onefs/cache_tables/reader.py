@@ -9,7 +9,7 @@ import os
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence, Set
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -35,6 +35,14 @@ TABLES_FILE_NAME = "tables.sqlite"
 _FILE_CHECK_INTERVAL_SECONDS = 1.0
 
 _SELECT_SESSION = "SELECT eid, lab, subject, date, number, task_protocol, projects FROM sessions"
+#: sessions whose datasets are read at once, of all
+_PAGE_SESSIONS = 2000
+_SELECT_PAGE = """
+SELECT eid, id, paths.path, NULL, size, digest, is_default, qc
+FROM sessions JOIN datasets ON session = sessions.row JOIN paths ON paths.row = datasets.path
+WHERE eid > ? AND eid <= ? AND datasets.path IN (SELECT value FROM json_each(?))
+ORDER BY eid, id, paths.path
+"""
 _SESSION_ROW = "(SELECT row FROM sessions WHERE eid = ?)"
 
 
@@ -261,6 +269,23 @@ class TablesReader(ForkAware):
             _decode_dataset(session.eid, own, row)
             for row in self._fetch_rows(query, _uuid_bytes(eid))
         ]
+
+    def all_datasets(self, is_wanted: Callable[[str], bool]) -> Iterator[Dataset]:
+        """Yield the datasets whose path is wanted, of all sessions, ordered by eid, id and path.
+
+        ``is_wanted`` is called once for each path inside a session's folder.
+        """
+        wanted = json.dumps([row for row, path in self.paths() if is_wanted(path)])
+        after = b""
+        # in pages, because there may be millions
+        while eids := self._fetch_rows(
+            "SELECT eid FROM sessions WHERE eid > ? ORDER BY eid LIMIT ?", after, _PAGE_SESSIONS
+        ):
+            last = eids[-1][0]
+            rows = self._fetch_rows(_SELECT_PAGE, after, last, wanted)
+            for eid, *row in rows:
+                yield _decode_dataset(uuid_text(eid), "", tuple(row)).dataset
+            after = last
 
     def session_of_dataset(self, dataset_id: str) -> str | None:
         """Return the eid of a dataset's session. Return None if the tables lack the dataset.

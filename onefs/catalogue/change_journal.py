@@ -22,7 +22,7 @@ from onefs.cache_tables.differences import (
     tables_differences,
 )
 from onefs.cache_tables.reader import SESSIONS_STAGE, open_tables, uuid_text
-from onefs.errors import CacheError
+from onefs.errors import CacheError, reason_of
 from onefs.lowlevel.sqlite_file import SqliteFile
 from onefs.model import Session
 
@@ -109,13 +109,22 @@ class ChangeJournal:
     def rows(self, since: float, until: float) -> Iterator[JournalRow]:
         """Yield the changes in tables that were made after ``since``, at ``until`` or before.
 
-        The order is that of the syncs, and then that of the paths.
+        The order is that of the syncs, and then that of the paths. Raises CacheError if another
+        process removes changes that were not yet read.
         """
         query = "SELECT coalesce(max(number), 0) FROM syncs WHERE created <= ?"
         ((first,),) = self._file.fetch_rows(query, since)
         ((last,),) = self._file.fetch_rows(query, until)
+        # the times of these syncs identify the changes: numbers begin anew with the journal
+        syncs = self._syncs(first, last)
         place: tuple[Any, ...] = (first + 1, "", "", "", -1, b"")
-        while rows := self._file.fetch_rows(_PAGE, *place, last, _PAGE_SESSIONS):
+        while True:
+            rows = self._file.fetch_rows(_PAGE, *place, last, _PAGE_SESSIONS)
+            # after the rows, which may have been removed before
+            if self._syncs(first, last) != syncs:
+                raise CacheError("a sync has removed changes while they were read: ask again")
+            if not rows:
+                return
             previous = place
             for created, *columns in rows:
                 place = tuple(columns[:6])
@@ -124,6 +133,10 @@ class ChangeJournal:
                 previous = place
                 if columns[9] is not None:
                     yield _dataset_row(created, columns)
+
+    def _syncs(self, first: int, last: int) -> list[tuple[Any, ...]]:
+        query = "SELECT number, created FROM syncs WHERE number BETWEEN ? AND ? ORDER BY number"
+        return self._file.fetch_rows(query, first, last)
 
     def note_sync(self, old: Path, new: Path) -> None:
         """Compare the tables ``new`` with the tables ``old``, which they will replace.
@@ -184,7 +197,8 @@ def note_sync(state_dir: Path, old: Path, new: Path) -> None:
         with closing(ChangeJournal(state_dir)) as journal:
             journal.note_sync(old, new)
     except (CacheError, sqlite3.Error, OSError) as error:
-        log.warning("what this sync changes cannot be noted for `onefs changes`: %s", error)
+        reason = reason_of(error)
+        log.warning("what this sync changes cannot be noted for `onefs changes`: %s", reason)
 
 
 def _created(tables: Path) -> float | None:

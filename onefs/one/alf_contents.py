@@ -11,10 +11,11 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from onefs.errors import MissingLibrary, reason_of
+from onefs.errors import BadContent, MissingLibrary
 from onefs.one import file_formats, text_files
 from onefs.one.dataset_records import import_pandas
-from onefs.one.file_formats import UnreadableFile
+from onefs.one.file_formats import RefusedFile, UnreadableFile, translate_errors
+from onefs.one.headers import numpy_header_options
 from onefs.one.warn import warn
 
 #: the separator of each kind of text table
@@ -24,27 +25,25 @@ _SEPARATORS = {".csv": ",", ".ssv": " ", ".tsv": "\t", ".htsv": "\t"}
 def read_content(path: Path) -> Any:
     """Return the content of a file. Return its Path if there is no reader for its extension.
 
-    Return None for an empty file and for invalid JSON. For any other file that cannot be read,
-    return its path, and warn. Raises MissingLibrary for a table if pandas or pyarrow is missing.
+    Return None for an empty file, and None with a warning for invalid JSON. Return the path, with
+    a warning, of a file with Python objects, and of one whose library is missing. Raises BadContent
+    if the content does not fit the extension, MissingLibrary for a table if pandas or pyarrow is
+    missing, FileVanished if there is no such file, and CacheError if the disk fails.
     """
-    if path.stat().st_size == 0:
-        return None
     reader = _READERS.get(path.suffix)
-    if reader is None:
-        return path
     try:
-        return reader(path)
-    except MissingLibrary:
-        raise
-    except Exception as error:
-        # for a file that is not in their format, libraries raise errors of any class
-        is_explained = isinstance(error, UnreadableFile)
-        reason = str(error) if is_explained else f"{type(error).__name__}: {reason_of(error, path)}"
-        if path.suffix == ".json":
-            warn(f"the file {path} is not valid JSON, so it is None: {reason}")
-            return None
-        warn(f"the file {path} cannot be read, so its path is returned: {reason}")
+        with translate_errors(path):
+            if path.stat().st_size == 0:
+                return None
+            return path if reader is None else reader(path)
+    except RefusedFile as error:
+        warn(f"the file {path} cannot be read, so its path is returned: {error}")
         return path
+    except UnreadableFile as error:
+        if path.suffix != ".json":
+            raise BadContent(f"{path} cannot be read: {error}") from error
+        warn(f"the file {path} is not valid JSON, so it is None: {error}")
+        return None
 
 
 def _read_npy(path: Path) -> Any:
@@ -54,9 +53,13 @@ def _read_npy(path: Path) -> Any:
 
 
 def _read_npz(path: Path) -> Any:
-    arrays = file_formats.read_file(path)
-    # the name that numpy gives to a single array
-    return arrays["arr_0"] if set(arrays) == {"arr_0"} else arrays
+    import numpy as np
+
+    archive = np.load(path, allow_pickle=False, **numpy_header_options())
+    if archive.files != ["arr_0"]:  # the name that numpy gives to a single array
+        return archive
+    with archive:
+        return archive["arr_0"]
 
 
 def _read_text_table(path: Path) -> Any:
@@ -86,7 +89,7 @@ def _read_yaml(path: Path) -> Any:
     try:
         import yaml
     except ImportError:
-        raise UnreadableFile("the package pyyaml is not installed") from None
+        raise RefusedFile("the package pyyaml is not installed") from None
     with path.open(encoding="utf-8") as file:
         return yaml.safe_load(file)
 
@@ -95,7 +98,7 @@ def _read_sparse(path: Path) -> Any:
     try:
         import sparse
     except ImportError:
-        raise UnreadableFile("the package sparse is not installed") from None
+        raise RefusedFile("the package sparse is not installed") from None
     return sparse.load_npz(path)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, cast
 from uuid import UUID
@@ -41,6 +41,14 @@ class DatasetClient(LaboratoryClient):
             raise self._mount.queries.unsupported(action)
         return cast("Access", self._laboratory)
 
+    def _whole_for(self, action: str) -> Access:
+        """Return the whole database, also while a release is shown.
+
+        Raises UsageError as :meth:`_access_for` does.
+        """
+        self._access_for(action)
+        return cast("Access", self._whole)
+
     def _is_local(self, query_type: str | None) -> bool:
         """Whether ONE-api would answer from cache tables. Raises UsageError for an invalid type."""
         from onefs.one.dataset_listing import check_query_type
@@ -59,17 +67,23 @@ class DatasetClient(LaboratoryClient):
         return find_session(self._resolver, eid)
 
     def _records(
-        self, eid: object, query_type: str | None, default_revisions_only: bool = False
-    ) -> list[DatasetRecord]:
-        """Return the datasets of a session. Without ``eid``, return those that are stored."""
+        self,
+        eid: object,
+        query_type: str | None,
+        selection: DatasetFilter,
+        default_revisions_only: bool = False,
+    ) -> Iterator[DatasetRecord]:
+        """Yield the selected datasets of a session, or without ``eid`` of all that are stored."""
         from onefs.one.dataset_listing import all_records, session_records
 
         self._is_local(query_type)
+        records: Iterable[DatasetRecord]
         if eid:
-            records = session_records(self._resolver, self._session(eid))
+            records = selection.matching(session_records(self._resolver, self._session(eid)))
         else:
-            records = all_records(self._access_for("list all datasets").database)
-        return [each for each in records if each.dataset.default or not default_revisions_only]
+            database = self._access_for("list all datasets").database
+            records = selection.with_outcome(all_records(database, selection.path_test()))
+        return (each for each in records if each.dataset.default or not default_revisions_only)
 
     def _filter(
         self, filename: object, collection: object, revision: object, **more: Any
@@ -89,7 +103,7 @@ class DatasetClient(LaboratoryClient):
         """Return the collections or revisions of the datasets that match."""
         from onefs.one.dataset_listing import group_by
 
-        records = selection.matching(self._records(eid, query_type))
+        records = self._records(eid, query_type, selection)
         as_table = self._is_local(query_type)
         return group_by(records, part, details=details, as_table=as_table, keep_eid=not eid)
 
@@ -104,7 +118,7 @@ class DatasetClient(LaboratoryClient):
         from onefs.one.aggregate_records import aggregate_records
         from onefs.one.dataset_filter import DatasetFilter
 
-        catalogue = self._access_for("list aggregates").catalogue
+        catalogue = self._whole_for("list aggregates").catalogue
         # always with wildcards, as in ONE-api
         selection = DatasetFilter(dataset, None, revision)
         return aggregate_records(

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from onefs.errors import UsageError
@@ -87,6 +87,11 @@ class DatasetFilter:
 
         Without ``match_revision``, the revision is not compared.
         """
+        is_match = self.path_test(match_revision=match_revision)
+        return [each for each in self.with_outcome(records) if is_match(each.rel_path)]
+
+    def path_test(self, *, match_revision: bool = True) -> Callable[[str], bool]:
+        """Return a function that says whether the path of a dataset matches the patterns."""
         pattern = path_pattern(
             self.filename,
             self.collection,
@@ -94,12 +99,12 @@ class DatasetFilter:
             match_revision=match_revision,
             wildcards=self.wildcards,
         )
+        return lambda path: pattern.match(path) is not None
+
+    def with_outcome(self, records: Iterable[DatasetRecord]) -> Iterator[DatasetRecord]:
+        """Yield the records whose outcome of quality control is good enough."""
         outcomes = self.qc.outcomes
-        return [
-            each
-            for each in records
-            if each.dataset.qc in outcomes and pattern.match(each.rel_path) is not None
-        ]
+        return (each for each in records if each.dataset.qc in outcomes)
 
     def unique(
         self, records: Iterable[DatasetRecord], *, exact_revision: bool = False

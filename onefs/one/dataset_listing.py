@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from heapq import merge
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
@@ -44,7 +45,12 @@ def find_session(resolver: SessionResolver, name: object) -> Session:
             raise UsageError(
                 f"the dict names no session, because it lacks {', '.join(missing) or 'date'}"
             )
-        number = alf.number_folder(int(name["number"]))
+        try:
+            number = alf.number_folder(int(name["number"]))
+        except (TypeError, ValueError, OverflowError) as error:
+            raise UsageError(
+                f"the number of the session is {ascii(name['number'])[:80]}: give an integer"
+            ) from error
         name = f"/{name['lab']}/{name['subject']}/{day}/{number}"
     return resolver.any_session(name)
 
@@ -65,18 +71,30 @@ def session_records(resolver: SessionResolver, session: Session) -> list[Dataset
     return sorted(records, key=attrgetter("id"))
 
 
-def all_records(database: OverlayDatabase) -> list[DatasetRecord]:
-    """Return the stored datasets of all sessions, sorted by eid and id. Sends no request."""
+def all_records(
+    database: OverlayDatabase, is_wanted: Callable[[str], bool]
+) -> Iterator[DatasetRecord]:
+    """Yield the stored datasets of all sessions, sorted by eid and id. Sends no request.
+
+    ``is_wanted`` says for a path below a session whether its datasets are wanted.
+    """
     from onefs.alyx.parsing import usable_replicas
 
+    listed = database.eids_listed_by_alyx()
     repositories = database.repositories()
-    records = [
+    of_alyx = (
         make_record(row.dataset, ())
-        for eid in {*database.distinct_values("datasets", "eid"), *database.tables.eids()} - {""}
-        for row in database.datasets(eid)
+        for eid in sorted(listed)
+        for row in sorted(database.datasets(eid), key=lambda each: each.dataset.uuid)
         if row.dataset.from_tables or usable_replicas(row.claimed_replicas, repositories)
-    ]
-    return sorted(records, key=lambda each: (each.eid, each.id))
+    )
+    # read in pages: tables have millions of datasets, most of which are not wanted
+    of_tables = database.datasets_of_tables_only(is_wanted, listed)
+    return merge(
+        (each for each in of_alyx if is_wanted(each.rel_path)),
+        (make_record(each, ()) for each in of_tables),
+        key=lambda each: (each.eid, each.id),
+    )
 
 
 def unique_paths(records: Iterable[DatasetRecord]) -> list[str]:
@@ -85,17 +103,17 @@ def unique_paths(records: Iterable[DatasetRecord]) -> list[str]:
 
 
 def group_by(
-    records: Sequence[DatasetRecord], part: str, *, details: bool, as_table: bool, keep_eid: bool
+    records: Iterable[DatasetRecord], part: str, *, details: bool, as_table: bool, keep_eid: bool
 ) -> Any:
     """Return the values of ``part``, which is ``collection`` or ``revision``, each once.
 
     With ``details``, return a dict from each value to a DataFrame of its datasets.
     """
+    if not details:
+        return list(dict.fromkeys(getattr(each.dataset, part) for each in records))
     groups: dict[str, list[DatasetRecord]] = defaultdict(list)
     for record in records:
         groups[getattr(record.dataset, part)].append(record)
-    if not details:
-        return list(groups)
     return {
         value: to_frame(groups[value], as_table=as_table, keep_eid=keep_eid)
         for value in sorted(groups)

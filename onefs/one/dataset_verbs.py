@@ -7,6 +7,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
+from onefs.errors import UsageError
 from onefs.one.interrupts import interruptible
 from onefs.one.listing_verbs import ListingVerbs
 from onefs.one.loaded_ids import save_ids
@@ -48,13 +49,19 @@ class DatasetVerbs(ListingVerbs, LoadingVerbs):
 
         Raises:
             NotFound: There is no such release, or the server has no tables.
-            UsageError: This object reads another user's mount.
+            UsageError: This object reads another user's mount. Also if ``tables_dir`` is given for
+                a release.
             MissingLibrary: pyarrow is not installed.
         """
         from onefs.one import cache_loading
 
         access = self._access_for("load cache tables")
         tag = tag or self._view.tag
+        if tag is not None and tables_dir is not None:
+            raise UsageError(
+                f"this ONE shows the release {tag}, whose tables come from the server: give no "
+                "tables_dir, or open another ONE"
+            )
         if tag is not None:
             cache_loading.load_release(cast("Access", self._whole), tag, offline=self._offline)
             self._show_release(tag)

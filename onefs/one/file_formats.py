@@ -19,16 +19,46 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from onefs.errors import MissingLibrary, reason_of
+from onefs.errors import CacheError, MissingLibrary, OnefsError, reason_of
 from onefs.one import text_files, text_tables
 from onefs.one.headers import numpy_header_options
 from onefs.one.warn import warn
 
 _PARQUET_SUFFIXES = (".pqt", ".parquet")
+#: how files with Python objects begin: arrays, archives, and pickles
+_PICKLED_PREFIXES = (b"\x93NUMPY", b"PK", b"\x80")
 
 
 class UnreadableFile(Exception):
     """The reader for a file's extension cannot read the file. The message says why."""
+
+
+class RefusedFile(UnreadableFile):
+    """A file that is not read, although it may be in its format. The message says why."""
+
+
+class FileVanished(CacheError):
+    """A file has been removed since it was fetched."""
+
+
+@contextmanager
+def translate_errors(path: Path) -> Iterator[None]:
+    """Replace errors of libraries that read the file ``path``.
+
+    An error of the disk becomes CacheError, or FileVanished if there is no such file. Any other
+    error becomes UnreadableFile, except MemoryError and the errors of onefs.
+    """
+    try:
+        yield
+    except (OnefsError, UnreadableFile, MemoryError):
+        raise
+    except Exception as error:
+        # for a file that is not in their format, libraries raise errors of any class; an OSError
+        # of theirs has no errno
+        if isinstance(error, OSError) and error.errno:
+            kind = FileVanished if isinstance(error, FileNotFoundError) else CacheError
+            raise kind(f"{path} cannot be read: {reason_of(error, path)}") from error
+        raise UnreadableFile(f"{type(error).__name__}: {reason_of(error, path)}") from error
 
 
 def read_file(path: Path, *, mmap: bool = False) -> Any:
@@ -36,21 +66,16 @@ def read_file(path: Path, *, mmap: bool = False) -> Any:
 
     With ``mmap``, an ``.npy`` file is mapped into memory. Raises MissingLibrary if a table needs
     pandas or pyarrow, and the library is not installed. Raises UnreadableFile if the content does
-    not fit the extension.
+    not fit the extension, and CacheError if the disk fails.
     """
     suffix = path.suffix.lower()
     reader = _READERS.get(suffix)
     if reader is None:
         return path
-    try:
+    with translate_errors(path):
         if suffix != ".jsonable" and path.stat().st_size == 0:
             raise UnreadableFile("the file is empty")
         return reader(path, mmap)
-    except (MissingLibrary, UnreadableFile):
-        raise
-    except Exception as error:
-        # for a file that is not in their format, libraries raise errors of any class
-        raise UnreadableFile(f"{type(error).__name__}: {reason_of(error, path)}") from error
 
 
 def _read_npy(path: Path, mmap: bool) -> Any:
@@ -74,11 +99,19 @@ def _read_npz(path: Path, mmap: bool) -> Any:
 
 @contextmanager
 def _explain_pickled(path: Path) -> Iterator[None]:
-    """Raise UnreadableFile, with advice, if numpy refuses to unpickle the file."""
+    """Raise RefusedFile, with advice, if numpy refuses to unpickle the file.
+
+    If the file has no Python objects, raise UnreadableFile.
+    """
     try:
         yield
     except ValueError as error:
         if "allow_pickle" in str(error) or "Python objects" in str(error):
+            # numpy takes any file that is not in its format for a pickled one
+            with path.open("rb") as file:
+                is_pickled = file.read(6).startswith(_PICKLED_PREFIXES)
+            if is_pickled:
+                raise RefusedFile(_pickled_message(path)) from error
             raise UnreadableFile(_pickled_message(path)) from error
         raise
 

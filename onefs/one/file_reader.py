@@ -37,7 +37,8 @@ class FileReader:
 
         ``column_type`` is the column's dataset type, for example ``trials.choice``. If a whole file
         cannot be read, return its path, and warn. Raises MissingColumn if the column cannot be
-        read. Raises MissingLibrary for a table if pandas is not installed.
+        read. Raises MissingLibrary for a table if pandas is not installed, and CacheError if the
+        disk fails.
         """
         if column_type:
             return self._read_column(file, column_type)

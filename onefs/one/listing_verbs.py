@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from onefs.one.dataset_client import DEFAULT_QC, DatasetClient
 from onefs.one.interrupts import interruptible
 
 if TYPE_CHECKING:
-    from onefs.access import Access
+    pass
 
 
 class ListingVerbs(DatasetClient):
@@ -61,10 +61,10 @@ class ListingVerbs(DatasetClient):
 
         limit = QcLimit.parse(qc, ignore_qc_not_set)
         selection = self._filter(filename, collection, revision, qc=limit)
-        records = selection.matching(self._records(eid, query_type, default_revisions_only))
+        records = self._records(eid, query_type, selection, default_revisions_only)
         if details:
             keep_eid = keep_eid_index or not eid
-            return to_frame(records, as_table=self._is_local(query_type), keep_eid=keep_eid)
+            return to_frame(list(records), as_table=self._is_local(query_type), keep_eid=keep_eid)
         return sorted(each.rel_path for each in records) if eid else unique_paths(records)
 
     @interruptible
@@ -176,7 +176,8 @@ class ListingVerbs(DatasetClient):
         """
         from onefs.one.dataset_types import type_of_dataset
 
-        return type_of_dataset(self._access_for("name dataset types"), self._resolver, dset)
+        access = self._whole_for("name dataset types")
+        return type_of_dataset(access, self._view.whole.resolver(), dset)
 
     @interruptible
     def describe_dataset(self, dataset_type: object = None) -> Any:
@@ -195,8 +196,8 @@ class ListingVerbs(DatasetClient):
         rows = self._whole.queries.list_table("dataset-types")
         if not dataset_type:
             return rows
-        access = self._access_for("describe dataset types")
-        row = describe_type(rows, dataset_type, access, self._resolver)
+        access = self._whole_for("describe dataset types")
+        row = describe_type(rows, dataset_type, access, self._view.whole.resolver())
         print(row.get("description", ""))
         return row
 
@@ -214,8 +215,7 @@ class ListingVerbs(DatasetClient):
         Raises:
             UsageError: This object reads another user's mount.
         """
-        self._access_for("describe revisions")  # an error if another user's mount is read
-        rows = cast("Access", self._whole).queries.revisions()
+        rows = self._whole_for("describe revisions").queries.revisions()
         row = next((each for each in rows if each.get("name") == revision), None)
         print(f'revision "{revision}" not found' if row is None else row.get("description", ""))
         return dict(row) if full and row is not None else None

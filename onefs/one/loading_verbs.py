@@ -214,7 +214,7 @@ class LoadingVerbs(DatasetClient):
             **kwargs: As in :meth:`load_object`.
 
         Returns:
-            A Bunch of AlfBunches. With ``download_only``, a list of paths.
+            A Bunch of AlfBunches. With ``download_only``, a tuple of paths.
 
         Raises:
             UsageError: The errors are those of :meth:`load_object`.

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable, Mapping, Sequence, Set
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence, Set
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from onefs.errors import BadContent, OnefsError, Unreachable, UsageError
 from onefs.model import Session
@@ -21,13 +21,17 @@ from onefs.one.dataset_listing import session_records
 from onefs.one.dataset_records import DatasetRecord, to_bunches, to_frame
 from onefs.one.dataset_requests import DatasetsRequest, with_extension
 from onefs.one.downloads import download_all
+from onefs.one.file_formats import FileVanished
 from onefs.one.laboratory import Laboratory
 from onefs.one.loaded_ids import LoadedIds
 from onefs.one.resolver import SessionResolver
 from onefs.one.warn import warn
 
+T = TypeVar("T")
 #: the content of a file, or its path
 Content = Any
+#: datasets, each with its file
+_Loaded = list[tuple[DatasetRecord, Path]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,12 +76,10 @@ class ObjectLoader:
         _refuse_several("objects", obj, session, {_object_of(each) for each in records})
         collections = {each.dataset.collection for each in records}
         _refuse_several("collections", obj, session, collections)
-        loaded = self._load(records)
-        if not loaded:
-            raise alf_error(
-                "object_not_found", f"no file of the ALF object {_quote(obj)} is on this machine"
-            )
-        return [file for _, file in loaded] if self.download_only else _read_object(loaded)
+        loaded = self._load(records, f"the ALF object {_quote(obj)}")
+        if self.download_only:
+            return [file for _, file in loaded]
+        return self._read(loaded, _read_object)
 
     def load_collection(
         self,
@@ -102,21 +104,10 @@ class ObjectLoader:
                 f"the collection {_quote(collection)} of session {session.ref} has no dataset of "
                 f"the object {_quote(obj)}",
             )
-        loaded = self._load(records)
-        if not loaded:
-            raise alf_error(
-                "object_not_found",
-                f"no file of the collection {_quote(collection)} is on this machine",
-            )
+        loaded = self._load(records, f"the collection {_quote(collection)}")
         if self.download_only:
-            return [file for _, file in loaded]
-        names = dict.fromkeys(_object_of(record) for record, _ in loaded)
-        return Bunch(
-            {
-                name: _read_object([each for each in loaded if _object_of(each[0]) == name])
-                for name in names
-            }
-        )
+            return tuple(file for _, file in loaded)
+        return self._read(loaded, _read_objects)
 
     def load_dataset(
         self, session: Session, dataset: object, collection: object, revision: str | None
@@ -167,7 +158,7 @@ class ObjectLoader:
         present = [record for found in chosen for record in found]
         if request.are_paths:
             _warn_of_old_revisions(present)
-        files = iter(self.fetch(present))
+        files = iter(self.fetch(present, raise_missing=assert_present))
         bunches = iter(to_bunches(present))
         paths = [next(files) if found else None for found in chosen]
         records = [next(bunches) if found else None for found in chosen]
@@ -180,7 +171,11 @@ class ObjectLoader:
             report(f"these datasets cannot be downloaded: {', '.join(absent)}")
         if self.download_only:
             return paths, records
-        return [None if path is None else read_content(path) for path in paths], records
+        loaded = [
+            (found[0], path) for found, path in zip(chosen, paths, strict=True) if path is not None
+        ]
+        contents = iter(self._read(loaded, _read_each))
+        return [None if path is None else next(contents) for path in paths], records
 
     def load_record(self, record: DatasetRecord) -> Content:
         """Return the content of a dataset, or its path. Raises an error if it is missing."""
@@ -189,14 +184,16 @@ class ObjectLoader:
             raise alf_error(
                 "object_not_found", f"the dataset {record.rel_path} is not on this machine"
             )
-        return file if self.download_only else read_content(file)
+        return file if self.download_only else self._read([(record, file)], _read_each)[0]
 
-    def fetch(self, records: Sequence[DatasetRecord]) -> list[Path | None]:
+    def fetch(
+        self, records: Sequence[DatasetRecord], *, raise_missing: bool = True
+    ) -> list[Path | None]:
         """Return the file of each dataset, in the same order. Missing files are downloaded.
 
-        A file is None if no server has it, with a warning, or if it is not cached and nothing may
-        be downloaded. Raises BadContent if a file contradicts the database, and the errors of
-        downloads.
+        A file is None if it is not cached and nothing may be downloaded. If no server has a file,
+        raises the error ``object_not_found``, or with ``raise_missing=False`` warns, and the file
+        is None. Raises BadContent if a file contradicts the database, and the errors of downloads.
         """
         content = self.laboratory.content
         files: list[Path | OnefsError | None] = [
@@ -214,7 +211,7 @@ class ObjectLoader:
                 # ONE-api or another program has downloaded the file
                 with suppress(Unreachable):
                     files[at] = content.fetch_file(records[at].dataset, records[at].place)
-        usable = list(map(_usable, records, files))
+        usable = _usable(records, files, raise_missing=raise_missing)
         if self.loaded_ids is not None:
             present = zip(records, usable, strict=True)
             self.loaded_ids.add((each.id, each.eid) for each, file in present if file is not None)
@@ -223,25 +220,69 @@ class ObjectLoader:
     def _filter(self, filename: object, collection: object, revision: object) -> DatasetFilter:
         return DatasetFilter(filename, collection, revision, self.qc, self.wildcards)
 
-    def _load(self, records: Sequence[DatasetRecord]) -> list[tuple[DatasetRecord, Path]]:
-        """Return the datasets that have a file, with their files."""
+    def _load(self, records: Sequence[DatasetRecord], what: str) -> _Loaded:
+        """Return the datasets whose files are here. Raises an error if no file of ``what`` is."""
         files = zip(records, self.fetch(records), strict=True)
-        return [(record, file) for record, file in files if file is not None]
+        loaded = [(record, file) for record, file in files if file is not None]
+        if not loaded:
+            raise alf_error("object_not_found", f"no file of {what} is on this machine")
+        return loaded
+
+    def _read(self, loaded: _Loaded, read: Callable[[_Loaded], T]) -> T:
+        """Return ``read(loaded)``. If a file has been removed since, fetch it once more."""
+        try:
+            return read(loaded)
+        except FileVanished:
+            records = [record for record, _ in loaded]
+            files = zip(records, self.fetch(records), strict=True)
+            again = [(record, file) for record, file in files if file is not None]
+            if len(again) < len(loaded):
+                raise
+            return read(again)
 
 
-def _usable(record: DatasetRecord, file: Path | OnefsError | None) -> Path | None:
-    """Return a file, or None and a warning if no server has it. Raises BadContent."""
-    if isinstance(file, BadContent):
-        raise file
-    if isinstance(file, OnefsError):
-        warn(f"the dataset {record.rel_path} is left out: {file}")
-        return None
-    return None if file is None else ALFPath(file)
+def _usable(
+    records: Sequence[DatasetRecord],
+    files: Iterable[Path | OnefsError | None],
+    *,
+    raise_missing: bool,
+) -> list[Path | None]:
+    """Return the files. Raises BadContent, and an error that names those that no server has.
+
+    With ``raise_missing=False``, a file that no server has is None, with a warning.
+    """
+    usable: list[Path | None] = []
+    missing = []
+    for record, file in zip(records, files, strict=True):
+        if isinstance(file, BadContent):
+            raise file
+        if isinstance(file, OnefsError):
+            missing.append(f"{record.rel_path} ({file})")
+        usable.append(ALFPath(file) if isinstance(file, Path) else None)
+    if missing and raise_missing:
+        raise alf_error("object_not_found", f"no server has the datasets {', '.join(missing)}")
+    for each in missing:
+        warn(f"no server has the dataset {each}")
+    return usable
 
 
-def _read_object(loaded: Iterable[tuple[DatasetRecord, Path]]) -> AlfBunch:
+def _read_each(loaded: _Loaded) -> list[Content]:
+    return [read_content(file) for _, file in loaded]
+
+
+def _read_object(loaded: _Loaded) -> AlfBunch:
     named = ((file, parse_name(record.dataset.name)) for record, file in loaded)
     return load_files([(file, parts) for file, parts in named if parts is not None])
+
+
+def _read_objects(loaded: _Loaded) -> Bunch:
+    names = dict.fromkeys(_object_of(record) for record, _ in loaded)
+    return Bunch(
+        {
+            name: _read_object([each for each in loaded if _object_of(each[0]) == name])
+            for name in names
+        }
+    )
 
 
 def _object_of(record: DatasetRecord) -> str:

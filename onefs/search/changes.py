@@ -130,7 +130,8 @@ class ChangeFinder:
                 f"from syncs alone: leave out the end{reason}"
             )
         try:
-            return self._in_alyx(begin, query)
+            span = None if source == ALYX else self._journal_span()
+            return self._in_alyx(begin, query, span[1] if span is not None else float("inf"))
         except (Unreachable, DeadlineExceeded, Throttled) as error:
             if unknown is None:
                 raise
@@ -141,11 +142,7 @@ class ChangeFinder:
 
         Raises Unreachable, with the reason, if it does not know them.
         """
-        journal = ChangeJournal.open_existing(self._state_dir)
-        span = None
-        if journal is not None:
-            with closing(journal):
-                span = journal.span()
+        span = self._journal_span()
         if span is None:
             raise Unreachable(
                 "no sync has noted a change yet: run `onefs sync` now, and again when the database "
@@ -163,6 +160,13 @@ class ChangeFinder:
                 f"tables of {format_time(last)}, run `onefs sync` for newer ones"
             )
         return last
+
+    def _journal_span(self) -> tuple[float, float] | None:
+        journal = ChangeJournal.open_existing(self._state_dir)
+        if journal is None:
+            return None
+        with closing(journal):
+            return journal.span()
 
     def _in_journal(self, begin: float, end: float, last: float, query: Query | None) -> Changes:
         matches, hint = self._match_of(query, begin, end)
@@ -201,8 +205,9 @@ class ChangeFinder:
         )
         return lambda session: session.eid in eids, hint
 
-    def _in_alyx(self, begin: float, query: Query | None) -> Changes:
-        known_until = self._clock() - _CLOCK_DOUBT_SECONDS
+    def _in_alyx(self, begin: float, query: Query | None, last_sync: float) -> Changes:
+        # not after the last sync: the next one may know what was removed since, and Alyx does not
+        known_until = max(begin, min(self._clock() - _CLOCK_DOUBT_SECONDS, last_sync))
         moment = format_time(begin)
         changed = search_alyx(self._alyx, _with_lookup(query, moment), None)
         eids = None if query is None else self._queries.search(query).eids

@@ -18,7 +18,7 @@ from onefs.tree.entries import Folder, SymbolicLink
 from onefs.tree.layout import Folders, SessionLayout
 from onefs.tree.nodes import Node, inode_of_path
 from onefs.tree.path_patterns import BY_PID
-from onefs.tree.session_paths import load_session_layout, session_path
+from onefs.tree.session_paths import session_path
 
 #: the names of the links
 _SESSION, _ALF, _RAW, _SORTING = "session", "alf", "raw", "sorting"
@@ -73,23 +73,18 @@ class InsertionFolder(Folder):
     def child(self, name: str) -> SymbolicLink:
         if name == _SESSION:
             return self._link(name, ())
-        folders = self._targets(self._layout()).get(name) if name in _LINKS else None
+        layout = self.context.load_layout(self.session) if name in _LINKS else None
+        folders = self._targets(layout).get(name) if layout is not None else None
         if folders is None:
             raise NotFound(f"the probe insertion {self.pid} has no {name}")
         return self._link(name, folders)
 
     def children(self) -> list[tuple[str, Node]]:
-        targets = {_SESSION: (), **self._targets(self._layout())}
+        targets = {_SESSION: (), **self._targets(self.context.load_layout(self.session))}
         return [(name, self._link(name, folders).node()) for name, folders in targets.items()]
 
     def xattrs(self) -> dict[str, str]:
         return {"eid": self.session.eid, "ref": self.session.ref, "probe": self.insertion.name}
-
-    def _layout(self) -> SessionLayout:
-        context = self.context
-        return load_session_layout(
-            context.catalogue, context.layouts, self.session, context.variant
-        )
 
     def _targets(self, layout: SessionLayout) -> dict[str, Folders]:
         """Return the path below the session of each link to an existing folder but the session."""

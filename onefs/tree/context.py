@@ -69,6 +69,16 @@ class TreeContext:
             datasets = filter(self.shows, datasets)
         return self.variant.build_layout(datasets)
 
+    def load_layout(self, session: Session) -> SessionLayout:
+        """Return the folders and files that this tree shows for a session.
+
+        Raises an error such as Unreachable if the listing fails.
+        """
+        # a key of its own: code that does not know the worst QC caches the layout of all datasets
+        key = f"shown/{session.eid}@{self.variant}/{self.worst_qc}"
+        listing = self.catalogue.datasets(session)
+        return self.layouts.get_or_build(key, listing, self.build_layout)
+
 
 def _make_file_node(dataset_id: str, size: int | None, day: str, identity: bytes) -> Node:
     return Node(NodeKind.FILE, inode_of_uuid(dataset_id), size, file_mtime(day, identity))

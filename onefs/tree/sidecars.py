@@ -78,9 +78,7 @@ SIDECARS: Mapping[str, Callable[[TreeContext, Session], Sidecar]] = {
 
 
 def _datasets_table(context: TreeContext, session: Session) -> str:
-    key = f"content/{session.eid}@{context.variant}"
-    listing = context.catalogue.datasets(session)
-    layout = context.layouts.get_or_build(key, listing, context.build_layout)
+    layout = context.load_layout(session)
     rows = {path: (dataset, "") for path, dataset in datasets_by_path(layout)}
     for path, dataset, _ in unserved(context.catalogue, session, context.variant):
         if context.shows(dataset):

@@ -6,6 +6,7 @@ import logging
 import os
 import shutil
 import sqlite3
+from contextlib import closing
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from onefs.cache_tables.reader import TABLES_FILE_NAME
 from onefs.catalogue import change_journal
 from onefs.catalogue.change_journal import JOURNAL_FILE_NAME, ChangeJournal, JournalRow
 from onefs.catalogue.sync import sync_from_files
+from onefs.errors import CacheError
 from tests.cache_tables.table_files import dataset, session, uuid, write
 
 DAYS = [f"2023-11-{day} 20:00" for day in range(14, 25)]
@@ -143,6 +145,23 @@ def test_successive_spans_have_each_change_once_in_one_order(
     bounds = [TIMES[0], TIMES[0] + 1, TIMES[2], TIMES[3], TIMES[9]]
     assert [row for a, b in pairwise(bounds) for row in laboratory.rows(a, b)] == every
     assert laboratory.rows(TIMES[4]) == []
+
+
+@pytest.mark.parametrize("sessions", [[1], list(range(1, 8))])
+def test_changes_that_are_removed_while_they_are_read_are_an_error(
+    laboratory: Laboratory, monkeypatch: pytest.MonkeyPatch, sessions: list[int]
+) -> None:
+    monkeypatch.setattr(change_journal, "_PAGE_SESSIONS", 2)
+    laboratory.sync([session(20)], [])
+    laboratory.sync([session(number) for number in range(1, 8)], [])
+    with closing(ChangeJournal(laboratory.state)) as journal:
+        rows = journal.rows(0.0, float("inf"))
+        next(rows)
+        (laboratory.state / TABLES_FILE_NAME).touch()  # the journal begins anew
+        laboratory.sync([session(20)], [])
+        laboratory.sync([session(number) for number in sessions], [])
+        with pytest.raises(CacheError, match="ask again"):
+            list(rows)
 
 
 def test_unchanged_rows_take_no_space_whatever_their_order(laboratory: Laboratory) -> None:

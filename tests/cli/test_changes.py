@@ -20,6 +20,7 @@ from onefs.search.changes import Change, parse_date
 from tests.cache_tables.table_files import dataset, session, uuid, write
 from tests.laboratories import account
 from tests.one.conftest import set_home
+from tests.one.opened import access_of
 from tests.public_database import serve_public, variables_of
 from tests.registering_laboratory import RegisteringLaboratory
 from tests.running import Home
@@ -227,6 +228,12 @@ def test_alyx_answers_for_a_date_that_no_sync_covers(
                 one.changes("2024-05-02", "2999-01-01")
             with pytest.raises(UsageError, match="is not a source of changes"):
                 one.changes("2024-05-02", source="tables")
+            assert one.changes("2999-01-01").known_until == "2999-01-01T00:00:00"
+            tables = write(tmp_path / "tables", [session(1)], [dataset(1, 1)], "2024-04-01 20:00")
+            sync_from_files(tables, access_of(one).settings.state_dir)
+            for since, last in (("2024-03-01", "2024-04-01T20:00:00"), ("2024-05-02",) * 2):
+                later = one.changes(since)
+                assert (later.source, later.known_until[: len(last)]) == ("alyx", last)
         home = Home(tmp_path / "cli", **account(servers))
         done = home.run("changes", "--since", "2024-05-02", "--format", "json")
     assert [Change(**each) for each in json.loads(done.stdout)["changes"]] == found

@@ -6,6 +6,7 @@ Each docstring names what the test follows (see ``test_search.py``).
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -14,8 +15,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from onefs.errors import SeveralDatasets
-from onefs.one import OnefsWarning
+from onefs.errors import BadContent, CacheError, SeveralDatasets
+from onefs.one import OnefsWarning, file_formats
 from onefs.one.alf_contents import read_content
 from onefs.one.alf_objects import AlfBunch, load_files
 from onefs.one.alf_patterns import parse_name
@@ -124,13 +125,58 @@ def test_python_objects_are_not_unpickled(tmp_path: Path) -> None:
 
 
 def test_files_that_are_damaged(tmp_path: Path) -> None:
-    """Ours: a file that its name describes wrongly is its path, and a warning says why."""
-    for name in ("a.b.npy", "a.c.pqt", "a.d.sparse_npz"):
+    """ONE-api: an error for a file that its name describes wrongly; None for JSON."""
+    names = ("a.b.npy", "a.c.pqt", "a.f.npz", "a.g.csv", "a.h.jsonable")
+    for name in names:
         path = tmp_path / name
-        path.write_bytes(b"nothing of the kind")
-        with pytest.warns(OnefsWarning, match="its path is returned"):
-            assert read_content(path) == path
+        path.write_bytes(b'"nothing\nof, the, kind')
+        with pytest.raises(BadContent, match=re.escape(f"{name} cannot be read: ")):
+            read_content(path)
+        with pytest.raises(Exception, match=r"\w"):
+            alfio.load_file_content(path)
+    path = tmp_path / "a.b.json"
+    path.write_bytes(b"{")
+    with pytest.warns(OnefsWarning, match="not valid JSON"):
+        assert read_content(path) is None
+    assert alfio.load_file_content(path) is None
+    path = tmp_path / "a.d.sparse_npz"
+    path.write_bytes(b"nothing of the kind")
+    with pytest.warns(OnefsWarning, match="its path is returned: the package sparse"):
+        assert read_content(path) == path
     latin = tmp_path / "a.e.csv"
     latin.write_bytes("name\ncafé\n".encode("latin-1"))
     with pytest.warns(OnefsWarning, match="latin-1"):
         assert list(read_content(latin)) == ["café"]
+
+
+@pytest.mark.parametrize("name", ["a.b.npy", "a.b.json", "a.b.csv", "a.b.npz"])
+def test_errors_of_the_disk_are_no_content(tmp_path: Path, name: str) -> None:
+    """Ours: an error that names the file; ONE-api has None for JSON."""
+    path = tmp_path / name
+    with pytest.raises(CacheError, match=re.escape(f"{name} cannot be read: No such file")):
+        read_content(path)
+    path.mkdir()
+    (path / "entry").touch()  # its size is not 0
+    for read in (read_content, file_formats.read_file):
+        with pytest.raises(CacheError, match=re.escape(f"{name} cannot be read: ")):
+            read(path)
+
+
+def test_a_lack_of_memory_is_no_content(tmp_path: Path) -> None:
+    """ONE-api: MemoryError."""
+    path = tmp_path / "a.b.npy"
+    header = {"descr": "<f8", "fortran_order": False, "shape": (1 << 50,)}
+    with path.open("wb") as file:
+        np.lib.format.write_array_header_1_0(file, header)
+    for read in (read_content, file_formats.read_file):
+        with pytest.raises(MemoryError):
+            read(path)
+
+
+def test_archives_are_those_of_numpy(tmp_path: Path) -> None:
+    """ONE-api: an archive with ``files``."""
+    path = tmp_path / "a.b.npz"
+    np.savez(path, a=np.arange(3), b=np.arange(4))
+    with read_content(path) as ours, alfio.load_file_content(path) as theirs:
+        assert ours.files == theirs.files == ["a", "b"]
+        assert (ours["b"] == theirs["b"]).all()

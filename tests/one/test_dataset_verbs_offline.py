@@ -22,6 +22,7 @@ from onefs.demo.servers import Servers
 from onefs.errors import NotFound, UsageError
 from onefs.one import ONE, OnefsWarning
 from onefs.one.alf_patterns import parse_name
+from tests.call_counts import counted_calls
 from tests.one.conftest import EID, Open, arguments, set_home
 from tests.one.one_api_client import assert_same, local_client, outcome
 from tests.one.opened import access_of
@@ -93,6 +94,18 @@ def test_the_whole_database(clients: Clients) -> None:
     compare(clients, "list_datasets", REVISED, details=True, default_revisions_only=True)
 
 
+def test_the_whole_database_needs_few_statements(clients: Clients) -> None:
+    """Ours: one statement for many sessions, and records only of datasets that match."""
+    with counted_calls() as calls:
+        paths = clients.ours.list_datasets(filename="*spikes.times*")
+    assert paths
+    few = len(clients.eids) // 2
+    assert sum(n for name, n in calls.items() if name.endswith("_fetch_rows")) < few
+    with counted_calls() as calls:
+        assert clients.ours.list_datasets(filename="nothing") == []
+    assert calls["reader._decode_dataset"] < few
+
+
 def test_cached_files_are_loaded(clients: Clients) -> None:
     """ONE-api: files that are cached; others are left out, and an error if all are missing."""
     compare(clients, "load_object", EID, "licks")
@@ -139,6 +152,9 @@ def test_a_release_is_loaded(opened: Open, servers: Servers) -> None:
             one.load_cache(tag="no_such_release")
         assert one.list_datasets() == in_release
         assert whole
+        for name in (None, tag):
+            with pytest.raises(UsageError, match="give no tables_dir"):
+                one.load_cache(one.cache_dir, tag=name)
 
 
 def test_tables_of_a_folder_are_loaded(clients: Clients, opened: Open) -> None:
@@ -248,7 +264,7 @@ def test_generated_versions(
     from onefs.one.dataset_filter import DatasetFilter
     from onefs.one.dataset_records import to_frame
 
-    records = clients.ours._records(REVISED, None)
+    records = list(clients.ours._records(REVISED, None, DatasetFilter()))
     frame = to_frame(records, as_table=True, keep_eid=False)
     selection = DatasetFilter(filename, collection, revision)
     for assert_unique, choose in ((True, selection.unique), (False, selection.latest)):

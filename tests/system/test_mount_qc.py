@@ -20,6 +20,8 @@ from tests.running import Home, Mounted, files_below
 
 #: a session whose datasets have all outcomes, with revisions
 SESSION = "cortexlab/KS014/2019-08-29/001"
+#: a session with two probes
+PROBES = "cortexlab/KS023/2019-12-20/001"
 
 
 @pytest.fixture(scope="module")
@@ -48,9 +50,9 @@ def passed(shared_home: Home, servers: Servers, whole: Mounted) -> Mounted:
     return shared_home.mount(at="passed", ONEFS_QC="PASS", **account(servers))
 
 
-def table_of(mounted: Mounted) -> dict[str, str]:
+def table_of(mounted: Mounted, session: str = SESSION) -> dict[str, str]:
     """Return the QC in ``.datasets.tsv``, by the dataset's path."""
-    text = (mounted.path / SESSION / ".datasets.tsv").read_text()
+    text = (mounted.path / session / ".datasets.tsv").read_text()
     header, *lines = [line.split("\t") for line in text.splitlines()]
     rows = [dict(zip(header, line, strict=True)) for line in lines]
     return {row["name"]: row["qc"] for row in rows if row["state"] == ""}
@@ -103,6 +105,22 @@ def test_a_dataset_that_is_worse_does_not_exist_in_any_view(
     assert (warning.path / SESSION / good).read_bytes() == (
         whole.path / SESSION / good
     ).read_bytes()
+
+
+@pytest.mark.parametrize("first", ["links", "table"])
+def test_the_table_and_the_links_of_probes_show_the_same_datasets(
+    first: str, warning: Mounted, passed: Mounted
+) -> None:
+    mounted = {"links": warning, "table": passed}[first]
+    lines = (mounted.path / PROBES / ".insertions.tsv").read_text().splitlines()
+    table = table_of(mounted, PROBES) if first == "table" else {}
+    for pid in (line.split("\t")[0] for line in lines[1:]):
+        folder = mounted.path / ".by-pid" / pid
+        assert all((folder / name).is_dir() for name in os.listdir(folder))
+    table = table or table_of(mounted, PROBES)
+    worst = {"links": QC.WARNING, "table": QC.PASS}[first]
+    assert table
+    assert all(QC[outcome] <= worst for outcome in table.values())
 
 
 def test_commands_show_all_datasets(shared_home: Home, whole: Mounted, warning: Mounted) -> None:

@@ -10,8 +10,9 @@ made. The second kind is datasets on repositories whose name does not begin with
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence, Set
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 
 from onefs import alf
@@ -31,6 +32,8 @@ from onefs.model import Dataset, Repository, Session
 #: the time of listings that the tables contain only in part: such a listing is served, and is
 #: refreshed in the background
 _STALE_TIMESTAMP = 1.0
+#: datasets of the tables whose sizes are looked up at once
+_PAGE_DATASETS = 10_000
 
 #: collection, revision and name of a dataset: the parts of its path below its session
 _DatasetPath = tuple[str, str, str]
@@ -235,6 +238,24 @@ class OverlayDatabase(CatalogueDatabase):
             return own
         in_tables = self._with_probed_sizes(self.tables.datasets(eid))
         return _merge_datasets(own, in_tables, self.tables.stated_columns())
+
+    def datasets_of_tables_only(
+        self, is_wanted: Callable[[str], bool], others: Set[str]
+    ) -> Iterator[Dataset]:
+        """Yield the datasets whose path is wanted, of all sessions that only the tables have.
+
+        The order is that of eid and id. ``others`` are the sessions that Alyx has listed.
+        """
+        of_tables = (each for each in self.tables.all_datasets(is_wanted) if each.eid not in others)
+        while page := list(islice(of_tables, _PAGE_DATASETS)):
+            probed = self._probed_sizes([each for each in page if each.size is None])
+            for each in page:
+                yield replace(each, size=probed[each.id]) if each.id in probed else each
+
+    def eids_listed_by_alyx(self) -> set[str]:
+        """Return the eids of the sessions of which Alyx has listed the datasets."""
+        listed = self._names_listed_since("datasets/", 0.0)
+        return {*super().distinct_values("datasets", "eid"), *listed} - {""}
 
     def session_of_dataset(self, dataset_id: str) -> str | None:
         own = super().session_of_dataset(dataset_id)
