@@ -89,7 +89,7 @@ class Evictor:
         before = store.usage.total_bytes()
         with self._lock, disk_errors(store.root):
             need -= before - store.usage.total_bytes()  # another thread has freed some bytes
-            accepted = store.records.accepted_ids()
+            accepted = {entry.dataset_id for entry in store.records.accepted_entries()}
             for candidate in self._candidates():
                 if need <= outcome.freed_bytes:
                     break

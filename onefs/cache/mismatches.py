@@ -80,8 +80,11 @@ class Mismatches:
     def __init__(self, folder: Path, clock: Callable[[], float] = time.time) -> None:
         self._folder = folder
         self.clock = clock
-        #: the files that the folder had when it was listed, and until when that counts (monotonic)
-        self._listed: tuple[frozenset[str], float] = frozenset(), 0.0
+        #: number of files that this process has written
+        self._written = 0
+        #: the files that the folder had when it was listed, until when that counts (monotonic), and
+        #: how many files were written before
+        self._listed: tuple[frozenset[str], float, int] = frozenset(), 0.0, 0
         with suppress(OSError):  # a mismatch without a file only causes more requests
             self._forget_old()
 
@@ -160,13 +163,14 @@ class Mismatches:
     def _may_have(self, dataset: Dataset) -> bool:
         """Whether there is a file for a dataset; one of another process counts a second later."""
         now = time.monotonic()
-        names, until = self._listed
-        if now > until:
+        names, until, listed_written = self._listed
+        written = self._written
+        if now > until or listed_written != written:
             try:
                 names = frozenset(os.listdir(self._folder))
             except OSError:
                 return True
-            self._listed = names, now + LISTING_TTL_SECONDS
+            self._listed = names, now + LISTING_TTL_SECONDS, written
         return f"{dataset.id}.json" in names
 
     def _get(self, dataset: Dataset) -> _Mismatch | None:
@@ -181,7 +185,7 @@ class Mismatches:
     def _put(self, dataset: Dataset, mismatch: _Mismatch) -> None:
         data = json.dumps(asdict(mismatch)).encode() + b"\n"
         replace_file(self._path(dataset.id), data)
-        self._listed = frozenset(), 0.0
+        self._written += 1
 
     def _forget_old(self) -> None:
         with os.scandir(self._folder) as items:

@@ -169,6 +169,8 @@ class Store(CacheFolder):
 
         The caller holds the dataset's lock. Raises CacheError or CacheFull.
         """
+        # without locks between processes, another one may have recorded a file meanwhile
+        has_no_record = has_no_record and self.shared
         with disk_errors(self.root):
             final = self.final_path(place)
             known = None if has_no_record else self.records.get(dataset.id)

@@ -19,11 +19,19 @@ _MAX_FOLDERS = 16
 
 
 class _OpenFolder:
-    """An open folder. It is closed when nobody refers to it any more."""
+    """An open folder. It is closed when nobody refers to it any more.
 
-    def __init__(self, path: str) -> None:
+    ``real_path`` is where it is to be, without symbolic links.
+    """
+
+    def __init__(self, path: str, real_path: str) -> None:
         self.descriptor = os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
         self.used_until = time.monotonic() + _TTL_SECONDS
+        self._real_path = real_path
+
+    def is_in_place(self) -> bool:
+        """Whether the folder is where it is to be, whatever has happened to its path."""
+        return os.readlink(f"/proc/self/fd/{self.descriptor}") == self._real_path
 
     def __del__(self) -> None:
         if "descriptor" in self.__dict__:
@@ -49,8 +57,10 @@ class TargetFolders:
         if folder is None or folder.used_until < time.monotonic():
             return None
         try:
+            if not folder.is_in_place():
+                raise FileNotFoundError
             os.replace(source, name, dst_dir_fd=folder.descriptor)
-        except OSError:  # the folder was removed, or another disk is mounted at its path
+        except OSError:  # the folder was moved or removed
             self._folders.pop(path, None)
             return None
         try:
@@ -70,10 +80,9 @@ class TargetFolders:
         if known is not None and known.used_until > time.monotonic():
             return
         with suppress(OSError):
-            fresh = _OpenFolder(name)
-            # where the open folder is now, whatever has happened to its path since it was checked
-            real = os.readlink(f"/proc/self/fd/{fresh.descriptor}")
-            if real != os.path.realpath(self._root) + name.removeprefix(os.fspath(self._root)):
+            root = os.fspath(self._root)
+            fresh = _OpenFolder(name, os.path.realpath(root) + name.removeprefix(root))
+            if not fresh.is_in_place():
                 return
             with self._lock:
                 if len(self._folders) >= _MAX_FOLDERS:

@@ -28,7 +28,7 @@ from onefs.lowlevel.locks import try_lock, unlock, wait_for_lock
 #: number of words in the file; one word less is the number of processes that can share a folder
 MAX_PROCESSES = 1024
 _WORD_BYTES = 8
-#: most bytes that were written and that other processes still count as reserved
+#: most bytes that are not needed any more and that other processes still count as reserved
 MAX_UNREPORTED_BYTES = 16 << 20
 #: a lock on the first byte guards the words; shared locks on the second byte mark that processes
 #: use the folder
@@ -139,8 +139,8 @@ class UsageCounter:
         with self._lock:
             unreported = self._unreported_bytes + written
             reserved = max(0, self._own_reserved_bytes + reserved)
-            is_covered = reserved + unreported <= self._own_word
-            if reserved and is_covered and 0 <= unreported <= MAX_UNREPORTED_BYTES:
+            surplus = self._own_word - reserved
+            if reserved and 0 <= unreported <= surplus <= MAX_UNREPORTED_BYTES:
                 self._unreported_bytes, self._own_reserved_bytes = unreported, reserved
             else:
                 self.adjust(written, reserved - self._own_reserved_bytes)

@@ -57,16 +57,18 @@ class InPlaceAdopter:
         self._stopped = True
         self._single_flight.close()
 
-    def adopt(self, dataset: Dataset, place: Place) -> Path | None:
+    def adopt(self, dataset: Dataset, place: Place, *, has_no_record: bool = False) -> Path | None:
         """Hash the file at a dataset's path in ONE's cache folder.
 
-        Return the path if the hash is right. Return None if there is no such file, or if its bytes
-        contradict the database. Raises DeadlineExceeded if the disk does not respond. Raises
-        Stopping if onefs is being stopped, and CacheError if the cache folder cannot be used.
+        ``has_no_record`` says that no record needs to be looked up. Return the path if the hash is
+        right. Return None if there is no such file, or if its bytes contradict the database. Raises
+        DeadlineExceeded if the disk does not respond. Raises Stopping if onefs is being stopped,
+        and CacheError if the cache folder cannot be used.
         """
         with disk_errors(self._store.root):
             # a cached file is also hashed again if only its ctime has changed
-            if not (self._store.look_up(dataset)[1] or has_candidate(self._store, dataset, place)):
+            must_hash = not has_no_record and self._store.look_up(dataset)[1]
+            if not (must_hash or has_candidate(self._store, dataset, place)):
                 return None
         started_at = time.monotonic()
         claims = dataset.id, dataset.size, dataset.md5

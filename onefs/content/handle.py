@@ -189,12 +189,15 @@ class DatasetHandle:
 
         Raises FetchLimit if fetching would exceed the hourly limit.
         """
-        # a small file that was absent just now is looked for once more before it is fetched
-        has_limit = self._source.quota.limit is not None
-        is_fetched_anyway = self._is_small and not has_limit and self._is_absent()
-        if self._cursor is None and not is_fetched_anyway:
-            # a file of another program is adopted, not fetched
-            path = self._source.adopter.adopt(self._dataset, self._place)
+        if self._cursor is None:
+            # a file of another program is adopted, not fetched. A small file that was absent just
+            # now is looked for in the records once more before it is fetched
+            has_limit = self._source.quota.limit is not None
+            path = self._source.adopter.adopt(
+                self._dataset,
+                self._place,
+                has_no_record=self._is_small and not has_limit and self._is_absent(),
+            )
             if path is not None:
                 return self._open_cached(path)
         whole = self._source.strict or self._is_small

@@ -111,7 +111,7 @@ class _PlainAnswer(_Response):
     plain_headers: PlainHeaders | None = None
 
     def begin(self) -> None:
-        head, end, _ = self.fp.peek(1).partition(b"\r\n\r\n")
+        head, end, rest = self.fp.peek(1).partition(b"\r\n\r\n")
         plain = parse_plain_head(head) if end else None
         if plain is None:
             super().begin()
@@ -119,7 +119,8 @@ class _PlainAnswer(_Response):
         self.fp.read(len(head) + len(end))
         self.status, self.length, self.plain_headers = plain
         self.version, self.reason = 11, ""
-        self.chunked, self.will_close = False, False
+        # a connection with surplus bytes is not used again
+        self.chunked, self.will_close = False, len(rest) > self.length
 
 
 class _WatchedConnection(HTTPConnection, ForkAware):
@@ -131,8 +132,13 @@ class _WatchedConnection(HTTPConnection, ForkAware):
     _shutdown_handle: ShutdownHandle | None = None
     #: whether the socket is already attached, because it was connected for the next request
     _is_attached = False
-    #: when the last answer was read to its end (``time.monotonic``); 0 if this is unknown
-    idle_since = 0.0
+
+    @property
+    def is_connected(self) -> bool:
+        """Whether the connection is open, and no bytes wait on it."""
+        # bytes that were decrypted already are not seen by urllib3, which asks the kernel
+        has_pending = isinstance(self.sock, ssl.SSLSocket) and self.sock.pending()
+        return not has_pending and super().is_connected
 
     def _new_conn(self) -> socket.socket:
         exchange: Exchange = _thread.exchange
@@ -286,6 +292,8 @@ class ConnectionPools:
             pool = self._known_pools[key] = manager.connection_from_url(plain[1])
         connection = take_kept(pool)
         if connection is None:
+            # the manager may have dropped the pool meanwhile
+            self._known_pools[key] = manager.connection_from_url(plain[1])
             return None
         try:
             connection.attach_to(exchange)
@@ -298,6 +306,7 @@ class ConnectionPools:
         """Close all connections that are kept for later requests."""
         with self._lock:
             managers = [self._http_manager, *self._https_managers.values()]
+        self._known_pools.clear()
         for manager in managers:
             manager.clear()
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 import http.client
 import queue
 import re
-import time
 from collections.abc import Mapping
 from typing import Any
 
@@ -19,8 +18,6 @@ from urllib3.connectionpool import HTTPConnectionPool
 from urllib3.exceptions import ProtocolError
 from urllib3.util.connection import is_connection_dropped
 
-#: seconds after which it is checked whether the server has closed a connection
-_IDLE_SECONDS = 1.0
 _PLAIN_STATUS = re.compile(rb"HTTP/1\.1 (200|206)(?: [ -~]*)?")
 #: characters of a header's name
 _HEADER_NAME = re.compile(r"[a-z0-9-]+")
@@ -111,7 +108,6 @@ class PlainResponse:
         connection, self._connection = self._connection, None
         if connection is not None:
             self._raw.close()
-            connection.idle_since = time.monotonic()
             self._pool._put_conn(connection)
 
 
@@ -122,9 +118,8 @@ def take_kept(pool: HTTPConnectionPool) -> Any:
         connection: Any = kept.get(block=False)
     except (queue.Empty, AttributeError):  # the second, if the pool is closed
         return None
-    is_new = connection is None or connection.sock is None
-    is_recent = not is_new and time.monotonic() - connection.idle_since < _IDLE_SECONDS
-    if not is_new and (is_recent or not is_connection_dropped(connection)):
+    # bytes that wait on it were sent beyond the last answer, and would be taken for the next one
+    if connection is not None and not is_connection_dropped(connection):
         return connection
     if connection is not None:
         connection.close()

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import random
 import time
 from collections.abc import Callable
 
 from onefs.errors import Offline, OnefsError, ServerError, Throttled, Unreachable
+from onefs.lowlevel.files import own_random
 
 #: attempts for one request, including the first, unless the caller passes another number
 MAX_ATTEMPTS = 4
@@ -27,7 +27,7 @@ def retry_delay(
     retry_after: float | None = None,
     *,
     attempts: int = MAX_ATTEMPTS,
-    jitter: Callable[[], float] = random.random,
+    jitter: Callable[[], float] = own_random.random,
 ) -> float | None:
     """Return the seconds to wait before the next attempt, or None if a retry is useless.
 

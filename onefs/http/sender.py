@@ -113,11 +113,11 @@ class Sender:
     ) -> BaseHTTPResponse:
         """Send ``call``. Send it again if it fails on a connection of an earlier request.
 
-        The server may have closed that connection.
+        The server may have closed that connection, or may have sent surplus bytes over it.
         """
         try:
             return self._send_once(call, exchange, seconds)
-        except Unreachable:
+        except (Unreachable, ServerError):
             if not exchange.connection_reused:
                 raise
         # all requests of onefs are idempotent and may be repeated (RFC 9110, 9.2.2), even the POST

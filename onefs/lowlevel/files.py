@@ -25,6 +25,9 @@ RECORD_FILE_BYTES = 1 << 16
 _FOLDER_TTL_SECONDS = 1.0
 _MAX_REMEMBERED_FOLDERS = 64
 _folder_statuses: dict[str, tuple[float, os.stat_result]] = {}
+#: random numbers of this process: the program's own generator may be seeded, alike in each process
+own_random = random.Random()
+os.register_at_fork(after_in_child=own_random.seed)
 
 
 class HasFileno(Protocol):
@@ -167,7 +170,7 @@ def replace_file(
     After an error the temporary file is removed. Raises OSError.
     """
     folder, name = os.path.split(path)
-    fresh = temporary or os.path.join(folder, f".{name}.{random.getrandbits(32):08x}")
+    fresh = temporary or os.path.join(folder, f".{name}.{own_random.getrandbits(32):08x}")
     try:
         with open_new_file(fresh, opener) as descriptor:
             write_all(descriptor, memoryview(data), 0)

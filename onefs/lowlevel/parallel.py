@@ -27,8 +27,12 @@ _QUEUED_ITEMS_PER_THREAD = 4
 DOWNLOADS_AT_FIRST = 2
 #: further threads are started if the process used less than BUSY_PROCESSORS in this number of
 #: seconds, because its threads wait for servers
-_IDLE_CHECK_SECONDS = 0.05
+_IDLE_CHECK_SECONDS = 0.025
 _BUSY_PROCESSORS = 0.75
+#: if other threads of the process keep the processors busy, further threads are started after this
+#: number of seconds, unless an item takes less than _FAST_ITEM_SECONDS
+_BUSY_CHECK_SECONDS = 1.0
+_FAST_ITEM_SECONDS = 0.02
 #: longest time in seconds until a wait for an outcome ends after Ctrl-C
 _SIGNAL_CHECK_SECONDS = 0.5
 
@@ -58,9 +62,9 @@ def run_parallel(
     """Call ``work`` for each item, in threads. Yield the outcome of each call when it ends.
 
     At most ``max_threads`` calls run at once. With ``first_threads``, at most so many calls run at
-    first, and twice as many each time that the processors were idle. Items are taken from ``items``
-    when needed, in the caller's thread. ``name`` is the prefix of the threads' names. Raises Busy
-    if no thread can be started.
+    first, and twice as many each time that the processors were idle or that items took long. Items
+    are taken from ``items`` when needed, in the caller's thread. ``name`` is the prefix of the
+    threads' names. Raises Busy if no thread can be started.
     """
     workers = _Workers(work, max_threads, name, first_threads or max_threads)
     try:
@@ -92,6 +96,9 @@ class _Workers(Generic[I, R]):
         #: when the processors were last found busy or idle, and the seconds of processor time that
         #: the process had used by then
         self._checked_at = time.monotonic(), time.process_time()
+        #: when the number of allowed threads was last decided by the duration of items, and the
+        #: number of outcomes since then
+        self._counted_at, self._outcome_count = time.monotonic(), 0
         #: each item in a tuple of one element; None ends one thread
         self._items: SimpleQueue[tuple[I] | None] = SimpleQueue()
         self._outcomes: SimpleQueue[Outcome[I, R]] = SimpleQueue()
@@ -101,7 +108,7 @@ class _Workers(Generic[I, R]):
 
     def submit(self, item: I) -> None:
         """Queue an item. Start a thread if fewer threads run than are allowed now."""
-        self._allow_threads_if_idle()
+        self._allow_threads()
         if self._thread_count < self._allowed_threads:
             self._start_thread()
         self._items.put((item,))
@@ -128,11 +135,12 @@ class _Workers(Generic[I, R]):
                     timeout=_IDLE_CHECK_SECONDS if is_growing else _SIGNAL_CHECK_SECONDS
                 )
             except Empty:
-                self._allow_threads_if_idle()
-                while self._thread_count < min(self._allowed_threads, self.pending_count):
-                    self._start_thread()
+                self._start_allowed_threads()
                 continue
             self.pending_count -= 1
+            self._outcome_count += 1
+            if is_growing:
+                self._start_allowed_threads()
             return outcome
 
     def stop(self) -> None:
@@ -141,8 +149,14 @@ class _Workers(Generic[I, R]):
         for _ in range(self._thread_count):
             self._items.put(None)
 
-    def _allow_threads_if_idle(self) -> None:
-        """Allow twice as many threads if the process has used the processors little."""
+    def _start_allowed_threads(self) -> None:
+        """Start as many threads as are allowed now and have an item to work on."""
+        self._allow_threads()
+        while self._thread_count < min(self._allowed_threads, self.pending_count):
+            self._start_thread()
+
+    def _allow_threads(self) -> None:
+        """Allow twice as many threads if the processors were idle or if items take long."""
         if self._allowed_threads == self._max_threads:
             return
         (before, used_before), now = self._checked_at, time.monotonic()
@@ -150,8 +164,16 @@ class _Workers(Generic[I, R]):
             return
         used = time.process_time()
         self._checked_at = now, used
-        if used - used_before < _BUSY_PROCESSORS * (now - before):
+        is_idle = used - used_before < _BUSY_PROCESSORS * (now - before)
+        if is_idle or self._are_items_slow(now):
             self._allowed_threads = min(2 * self._allowed_threads, self._max_threads)
+
+    def _are_items_slow(self, now: float) -> bool:
+        seconds = now - self._counted_at
+        if seconds < _BUSY_CHECK_SECONDS:
+            return False
+        count, self._counted_at, self._outcome_count = self._outcome_count, now, 0
+        return count * _FAST_ITEM_SECONDS < seconds * self._thread_count
 
     def _start_thread(self) -> None:
         number = self._thread_count

@@ -44,6 +44,8 @@ _STOP_GRACE_SECONDS = 5.0
 _STATUS_INTERVAL_SECONDS = 1.0
 #: the process is idle if it used less processor time than this number of seconds since then
 _IDLE_PROCESSOR_SECONDS = 0.1
+#: longest time in seconds without a search for garbage, in a process that is never idle
+_LONGEST_BUSY_SECONDS = 60.0
 #: seconds after which the kernel and libfuse have negotiated the read-ahead window
 _SETTLE_SECONDS = 0.1
 _END_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
@@ -159,26 +161,30 @@ def _watch_mount(
 
 
 class IdleGarbageCollector:
-    """Searches for garbage while the process does nothing.
+    """Searches for garbage while the process does nothing, and at least once a minute.
 
     Errors and their frames refer to each other, and may hold large buffers. While nothing is read,
     no new objects cause this search (see libfuse.tune_process). During reads, all of them would
     wait for it.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._used_seconds = time.process_time()
+        self._clock, self._collected_at = clock, clock()
 
     def collect_if_idle(self) -> bool:
         """Search for garbage if little processor time was used since the last call.
 
-        Return whether garbage was searched for.
+        Also search for it if the last search was a minute ago. Return whether garbage was searched
+        for.
         """
         before, self._used_seconds = self._used_seconds, time.process_time()
-        is_idle = self._used_seconds - before < _IDLE_PROCESSOR_SECONDS
-        if is_idle:
-            gc.collect(1)
-        return is_idle
+        is_due = self._clock() - self._collected_at >= _LONGEST_BUSY_SECONDS
+        if not is_due and self._used_seconds - before >= _IDLE_PROCESSOR_SECONDS:
+            return False
+        gc.collect(1)
+        self._collected_at = self._clock()
+        return True
 
 
 def _with_path_errors(status: MountStatus, path_errors: PathErrors) -> MountStatus:

@@ -10,7 +10,6 @@ for onefs's databases), so that each file has the same number after a remount.
 from __future__ import annotations
 
 import logging
-import random
 import sqlite3
 import threading
 import time
@@ -18,6 +17,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from onefs.errors import CacheError
+from onefs.lowlevel.files import own_random
 from onefs.lowlevel.sqlite_file import SqliteFile
 from onefs.tree.nodes import Handle, ListedEntry, Node, Tree
 
@@ -226,4 +226,4 @@ def _next_number(connection: sqlite3.Connection, limit: int) -> int:
     row = connection.execute("SELECT number FROM next_number").fetchone()
     # the first number in a new file is random, because running mounts may still show numbers from a
     # deleted file
-    return int(row[0]) if row is not None else random.randrange(ROOT_INODE + 1, limit // 2)
+    return int(row[0]) if row is not None else own_random.randrange(ROOT_INODE + 1, limit // 2)

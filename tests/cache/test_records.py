@@ -218,6 +218,18 @@ def test_the_file_used_last_an_hour_ago_is_evicted_before_one_used_since(
         assert cached == [True, False, True, True]
 
 
+def test_a_mark_without_an_accepted_record_keeps_no_file(open_content: Open) -> None:
+    """Older versions left the mark of a file whose record they removed."""
+    bodies = {f"/{number}.npy": some_bytes(70_000, seed=number) for number in range(2)}
+    with ScriptedServer({path: served(body) for path, body in bodies.items()}) as server:
+        content = open_content(limits=CacheLimits(100_000))  # room for one file
+        first, second = (dataset_of(server, body, path) for path, body in bodies.items())
+        (content.store.private_folder / "accepted" / first.id).touch()
+        content.fetch_file(first, place_of(first))
+        content.fetch_file(second, place_of(second))
+        assert content.cached_path(first) is None
+
+
 def test_a_file_of_another_program_stays(open_content: Open) -> None:
     with ScriptedServer({"/a.b.npy": served(NEW)}) as server:
         content = open_content()

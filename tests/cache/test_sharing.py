@@ -6,6 +6,7 @@ import os
 import random
 import subprocess
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -26,7 +27,7 @@ from tests.content.ranged_file import (
 )
 from tests.content.reader_process import ReaderProcess
 from tests.running import wait_until
-from tests.scripted_server import ScriptedServer
+from tests.scripted_server import ScriptedConnection, ScriptedServer
 
 DATA = some_bytes(24 * BLOCK + 77)
 
@@ -92,6 +93,34 @@ def test_without_locks_partial_files_are_private_and_complete_ones_shared(
         assert other.state(dataset)[0] == "remote"
         assert content.fetch_file(dataset, place_of(dataset)).read_bytes() == DATA
         assert other.state(dataset)[0] == "cached"
+
+
+def test_without_locks_two_processes_that_fetch_a_file_keep_one(open_content: Open) -> None:
+    """Each of them has found no record of the file before it fetched the file."""
+    asked, may_answer = threading.Event(), threading.Event()
+
+    def held(talk: ScriptedConnection) -> None:
+        asked.set()
+        may_answer.wait(60)
+        served(DATA)(talk)
+
+    with (
+        ScriptedServer({"/a.b.npy": [held, served(DATA)]}) as server,
+        ThreadPoolExecutor(1) as pool,
+    ):
+        dataset = dataset_of(server, DATA)
+        slow, fast = (open_content(small_file=1 << 30, share_partials=False) for _ in range(2))
+        later = pool.submit(read_all, slow, dataset)
+        assert asked.wait(60)
+        try:
+            assert read_all(fast, dataset) == DATA
+        finally:
+            may_answer.set()
+        assert later.result(60) == DATA
+        assert list((slow.store.private_folder / "aside").iterdir()) == []
+        final = slow.store.final_path(place_of(dataset))
+        assert fast.cached_path(dataset) == slow.cached_path(dataset) == final
+        assert slow.admin.evict(dataset.id) > 0
 
 
 def test_the_self_test_of_locks(tmp_path: Path) -> None:

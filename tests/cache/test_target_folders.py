@@ -48,6 +48,24 @@ def test_no_file_is_moved_through_a_link_that_was_put_there_later(
     assert not list((root / "moved" / "b").iterdir())
 
 
+@pytest.mark.parametrize("moved", ["a/b", "a"])
+@pytest.mark.parametrize("is_linked", [False, True])
+def test_a_folder_that_was_moved_is_not_written_to(
+    root: Path, tmp_path: Path, moved: str, is_linked: bool
+) -> None:
+    folders, final = TargetFolders(root), root / "a" / "b" / "file"
+    folders.keep_open(final.parent)
+    (root / moved).rename(tmp_path / "elsewhere")
+    theirs = tmp_path / "elsewhere" / final.relative_to(root / moved)
+    theirs.write_bytes(b"theirs")
+    if is_linked:
+        (root / moved).symlink_to(tmp_path / "elsewhere")
+    source = _source(root)
+    assert folders.move(source, final, source.stat()) is None
+    assert source.read_bytes() == b"bytes"
+    assert theirs.read_bytes() == b"theirs"
+
+
 def test_a_folder_behind_a_link_is_not_kept_open(root: Path, tmp_path: Path) -> None:
     (tmp_path / "outside" / "b").mkdir(parents=True)
     (root / "link").symlink_to(tmp_path / "outside")

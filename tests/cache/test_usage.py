@@ -78,6 +78,15 @@ def test_a_bounded_number_of_bytes_is_reported_later(tmp_path: Path) -> None:
         ours.adjust_later(0, -100 * size)
 
 
+def test_a_large_reservation_that_ends_unused_is_reported(tmp_path: Path) -> None:
+    size = 10 * MAX_UNREPORTED_BYTES
+    with _counter(tmp_path / "usage") as ours, _counter(tmp_path / "usage") as other:
+        ours.reserve_freely(100)
+        ours.reserve_freely(size)
+        ours.adjust_later(0, -size)
+        assert other.reserved_bytes() == 100
+
+
 def test_a_killed_process_makes_others_measure_the_disk(tmp_path: Path) -> None:
     path = tmp_path / "usage"
     with _counter(path, measured=3) as ours:

@@ -15,7 +15,7 @@ from onefs.cache import in_place, verify
 from onefs.cache.adopt import AdoptionOutcome, adopt_folder
 from onefs.cache.reservations import CacheLimits
 from onefs.content.content import Content
-from onefs.errors import DeadlineExceeded, Stopping
+from onefs.errors import DataServerCredentials, DeadlineExceeded, Stopping
 from onefs.model import Dataset
 from tests.content.conftest import Open, place_of
 from tests.content.ranged_file import (
@@ -27,7 +27,7 @@ from tests.content.ranged_file import (
     some_bytes,
 )
 from tests.running import BUSY_SECONDS, wait_until
-from tests.scripted_server import ScriptedServer
+from tests.scripted_server import ScriptedServer, answer
 
 DATA = some_bytes(9 * BLOCK + 11)
 OTHER = some_bytes(4 * BLOCK, seed=2)
@@ -93,6 +93,36 @@ def test_while_one_file_is_checked_others_are_read(
     assert disk.hashed == 1
     assert content.state(mine)[0] == "cached"
     assert {request.target for request in server.requests} == {"/c.d.npy"}
+
+
+def test_a_small_file_that_is_copied_after_a_failure_is_adopted(open_content: Open) -> None:
+    content = open_content()
+    with ScriptedServer({"/a.b.npy": answer(status=403)}) as server:
+        mine = dataset_of(server, OTHER)
+        with pytest.raises(DataServerCredentials):
+            read_all(content, mine)
+        put(content, mine, OTHER)
+        assert read_all(content, mine) == OTHER
+        assert content.state(mine)[0] == "cached"
+        assert len(server.requests) == 1
+
+
+def test_a_small_file_that_is_hashed_slowly_is_waited_for(
+    open_content: Open, server: ScriptedServer, disk: PausedHashing
+) -> None:
+    content = open_content(stall=0.5)
+    mine = dataset_of(server, OTHER)
+    put(content, mine, OTHER)
+    steps = iter(range(40))
+
+    def go_on() -> None:  # for 2 seconds
+        content.adopter._note_progress(0)
+        if next(steps, None) is None:
+            disk.may_finish.set()
+
+    disk.at = go_on
+    assert read_all(content, mine) == OTHER
+    assert server.requests == []
 
 
 def test_a_disk_that_gives_nothing_is_an_error_in_time(

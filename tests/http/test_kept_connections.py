@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import ssl
+from pathlib import Path
+
 import pytest
 
 from onefs.config.urls import PLAIN_URL
@@ -13,7 +16,9 @@ from tests.http.calls import read
 from tests.scripted_server import (
     Script,
     ScriptedServer,
+    Scripts,
     answer,
+    answer_json,
     chunked,
     no_length,
     raw,
@@ -22,6 +27,13 @@ from tests.scripted_server import (
 )
 
 _BODY = b"0123456789" * 10_000
+_TLS = Path(__file__).parent.parent / "data" / "tls"
+
+
+def _with_surplus(body: bytes, surplus: bytes) -> Script:
+    """Send more bytes than the answer announces, and keep the connection."""
+    head = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(body)
+    return lambda talk: talk.send(head + body + surplus)
 
 
 def test_an_answer_over_a_kept_connection_is_read_without_urllib3(client: Transport) -> None:
@@ -99,6 +111,44 @@ def test_a_connection_that_the_server_has_closed_is_replaced(client: Transport) 
         assert read(client.stream(f"{server.url}/x")) == _BODY
         assert read(client.stream(f"{server.url}/x")) == _BODY
         assert (server.connections, len(server.requests)) == (2, 2)
+
+
+@pytest.mark.parametrize("has_tls", [False, True])
+@pytest.mark.parametrize("size", [1000, 20_000])
+@pytest.mark.parametrize(
+    "surplus", [b"\n<!-- end -->\n", b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nwrong"]
+)
+def test_surplus_bytes_are_not_taken_for_the_next_answer(
+    client: Transport,
+    surplus: bytes,
+    size: int,
+    has_tls: bool,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(_TLS / "cert.pem"))
+    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    tls.load_cert_chain(_TLS / "cert.pem", _TLS / "key.pem")
+    scripts = {"/x": _with_surplus(_BODY[:size], surplus), "/y": answer(b"abc")}
+    with ScriptedServer(scripts, tls if has_tls else None) as server:
+        for _ in range(3):
+            assert read(client.stream(f"{server.url}/x")) == _BODY[:size]
+            assert read(client.stream(f"{server.url}/x")) == _BODY[:size]
+            assert read(client.stream(f"{server.url}/y")) == b"abc"
+        assert len(server.requests) == 9
+
+
+def test_surplus_bytes_that_arrive_late_cost_one_more_request(client: Transport) -> None:
+    late = raw(b"late\r\n")
+    scripts: Scripts = {
+        "/x": [late, answer(_BODY)],
+        "/y": answer(b""),
+        "/z": [late, answer_json([])],
+    }
+    with ScriptedServer(scripts) as server:
+        assert read(client.stream(f"{server.url}/y")) == b""
+        assert read(client.stream(f"{server.url}/x")) == _BODY
+        assert client.get_json(f"{server.url}/z", deadline=60.0).body == []
+        assert [each.target for each in server.requests] == ["/y", "/x", "/x", "/z", "/z"]
 
 
 def test_a_body_that_is_not_read_to_its_end_closes_the_connection(client: Transport) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import gc
 import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -81,3 +83,32 @@ def test_a_replaced_file_has_its_folders_permissions_unless_private(
     tmp_path.chmod(0o770)
     replace_file(tmp_path / "a", b"", opener=opener)
     assert (tmp_path / "a").stat().st_mode & 0o777 == mode
+
+
+_SEEDED = """
+import os, random
+from onefs.lowlevel.files import open_or_create, replace_file
+
+def opener(path, flags):
+    os.write(1, os.fsencode(path) + b"\\n")
+    return open_or_create(path, flags)
+
+random.seed(0)
+state = random.getstate()
+for _ in range(3):
+    if not os.fork():
+        replace_file("a", b"", opener=opener)
+        os._exit(0)
+    os.wait()
+replace_file("a", b"", opener=opener)
+assert random.getstate() == state
+"""
+
+
+def test_programs_that_seed_alike_use_different_temporary_files(tmp_path: Path) -> None:
+    """And the program's own random numbers stay as they were seeded."""
+    done = subprocess.run(
+        [sys.executable, "-c", _SEEDED], cwd=tmp_path, capture_output=True, timeout=60
+    )
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert len(set(done.stdout.splitlines())) == 4

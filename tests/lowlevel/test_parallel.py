@@ -13,6 +13,7 @@ from itertools import count, islice
 import pytest
 
 from onefs.errors import Busy
+from onefs.lowlevel import parallel
 from onefs.lowlevel.parallel import run_parallel
 from tests.unreachable_frames import unreachable_frames
 
@@ -174,6 +175,40 @@ def test_without_any_thread_it_is_busy_and_with_one_thread_all_items_are_done(
         list(run_parallel(str, range(5), 4, "test"))
     monkeypatch.setattr(threading.Thread, "start", start_one)
     assert len(list(run_parallel(str, range(20), 4, "test"))) == 20
+
+
+class _Counted:
+    """Work of 30 ms, and how many calls ran at most at the same time."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._running = self.most = 0
+
+    def __call__(self, _: int) -> None:
+        with self._lock:
+            self._running += 1
+            self.most = max(self.most, self._running)
+        time.sleep(0.03)
+        with self._lock:
+            self._running -= 1
+
+
+def test_more_threads_begin_for_a_short_list_whose_outcomes_arrive_steadily() -> None:
+    work = _Counted()
+    assert len(list(run_parallel(work, range(32), 8, "test", first_threads=2))) == 32
+    assert work.most > 2
+
+
+def test_more_threads_begin_beside_a_thread_that_computes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(parallel, "_BUSY_PROCESSORS", -1.0)  # the processors are always busy
+    monkeypatch.setattr(parallel, "_BUSY_CHECK_SECONDS", 0.1)
+    work = _Counted()
+    list(run_parallel(work, range(32), 8, "test", first_threads=2))
+    assert work.most > 2
+    monkeypatch.setattr(parallel, "_FAST_ITEM_SECONDS", 60.0)  # 30 ms are fast
+    work = _Counted()
+    list(run_parallel(work, range(32), 8, "test", first_threads=2))
+    assert work.most == 2
 
 
 PROGRAM = r"""

@@ -7,6 +7,20 @@ import time
 from onefs.mount.serve import IdleGarbageCollector
 
 
+def test_garbage_is_searched_once_a_minute_although_the_process_is_busy() -> None:
+    now = [0.0]
+    garbage = IdleGarbageCollector(lambda: now[0])
+    searched = []
+    for second in range(0, 200, 20):
+        now[0] = float(second)
+        end = time.process_time() + 0.11
+        while time.process_time() < end:  # busy
+            pass
+        if garbage.collect_if_idle():
+            searched.append(second)
+    assert searched == [60, 120, 180]
+
+
 def test_garbage_is_searched_only_while_the_process_is_idle() -> None:
     garbage = IdleGarbageCollector()
     end = time.process_time() + 0.2
