@@ -152,6 +152,15 @@ class SmallFileDownloader:
             self._store.shared and self._hosts.replica_to_fetch_ahead(dataset.replicas) is not None
         )
 
+    def is_answered_slowly(self, dataset: Dataset) -> bool:
+        """Whether the file server of a dataset takes long to answer: the processors have time."""
+        replica = self._hosts.replica_to_fetch_ahead(dataset.replicas)
+        return replica is not None and self._bodies.answer_times.is_slow(replica.url)
+
+    def is_any_answer_slow(self) -> bool:
+        """Whether a file server takes long to answer."""
+        return self._bodies.answer_times.is_any_slow()
+
     def bytes_ahead(self) -> int | None:
         """Return how many bytes may be fetched ahead and unread, so that they arrive soon.
 

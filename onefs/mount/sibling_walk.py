@@ -32,8 +32,9 @@ Entries = Sequence[tuple[str, Node]]
 class Sibling:
     """A file that can be fetched ahead."""
 
-    #: from the root of the mount
+    #: of the file and of its folder, from the root of the mount
     path: str
+    folder: str
     #: in bytes
     size: int
 
@@ -84,7 +85,7 @@ def _depth_first(
         if node.kind is NodeKind.DIRECTORY:
             yield from _depth_first(folders, path, arrange)
         elif node.kind is NodeKind.FILE:
-            yield Sibling(path, node.size or 0)
+            yield Sibling(path, folder, node.size or 0)
 
 
 #: the session of a process before its files are known
@@ -211,9 +212,10 @@ class SiblingWalk:
         if not self.has_room():
             return None
         last = self._recent[-1]
+        folder = dirname(last)
         for file in self._files.files_after(self._orders[0], last):
-            is_near = self._crosses_folders or dirname(file.path) == dirname(last)
-            if not is_near or self._is_done(file.path):
+            is_near = self._crosses_folders or file.folder == folder
+            if not is_near or self._is_done(file):
                 continue
             if sum(self.unread.values()) + file.size > min(budget, MAX_WINDOW_BYTES):
                 return None
@@ -241,13 +243,14 @@ class SiblingWalk:
         """Whether the last files that were read are in one folder."""
         return len({dirname(path) for path in self._recent}) == 1
 
-    def _is_done(self, path: str) -> bool:
+    def _is_done(self, file: Sibling) -> bool:
         """Whether a file need not be fetched, so that it may be missing in the order of reads."""
+        path = file.path
         return (
             path in self._read
             or path in self.unread
             or path in self._skipped
-            or dirname(path) in self._failed_folders
+            or file.folder in self._failed_folders
         )
 
     def _start_if_ordered(self) -> None:
@@ -292,11 +295,12 @@ class SiblingWalk:
 
     def _follows(self, order: int, path: str, after: str) -> bool:
         """Whether ``after`` is the next file after ``path``, in its folder or in the session."""
-        is_near = dirname(path) == dirname(after)
+        folder = dirname(path)
+        is_near = folder == dirname(after)
         for file in self._files.files_after(order, path):
             if file.path == after:
                 return True
-            is_skipped = is_near and dirname(file.path) != dirname(path)
-            if not is_skipped and not self._is_done(file.path):
+            is_skipped = is_near and file.folder != folder
+            if not is_skipped and not self._is_done(file):
                 return False
         return False
