@@ -22,7 +22,7 @@ def fetch_ahead_budget(
         return 0
     if content.large_files.fetched_places() - {reading}:
         return 0
-    most = content.space.max_readahead(unread + content.space.unused_bytes())
+    most = content.space.max_readahead(unread + content.space.estimate_unused_bytes())
     left, soon = content.quota.left_bytes(), content.small_files.bytes_ahead()
     if left is not None:
         most = min(most, left // 2)

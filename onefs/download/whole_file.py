@@ -147,15 +147,17 @@ class SmallFileDownloader:
 
     def can_fetch_ahead(self, dataset: Dataset) -> bool:
         """Whether a file server of the dataset may be asked for files that no reader waits for."""
-        # without locks on the disk, a download ahead would hold the thread lock of other files
-        return (
-            self._store.shared and self._hosts.replica_to_fetch_ahead(dataset.replicas) is not None
-        )
+        return self.replica_to_fetch_ahead(dataset) is not None
 
-    def is_answered_slowly(self, dataset: Dataset) -> bool:
-        """Whether the file server of a dataset takes long to answer: the processors have time."""
-        replica = self._hosts.replica_to_fetch_ahead(dataset.replicas)
-        return replica is not None and self._bodies.answer_times.is_slow(replica.url)
+    def replica_to_fetch_ahead(self, dataset: Dataset) -> Replica | None:
+        """Return the replica from which a file may be fetched that no reader waits for, or None."""
+        # without locks on the disk, a download ahead would hold the thread lock of other files
+        shared = self._store.shared
+        return self._hosts.replica_to_fetch_ahead(dataset.replicas) if shared else None
+
+    def is_slow(self, replica: Replica) -> bool:
+        """Whether the server of a replica takes long to answer: the processors have time."""
+        return self._bodies.answer_times.is_slow(replica.url)
 
     def is_any_answer_slow(self) -> bool:
         """Whether a file server takes long to answer."""

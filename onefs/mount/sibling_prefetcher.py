@@ -96,7 +96,7 @@ class SiblingPrefetcher:
     def note_open(self, path: str) -> None:
         """Record that the calling process opens a file."""
         if path in self._unread:  # most files are not
-            self._update(lambda walk: walk.note_hit(path))
+            self._update(lambda walk, thread: walk.note_hit(path, thread))
 
     def note_cold_read(self, path: str, size: int) -> None:
         """Record that the calling process reads a file of ``size`` bytes that is not cached."""
@@ -106,15 +106,16 @@ class SiblingPrefetcher:
         # with many readers at once, nothing is fetched ahead, and each read should cost little
         if self._stands_back(path) and self._forget_reads():
             return
-        self._update(lambda walk: walk.note_cold_read(path))
+        self._update(lambda walk, thread: walk.note_cold_read(path, thread))
 
     def note_failure(self, path: str) -> None:
         """Record that a read of the calling process has failed."""
         if self._source is not None:
-            self._update(lambda walk: walk.note_failure(path))
+            self._update(lambda walk, _: walk.note_failure(path))
 
-    def _update(self, change: Callable[[SiblingWalk], None]) -> None:
-        process = caller_of(self._caller_thread()).process
+    def _update(self, change: Callable[[SiblingWalk, int], None]) -> None:
+        thread = self._caller_thread()
+        process = caller_of(thread).process
         if process is None:
             return
         with self._lock:
@@ -123,7 +124,7 @@ class SiblingPrefetcher:
             if len(self._walks) > _MAX_PROCESSES:
                 del self._walks[next(iter(self._walks))]
             before = set(walk.unread)
-            change(walk)
+            change(walk, thread)
             if before != walk.unread.keys():
                 self._collect_unread()
             has_work = self._has_work(walk)

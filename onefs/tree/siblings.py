@@ -47,13 +47,14 @@ class Siblings:
         if self._context.catalogue.offline or not isinstance(entry, DatasetFile):
             return 0
         small_files = self._context.content.small_files
-        if not small_files.can_fetch_ahead(entry.dataset):
+        replica = small_files.replica_to_fetch_ahead(entry.dataset)
+        if replica is None:
             return 0
         return fetch_ahead_budget(
             self._context.content,
             unread,
             entry.canonical_path,
-            beside_reads=small_files.is_answered_slowly(entry.dataset),
+            beside_reads=small_files.is_slow(replica),
         )
 
     def fetch(self, path: str) -> bool | None:
