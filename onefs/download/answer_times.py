@@ -12,7 +12,7 @@ from onefs.download.server_names import server_of
 SLOW_ANSWER_SECONDS = 0.005
 #: number of answers that are judged. The quickest of them counts, because a thread that waits for
 #: the interpreter lock sees its answer late
-_JUDGED_ANSWERS = 8
+_JUDGED_ANSWERS = 16
 _MIN_ANSWERS = 3
 
 
