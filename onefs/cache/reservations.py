@@ -24,6 +24,9 @@ RESERVED_WAIT_SECONDS = 2.0
 PINNED_WAIT_SECONDS = 0.3
 #: bytes that a transfer writes between two updates of the usage counter
 REPORT_BYTES = 2 << 20
+#: unused bytes of which an estimate counts for some time, because so many are not used in that time
+_PLENTY_BYTES = 4 << 30
+_ESTIMATE_TTL_SECONDS = 1.0
 
 
 class CacheLimits(NamedTuple):
@@ -83,6 +86,8 @@ class DiskSpace:
         self._usage = usage
         self.limits = limits
         self._evict = evict
+        #: the last estimate of unused bytes, and until when it counts
+        self._estimate = 0, 0.0
 
     def max_readahead(self, most: int) -> int:
         """Return how many bytes may be read ahead.
@@ -100,6 +105,14 @@ class DiskSpace:
         if self.limits.cache_size is not None:
             left = min(left, self.limits.cache_size - self._usage.total_bytes())
         return max(0, left)
+
+    def estimate_unused_bytes(self) -> int:
+        """Return about :meth:`unused_bytes`; up to a second old if there are very many."""
+        (count, until), now = self._estimate, time.monotonic()
+        if count < _PLENTY_BYTES or now > until:  # this takes several system calls
+            count = self.unused_bytes()
+            self._estimate = count, now + _ESTIMATE_TTL_SECONDS
+        return count
 
     @contextmanager
     def reservation(

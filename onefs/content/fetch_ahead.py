@@ -7,19 +7,22 @@ from onefs.content.content import Content
 from onefs.model import Dataset
 
 
-def fetch_ahead_budget(content: Content, unread: int, reading: Place) -> int:
+def fetch_ahead_budget(
+    content: Content, unread: int, reading: Place, *, beside_reads: bool = False
+) -> int:
     """Return how many bytes may be fetched ahead and unread, of which ``unread`` are so now.
 
     This is an estimate, so that few downloads begin in vain; :func:`fetch_ahead` keeps the limits.
-    Return 0 while a program waits for the bytes of another file than ``reading``.
+    Return 0 while a program waits for the bytes of another file than ``reading``. With
+    ``beside_reads``, this applies to large files only.
     """
     own = "/".join(reading)
     small = content.small_files.transfers()
-    if any(not each.is_ahead and each.path != own for each in small):
+    if not beside_reads and any(not each.is_ahead and each.path != own for each in small):
         return 0
     if content.large_files.fetched_places() - {reading}:
         return 0
-    most = content.space.max_readahead(unread + content.space.unused_bytes())
+    most = content.space.max_readahead(unread + content.space.estimate_unused_bytes())
     left, soon = content.quota.left_bytes(), content.small_files.bytes_ahead()
     if left is not None:
         most = min(most, left // 2)

@@ -12,6 +12,7 @@ from pathlib import Path
 from onefs.cache.reservations import Reservation
 from onefs.cache.sparse import disk_size
 from onefs.cache.verify import ContentVerdict, check_content, new_hash
+from onefs.download.answer_times import AnswerTimes
 from onefs.download.hosts import Hosts
 from onefs.download.progress import Transfer
 from onefs.download.sources.interface import BULK_CHUNK_BYTES, Body, ByteRequest, WrongSize
@@ -150,6 +151,8 @@ class BodyReceiver:
         self._stopped = stopped
         #: how fast bodies arrive
         self.speed = LinkSpeed()
+        #: how long the file servers take to answer
+        self.answer_times = AnswerTimes()
         #: when any download for a reader last reported progress (``time.monotonic``)
         self.last_progress_at = time.monotonic()
 
@@ -164,7 +167,9 @@ class BodyReceiver:
         transfer.done_bytes, transfer.url = 0, replica.url
         digest = new_hash(dataset)
         request = ByteRequest(replica.url, stall, size=dataset.size)
+        asked_at = time.monotonic()
         with self._hosts.source.open(request) as body, self.speed.measure():
+            self.answer_times.note(replica.url, time.monotonic() - asked_at)
             with open_new_file(download.path) as file:
                 for chunk in self._chunks(download, body, stall):
                     write_all(file, memoryview(chunk), transfer.done_bytes)

@@ -147,10 +147,21 @@ class SmallFileDownloader:
 
     def can_fetch_ahead(self, dataset: Dataset) -> bool:
         """Whether a file server of the dataset may be asked for files that no reader waits for."""
+        return self.replica_to_fetch_ahead(dataset) is not None
+
+    def replica_to_fetch_ahead(self, dataset: Dataset) -> Replica | None:
+        """Return the replica from which a file may be fetched that no reader waits for, or None."""
         # without locks on the disk, a download ahead would hold the thread lock of other files
-        return (
-            self._store.shared and self._hosts.replica_to_fetch_ahead(dataset.replicas) is not None
-        )
+        shared = self._store.shared
+        return self._hosts.replica_to_fetch_ahead(dataset.replicas) if shared else None
+
+    def is_slow(self, replica: Replica) -> bool:
+        """Whether the server of a replica takes long to answer: the processors have time."""
+        return self._bodies.answer_times.is_slow(replica.url)
+
+    def is_any_answer_slow(self) -> bool:
+        """Whether a file server takes long to answer."""
+        return self._bodies.answer_times.is_any_slow()
 
     def bytes_ahead(self) -> int | None:
         """Return how many bytes may be fetched ahead and unread, so that they arrive soon.

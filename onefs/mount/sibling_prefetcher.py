@@ -42,6 +42,9 @@ class SiblingSource(Protocol):
     def session_folder(self, folder: str) -> str:
         """Return the path of the session that contains ``folder``; '' if there is none."""
 
+    def is_any_answer_slow(self) -> bool:
+        """Whether a file server takes long to answer, so that the processors have time."""
+
     def budget(self, unread: int, reading: str) -> int:
         """Return how many bytes may be fetched ahead and unread, of which ``unread`` are so now.
 
@@ -93,7 +96,7 @@ class SiblingPrefetcher:
     def note_open(self, path: str) -> None:
         """Record that the calling process opens a file."""
         if path in self._unread:  # most files are not
-            self._update(lambda walk: walk.note_hit(path))
+            self._update(lambda walk, thread: walk.note_hit(path, thread))
 
     def note_cold_read(self, path: str, size: int) -> None:
         """Record that the calling process reads a file of ``size`` bytes that is not cached."""
@@ -101,17 +104,18 @@ class SiblingPrefetcher:
         if source is None or size > source.max_size:
             return
         # with many readers at once, nothing is fetched ahead, and each read should cost little
-        if self._waits_for_others(path) and self._forget_reads():
+        if self._stands_back(path) and self._forget_reads():
             return
-        self._update(lambda walk: walk.note_cold_read(path))
+        self._update(lambda walk, thread: walk.note_cold_read(path, thread))
 
     def note_failure(self, path: str) -> None:
         """Record that a read of the calling process has failed."""
         if self._source is not None:
-            self._update(lambda walk: walk.note_failure(path))
+            self._update(lambda walk, _: walk.note_failure(path))
 
-    def _update(self, change: Callable[[SiblingWalk], None]) -> None:
-        process = caller_of(self._caller_thread()).process
+    def _update(self, change: Callable[[SiblingWalk, int], None]) -> None:
+        thread = self._caller_thread()
+        process = caller_of(thread).process
         if process is None:
             return
         with self._lock:
@@ -120,12 +124,19 @@ class SiblingPrefetcher:
             if len(self._walks) > _MAX_PROCESSES:
                 del self._walks[next(iter(self._walks))]
             before = set(walk.unread)
-            change(walk)
+            change(walk, thread)
             if before != walk.unread.keys():
                 self._collect_unread()
-            has_work = walk.unknown_folder() or walk.has_room()
-        if has_work and not self._waits_for_others(walk.last_read):
+            has_work = self._has_work(walk)
+        if has_work and not self._stands_back(walk.last_read):
             self._submit(self._advance, walk)
+
+    def _stands_back(self, path: str) -> bool:
+        """Whether a program waits for another file than ``path``, and needs the processors."""
+        source = self._source
+        if source is None or not self._waits_for_others(path):
+            return False
+        return not source.is_any_answer_slow()
 
     def _forget_reads(self) -> bool:
         """Forget the last reads of the calling process. Return False if siblings are fetched."""
@@ -133,6 +144,11 @@ class SiblingPrefetcher:
         with self._lock:
             walk = None if process is None else self._walks.get(process)
             return walk is None or walk.forget_reads()
+
+    def _has_work(self, walk: SiblingWalk) -> bool:
+        """Whether a thread can do something for a process now."""
+        can_fetch = walk.has_room() and self._fetch_count < MAX_FETCHES
+        return can_fetch or bool(walk.unknown_folder())
 
     def _submit(self, work: Callable[[SiblingWalk], None], walk: SiblingWalk) -> None:
         with suppress(RuntimeError):  # the pool is closed, or no thread can be started
@@ -142,8 +158,9 @@ class SiblingPrefetcher:
         """Fetch files for a process as long as its window allows."""
         self._learn_session(walk)
         while (file := self._take_next(walk)) is not None:
-            self._submit(self._advance, walk)  # another thread fetches the next file
-            if self._fetch(walk, file.path):
+            if self._has_work(walk):
+                self._submit(self._advance, walk)  # another thread fetches the next file
+            if not self._fetch(walk, file.path):
                 return
 
     def _learn_session(self, walk: SiblingWalk) -> None:
@@ -181,7 +198,7 @@ class SiblingPrefetcher:
             if source is None or not walk.has_room():
                 return None
             unread, reading = sum(walk.unread.values()), walk.last_read
-        if self._waits_for_others(reading):
+        if self._stands_back(reading):
             return None
         try:
             budget = source.budget(unread, reading)
@@ -198,8 +215,7 @@ class SiblingPrefetcher:
             return file
 
     def _fetch(self, walk: SiblingWalk, path: str) -> bool:
-        """Fetch a file. Return False if this failed or was not necessary, so that the next file
-        is to be fetched."""
+        """Fetch a file. Return False if no file may be fetched now."""
         source = self._source
         is_fetched: bool | None = False
         has_failed = False
@@ -218,7 +234,7 @@ class SiblingPrefetcher:
                 elif not is_fetched:
                     walk.note_skipped(path)
                 self._collect_unread()
-        return is_fetched is not False
+        return is_fetched is not None
 
     def _collect_unread(self) -> None:
         walks = self._walks.values()

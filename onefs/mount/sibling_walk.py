@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
 from posixpath import dirname
 
@@ -16,6 +17,12 @@ from onefs.tree.nodes import Node, NodeKind
 
 #: number of files that a process must read in listing order before files are fetched ahead for it
 FIRST_READS = 3
+#: number of last reads of a process with several threads whose order does not matter: so many
+#: threads that each take the next file of a listing request their files in any order
+MAX_DISORDER = 8
+#: the order by inode number. Files that are read in another order follow each other in this one by
+#: chance, so it must be kept strictly
+_BY_INODE = 2
 #: most files that are fetched ahead for one process and that it has not read yet
 MAX_WINDOW_FILES = 8
 #: most bytes of these files
@@ -32,8 +39,9 @@ Entries = Sequence[tuple[str, Node]]
 class Sibling:
     """A file that can be fetched ahead."""
 
-    #: from the root of the mount
+    #: of the file and of its folder, from the root of the mount
     path: str
+    folder: str
     #: in bytes
     size: int
 
@@ -69,6 +77,10 @@ class SessionFiles:
     def __contains__(self, path: str) -> bool:
         return path in self._positions[0]
 
+    def position(self, order: int, path: str) -> int:
+        """Return the index of a file in one of the orders."""
+        return self._positions[order][path]
+
     def files_after(self, order: int, path: str) -> Iterator[Sibling]:
         """Yield the files after ``path`` in one of the orders."""
         files = self.orders[order]
@@ -84,7 +96,7 @@ def _depth_first(
         if node.kind is NodeKind.DIRECTORY:
             yield from _depth_first(folders, path, arrange)
         elif node.kind is NodeKind.FILE:
-            yield Sibling(path, node.size or 0)
+            yield Sibling(path, folder, node.size or 0)
 
 
 #: the session of a process before its files are known
@@ -109,7 +121,11 @@ class SiblingWalk:
         #: the orders of ``_files`` in which the process may be reading
         self._orders: list[int] = []
         #: the last files that were read, oldest first
-        self._recent: deque[str] = deque(maxlen=FIRST_READS)
+        self._recent: deque[str] = deque(maxlen=MAX_DISORDER)
+        #: the threads that have read them
+        self._threads: deque[int] = deque(maxlen=MAX_DISORDER)
+        #: the last of the files in listing order that were read
+        self._front = ""
         #: files of the session that were read
         self._read: set[str] = set()
         #: files of the session that need not be fetched, or could not be fetched
@@ -124,13 +140,14 @@ class SiblingWalk:
         #: the last folder whose session could not be learned
         self._unlearnable_folder = ""
 
-    def note_cold_read(self, path: str) -> None:
-        """Record that the process reads a small file that is not cached."""
+    def note_cold_read(self, path: str, thread: int = 0) -> None:
+        """Record that a thread of the process reads a small file that is not cached."""
         if self.has_ended or path in self._read:
             return
         if path in self.unread:  # it is being fetched now
-            self.note_hit(path)
+            self.note_hit(path, thread)
             return
+        self._threads.append(thread)
         if self._is_session_known() and path not in self._files:
             self._leave_session()
         elif self.window and not self._continue_to(path):
@@ -146,10 +163,11 @@ class SiblingWalk:
         self._recent.clear()
         return True
 
-    def note_hit(self, path: str) -> None:
-        """Record that the process reads a file that was fetched ahead for it."""
+    def note_hit(self, path: str, thread: int = 0) -> None:
+        """Record that a thread of the process reads a file that was fetched ahead for it."""
         if self.unread.pop(path, None) is None or path not in self._files:
             return
+        self._threads.append(thread)
         if self.window:
             self._continue_to(path)
         self.window = min(MAX_WINDOW_FILES, self.window * 2)
@@ -210,10 +228,10 @@ class SiblingWalk:
         """
         if not self.has_room():
             return None
-        last = self._recent[-1]
-        for file in self._files.files_after(self._orders[0], last):
-            is_near = self._crosses_folders or dirname(file.path) == dirname(last)
-            if not is_near or self._is_done(file.path):
+        folder = dirname(self._front)
+        for file in self._files.files_after(self._orders[0], self._front):
+            is_near = self._crosses_folders or file.folder == folder
+            if not is_near or self._is_done(file):
                 continue
             if sum(self.unread.values()) + file.size > min(budget, MAX_WINDOW_BYTES):
                 return None
@@ -227,6 +245,8 @@ class SiblingWalk:
 
     def _note_read(self, path: str) -> None:
         self._recent.append(path)
+        if not (self.window and self._is_late(path)):
+            self._front = path
         if not self._is_session_known():  # do not remember files of all sessions
             self._read = set(self._recent)
         self._read.add(path)
@@ -237,36 +257,66 @@ class SiblingWalk:
         self._skipped.clear()
         self._failed_folders.clear()
 
+    def _is_parallel(self) -> bool:
+        """Whether several threads of the process read."""
+        return len(set(self._threads)) > 1
+
+    def _is_late(self, path: str) -> bool:
+        """Whether one of several threads reads a file shortly before the last in order."""
+        if not self._is_parallel() or dirname(path) != dirname(self._front):
+            return False
+        if self._orders[0] == _BY_INODE:
+            return False
+        position = partial(self._files.position, self._orders[0])
+        return 0 < position(self._front) - position(path) <= 2 * MAX_DISORDER
+
     def _is_one_folder(self) -> bool:
         """Whether the last files that were read are in one folder."""
-        return len({dirname(path) for path in self._recent}) == 1
+        return len({dirname(path) for path in self._last_reads(FIRST_READS)}) == 1
 
-    def _is_done(self, path: str) -> bool:
+    def _last_reads(self, count: int) -> list[str]:
+        return list(self._recent)[-count:]
+
+    def _is_done(self, file: Sibling) -> bool:
         """Whether a file need not be fetched, so that it may be missing in the order of reads."""
+        path = file.path
         return (
             path in self._read
             or path in self.unread
             or path in self._skipped
-            or dirname(path) in self._failed_folders
+            or file.folder in self._failed_folders
         )
 
     def _start_if_ordered(self) -> None:
         """Open the window if the last files were read in listing order."""
-        reads = list(self._recent)
-        if len(reads) < FIRST_READS or not all(path in self._files for path in reads):
+        if len(self._recent) < FIRST_READS:
             return
         if not (self._crosses_folders or self._is_one_folder()):
             return
-        if dirname(reads[-1]) in self._failed_folders:
+        if dirname(self._recent[-1]) in self._failed_folders:
             return
-        orders = [
-            order
-            for order in range(len(self._files.orders))
-            if all(self._follows(order, *pair) for pair in pairwise(reads))
-        ]
-        if orders:
-            self._judge_last_folder()
-            self._orders, self.window = orders, 1
+        most = len(self._recent) if self._is_parallel() else FIRST_READS
+        for count in range(FIRST_READS, most + 1):
+            reads = self._last_reads(count)
+            known = range(len(self._files.orders))
+            orders = [order for order in known if self._is_run(order, reads)]
+            if orders:
+                self._judge_last_folder()
+                self._orders, self.window = orders, 1
+                self._front = self._in_order(orders[0], reads)[-1]
+                return
+
+    def _is_run(self, order: int, reads: list[str]) -> bool:
+        """Whether files were read one after another, by several threads in any order."""
+        if not all(path in self._files for path in reads):
+            return False
+        return all(self._follows(order, *pair) for pair in pairwise(self._in_order(order, reads)))
+
+    def _in_order(self, order: int, reads: list[str]) -> list[str]:
+        """Return files as one of the orders has them, if several threads have read them."""
+        if not self._is_parallel() or order == _BY_INODE:
+            return reads
+        return sorted(reads, key=partial(self._files.position, order))
 
     def _judge_last_folder(self) -> None:
         """Note whether all siblings were read in the folders that the process has left."""
@@ -283,7 +333,9 @@ class SiblingWalk:
 
     def _continue_to(self, path: str) -> bool:
         """Whether ``path`` is the next file in the order in which the process reads."""
-        last = self._recent[-1]
+        last = self._front
+        if self._is_late(path):
+            return True
         orders = [order for order in self._orders if self._follows(order, last, path)]
         if orders:
             self._orders = orders
@@ -292,11 +344,17 @@ class SiblingWalk:
 
     def _follows(self, order: int, path: str, after: str) -> bool:
         """Whether ``after`` is the next file after ``path``, in its folder or in the session."""
-        is_near = dirname(path) == dirname(after)
+        folder = dirname(path)
+        is_near = folder == dirname(after)
+        # files that other threads are about to read
+        is_loose = order != _BY_INODE and self.window and is_near and self._is_parallel()
+        may_miss = MAX_DISORDER if is_loose else 0
         for file in self._files.files_after(order, path):
             if file.path == after:
                 return True
-            is_skipped = is_near and dirname(file.path) != dirname(path)
-            if not is_skipped and not self._is_done(file.path):
-                return False
+            is_skipped = is_near and file.folder != folder
+            if not is_skipped and not self._is_done(file):
+                may_miss -= 1
+                if may_miss < 0:
+                    return False
         return False

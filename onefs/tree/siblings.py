@@ -32,19 +32,30 @@ class Siblings:
             return ""
         return "/".join(folder.split("/")[: -len(entry.folders) or None])
 
+    def is_any_answer_slow(self) -> bool:
+        """Whether a file server takes long to answer, so that the processors have time."""
+        return self._context.content.small_files.is_any_answer_slow()
+
     def budget(self, unread: int, reading: str) -> int:
         """Return how many bytes may be fetched ahead and unread, of which ``unread`` are so now.
 
         ``reading`` is the path of the file that the program reads. Return 0 while Alyx is
-        unreachable, while programs wait for other files, and for some time after a file server of
-        ``reading`` has failed.
+        unreachable, while programs wait for other files whose server answers quickly, and for some
+        time after a file server of ``reading`` has failed.
         """
         entry = self._resolve(reading)
         if self._context.catalogue.offline or not isinstance(entry, DatasetFile):
             return 0
-        if not self._context.content.small_files.can_fetch_ahead(entry.dataset):
+        small_files = self._context.content.small_files
+        replica = small_files.replica_to_fetch_ahead(entry.dataset)
+        if replica is None:
             return 0
-        return fetch_ahead_budget(self._context.content, unread, entry.canonical_path)
+        return fetch_ahead_budget(
+            self._context.content,
+            unread,
+            entry.canonical_path,
+            beside_reads=small_files.is_slow(replica),
+        )
 
     def fetch(self, path: str) -> bool | None:
         """Fetch a file before a program reads it.

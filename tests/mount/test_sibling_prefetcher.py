@@ -15,6 +15,7 @@ class Sessions:
     """A source of siblings that records the folders whose session is asked for."""
 
     max_size = 1000
+    is_slow = False
 
     def __init__(self) -> None:
         self.folders: list[str] = []
@@ -25,6 +26,10 @@ class Sessions:
         self.folders.append(folder)
         self.was_asked.set()
         return ""
+
+    def is_any_answer_slow(self) -> bool:
+        """See :class:`onefs.mount.sibling_prefetcher.SiblingSource`."""
+        return self.is_slow
 
     def budget(self, unread: int, reading: str) -> int:
         """See :class:`onefs.mount.sibling_prefetcher.SiblingSource`."""
@@ -77,6 +82,21 @@ def test_reads_beside_those_of_other_programs_do_not_count() -> None:
         others_wait = False
         for number in range(8, 11):
             assert not source.folders
+            prefetcher.note_cold_read(f"/ours/{number}", 10)
+        assert source.was_asked.wait(60)
+    finally:
+        prefetcher.close()
+    assert source.folders == ["/ours"]
+
+
+def test_reads_beside_others_count_if_a_server_is_slow() -> None:
+    source = Sessions()
+    source.is_slow = True
+    prefetcher = SiblingPrefetcher(
+        source, caller_thread=os.getpid, waits_for_others=lambda path: True
+    )
+    try:
+        for number in range(3):
             prefetcher.note_cold_read(f"/ours/{number}", 10)
         assert source.was_asked.wait(60)
     finally:

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from onefs.mount.sibling_walk import (
     FIRST_READS,
+    MAX_DISORDER,
     MAX_WINDOW_BYTES,
     MAX_WINDOW_FILES,
     Entries,
@@ -84,6 +85,25 @@ class Program:
     def wasted(self) -> set[str]:
         """The files that were fetched ahead and never read."""
         return set(self.walk.unread)
+
+
+class Threads(Program):
+    """A process with eight threads that take the next of some files, and are unequally quick."""
+
+    def read_in_threads(self, paths: list[str], chance: random.Random) -> Threads:
+        waiting, taken = list(enumerate(paths)), list[tuple[int, str]]()
+        while waiting or taken:
+            while waiting and len(taken) < 4:
+                taken.append(waiting.pop(0))
+            number, path = taken.pop(chance.randrange(len(taken)))
+            if path in self.cached:
+                self.walk.note_hit(path, number % 8)
+            else:
+                self.walk.note_cold_read(path, number % 8)
+                self.cold.append(path)
+                self.cached.add(path)
+            self._fetch()
+        return self
 
 
 def paths_of(files: SessionFiles, order: int = 0) -> list[str]:
@@ -249,12 +269,34 @@ def test_a_file_that_is_read_twice_counts_once() -> None:
     assert program.ahead == []
 
 
+@pytest.mark.parametrize("seed", range(5))
+def test_threads_that_read_nearly_in_order_read_in_order(seed: int) -> None:
+    files = session("/s", {"alf": 100})
+    chance = random.Random(seed)
+    program = Threads(files).read_in_threads(paths_of(files), chance)
+    assert len(program.ahead) >= 60
+    assert program.wasted == set()
+    one = Program(files).read(*(paths_of(files)[index] for index in (1, 0, 2, 4, 3, 5)))
+    assert one.ahead == []  # one thread that reads so does not read in order
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_threads_that_skip_files_read_all_that_is_fetched(seed: int) -> None:
+    sessions = [session(f"/s{number}", {"alf": 60}) for number in range(10)]
+    chance = random.Random(seed)
+    two = [path for files in sessions for path in paths_of(files)[:2]]
+    assert Threads(*sessions).read_in_threads(two, chance).ahead == []
+    skips = Threads(*sessions).read_in_threads(paths_of(sessions[0])[::2], chance)
+    assert skips.wasted == set()
+
+
 def test_memory_does_not_grow_with_the_number_of_sessions() -> None:
     program = Program()
     for number in range(5000):
         program.read(f"/s{number}/a", f"/s{number}/b")
     walk = program.walk
-    assert len(walk._read) + len(walk._skipped) + len(walk._failed_folders) <= 2 * FIRST_READS
+    remembered = (walk._read, walk._skipped, walk._failed_folders)
+    assert sum(map(len, remembered)) <= MAX_DISORDER + FIRST_READS
 
 
 @settings(deadline=None, max_examples=60)

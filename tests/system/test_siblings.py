@@ -373,3 +373,21 @@ def test_the_mount_ends_while_a_file_is_fetched_ahead(home: Home, folder: Path) 
             wait_until(mounted.has_ended)
         finally:
             stalling.release()
+
+
+def test_a_slow_server_is_asked_for_siblings_while_other_programs_wait(
+    home: Home, folder: Path
+) -> None:
+    stalling = StallingLaboratory(SlowLaboratory(folder), "/002/")
+    with Servers(stalling) as started:
+        mounted = home.mount(**account(started))
+        try:
+            with reading(mounted) as reader:
+                assert reader.read(*alf(1)[:8:2]) == [SIZE] * 4  # the server is slow
+                with process(["cat", mounted.path / alf(2)[0]], stdout=subprocess.DEVNULL):
+                    wait_until(lambda: "/002/" in str(home.status_of(mounted.path)))
+                    assert reader.read(*alf(1)[9:13]) == [SIZE] * 4
+                    wait_until(lambda: count(started, 1) == 10)  # and two that are not read
+                    stalling.release()
+        finally:
+            stalling.release()
