@@ -84,7 +84,7 @@ MAY_LOAD: dict[str, set[str]] = {
     "list --labs": HTTP | SQLITE | LOADER | QUERIES | {"onefs.access"},
 }
 #: most modules of onefs that a command loads
-MOST_MODULES = {"--help": 15, "status": 45, "show FILE": 184, "search --subject mouse.1": 112}
+MOST_MODULES = {"--help": 15, "status": 45, "show FILE": 180, "search --subject mouse.1": 110}
 #: parts of onefs that status needs none of
 PARTS = {"access", "alyx", "blocks", "catalogue", "content", "demo", "download", "http", "one"}
 
