@@ -64,7 +64,7 @@ def changes(
     `onefs sync` notes what it changes; Alyx is asked for a DATE that no sync covers. If neither
     knows, this is an error: no output means no change.
     """
-    with database.open() as one:
+    with database.open_one() as one:
         given = {} if terms is None else _parse_terms(terms)
         found = one.changes(since, until, source=source, **given)
         _print_lines({"table": _table, "tsv": _tsv, "json": _json}[form](found))

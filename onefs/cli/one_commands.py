@@ -27,12 +27,15 @@ from onefs.config.settings import resolve_settings
 from onefs.errors import UsageError
 from onefs.lowlevel.paths import resolved
 from onefs.lowlevel.progress_display import terminal_size
-from onefs.one import ONE, OnefsWarning
+from onefs.one.tutorial import TutorialVerbs
+from onefs.one.warn import OnefsWarning
 from onefs.printable import printable
 
 if TYPE_CHECKING:
     from onefs.mount.mount_registry import MountInfo
+    from onefs.one import ONE
 
+Client = TypeVar("Client", bound=TutorialVerbs)
 F = TypeVar("F", bound=Callable[..., Any])
 
 _one_options = all_of(database_options, offline_option, cache_dir_option, trust_options)
@@ -50,16 +53,24 @@ class DatabaseOptions:
     offline: bool
 
     @contextmanager
-    def open(self, *names: str) -> Iterator[ONE]:
+    def open(self, *names: str) -> Iterator[TutorialVerbs]:
         """Open the database, and print warnings of onefs as sentences on standard error.
 
         ``names`` are the command's arguments. If no option names a database, a path in a mount or
         cache folder selects the database. Raises what ``ONE()`` raises.
         """
-        with _warnings_as_sentences(), self._open_one(names) as one:
+        with _warnings_as_sentences(), self._open(TutorialVerbs, names) as client:
+            yield client
+
+    @contextmanager
+    def open_one(self) -> Iterator[ONE]:
+        """Open the database as :meth:`open` does, for methods that the tutorial does not have."""
+        from onefs.one import ONE
+
+        with _warnings_as_sentences(), self._open(ONE, ()) as one:
             yield one
 
-    def _open_one(self, names: Sequence[str]) -> ONE:
+    def _open(self, client: type[Client], names: Sequence[str]) -> Client:
         flags = asdict(self)
         del flags["offline"]
         if names and not any(flags.values()):
@@ -69,14 +80,14 @@ class DatabaseOptions:
             if (database := find_database(names, flags)) is not None:
                 # as ONE() does: what is known and cached is shown without any request
                 access = open_database(database, offline=self.offline, check_saved=False)
-                return ONE.over(access, database.settings, offline=self.offline)
+                return client.over(access, database.settings, offline=self.offline)
             if (mounted := others_mount(names)) is not None:
-                return ONE.in_mount(mounted, offline=self.offline)
+                return client.in_mount(mounted, offline=self.offline)
         if flags["public"]:
             resolve_settings(flags)  # refuse flags of other databases
-            return ONE.public(cache_dir=flags["cache_dir"], offline=self.offline)
+            return client.public(cache_dir=flags["cache_dir"], offline=self.offline)
         del flags["public"]
-        return ONE(base_url=flags.pop("url"), offline=self.offline, **flags)
+        return client(base_url=flags.pop("url"), offline=self.offline, **flags)
 
 
 def one_options(command: F) -> F:
@@ -125,7 +136,7 @@ def format_table(rows: Sequence[Sequence[object]], header: Sequence[str]) -> lis
     ]
 
 
-def mountpoint_of(one: ONE) -> str | None:
+def mountpoint_of(one: TutorialVerbs) -> str | None:
     """Return a mount point of the database, or None if the database is not mounted.
 
     A mount without ``--flat``, ``--as-of`` and ``--tag`` is preferred.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 import click
 
@@ -21,6 +21,9 @@ from onefs.cli.output import say
 from onefs.errors import UsageError
 from onefs.model import Session
 from onefs.search.vocabulary import QC_OUTCOMES, VOCABULARY, MultipleValues
+
+if TYPE_CHECKING:
+    from onefs.one import ONE
 
 #: search term -> its flags and its help text
 _TERM_FLAGS: dict[str, tuple[tuple[str, ...], str]] = {
@@ -137,13 +140,13 @@ def search(
     terms = {name: value for name, value in values.items() if value not in (None, ())}
     if not terms and limit is None:
         raise UsageError("a search needs a term, such as --subject NAME, or --limit N")
-    with database.open() as one:
+    with database.open_one() if of_insertions else database.open() as one:
         if save is not None:
             one.save_search(save, **terms)
         result = one.search_sessions(limit=limit, **terms)
         rows = dict(zip(result.eids, one.records(result) if details else result.rows, strict=True))
         sessions = {session.eid: session for session in result.sessions()}
-        insertions = one.insertion_table(result, **terms) if of_insertions else []
+        insertions = cast("ONE", one).insertion_table(result, **terms) if of_insertions else []
         paths: dict[str, Path] = {}
         if form in ("json", "tsv", "paths"):  # it depends on the other sessions of the subject
             paths = one.folders(result, mountpoint_of(one))
