@@ -113,7 +113,10 @@ def _run_script(script: str, arguments: list[str]) -> None:
         with open(script, "rb") if not os.path.isdir(script) else os.scandir(script):
             pass
     except OSError as error:
-        sys.stderr.write(f"onefs: the script {script} cannot be opened: {error.strerror}\n")
+        from onefs.errors import reason_of
+
+        reason = reason_of(error, script)
+        sys.stderr.write(f"onefs: the script {script} cannot be opened: {reason}\n")
         sys.exit(_EXIT_USAGE)
     sys.argv = [script, *arguments]
     if not os.path.isdir(script):  # runpy itself adds a folder

@@ -28,7 +28,7 @@ ERRORS = {
     if inspect.isclass(value) and issubclass(value, errors.OnefsError)
 }
 #: public methods that raise no error but those that the docstring of ONE names for every method
-WITHOUT_ERRORS = {"search_terms", "folders", "close", "over", "in_mount", "is_exp_ref"}
+WITHOUT_ERRORS = {"folders", "close", "over", "in_mount", "is_exp_ref"}
 
 
 def public_names(kind: type) -> list[str]:

@@ -22,7 +22,7 @@ from onefs.cache_tables.differences import (
     tables_differences,
 )
 from onefs.cache_tables.reader import SESSIONS_STAGE, open_tables, uuid_text
-from onefs.errors import CacheError
+from onefs.errors import CacheError, reason_of
 from onefs.lowlevel.sqlite_file import SqliteFile
 from onefs.model import Session
 
@@ -184,7 +184,8 @@ def note_sync(state_dir: Path, old: Path, new: Path) -> None:
         with closing(ChangeJournal(state_dir)) as journal:
             journal.note_sync(old, new)
     except (CacheError, sqlite3.Error, OSError) as error:
-        log.warning("what this sync changes cannot be noted for `onefs changes`: %s", error)
+        reason = reason_of(error)
+        log.warning("what this sync changes cannot be noted for `onefs changes`: %s", reason)
 
 
 def _created(tables: Path) -> float | None:

@@ -37,7 +37,7 @@ class InsertionVerbs(LaboratoryClient):
         """
         from onefs.one import insertions
 
-        return insertions.session_of_pid(self._laboratory, pid, self._is_local(query_type))
+        return insertions.session_of_pid(self._laboratory, pid, _is_stored_only(query_type))
 
     @interruptible
     def eid2pid(
@@ -68,7 +68,7 @@ class InsertionVerbs(LaboratoryClient):
         from onefs.one import insertions
 
         found = insertions.rows_of_session(
-            self._laboratory, self._resolver, eid, kwargs, self._is_local(query_type)
+            self._laboratory, self._resolver, eid, kwargs, _is_stored_only(query_type)
         )
         columns = [row["id"] for row in found], [row["name"] for row in found], found
         return tuple(column or None for column in columns[: 3 if details else 2])
@@ -103,16 +103,14 @@ class InsertionVerbs(LaboratoryClient):
         """
         from onefs.one import insertions
 
-        if self._is_local(query_type):
-            rows = insertions.search_stored(
-                self._laboratory, kwargs, regex=getattr(self, "wildcards", True)
-            )
+        if _is_stored_only(query_type):
+            rows = insertions.search_stored(self._laboratory, kwargs, regex=self.wildcards)
         else:
             rows = insertions.search(self._laboratory, kwargs)
         pids = [row["id"] for row in rows]
         if not details:
             return pids
-        return pids, rows or (None if self._is_local(query_type) else [])
+        return pids, rows or (None if _is_stored_only(query_type) else [])
 
     @interruptible
     def insertion_table(self, sessions: FoundSessions, **terms: Any) -> list[Row]:
@@ -135,8 +133,10 @@ class InsertionVerbs(LaboratoryClient):
 
         return insertions.table_of(self._laboratory, sessions, terms)
 
-    def _is_local(self, query_type: str | None) -> bool:
-        """Whether only stored rows are to be used. Raises UsageError for an invalid type."""
-        from onefs.one import insertions
 
-        return insertions.is_local(query_type or getattr(self, "mode", None))
+def _is_stored_only(query_type: str | None) -> bool:
+    """Whether only stored rows are to be used. Raises UsageError for an invalid type."""
+    from onefs.one.arguments import check_query_type
+
+    check_query_type(query_type)
+    return query_type == "local"

@@ -51,19 +51,6 @@ _SESSION_COLUMNS = {
 _QC_NAMES = {"0": "NOT_SET", "10": "PASS", "30": "WARNING", "40": "FAIL", "50": "CRITICAL"}
 
 
-def is_local(query_type: str | None) -> bool:
-    """Whether a query type means that Alyx is not asked. Raises UsageError for an invalid one."""
-    if not isinstance(query_type, (str, type(None))) or query_type not in (
-        None,
-        "local",
-        "remote",
-        "auto",
-        "refresh",
-    ):
-        raise UsageError(f"query_type is {query_type!a}: give 'remote' or 'local'")
-    return query_type == "local"
-
-
 def session_of_pid(
     laboratory: Laboratory, pid: str | UUID, local: bool
 ) -> tuple[str, str] | tuple[None, None]:

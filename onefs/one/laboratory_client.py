@@ -309,9 +309,9 @@ class LaboratoryClient(Interruptible):
         an invalid argument.
         """
         if query_type is not None:
-            from onefs.one.connect import check_mode
+            from onefs.one.arguments import check_query_type
 
-            check_mode("query_type", query_type)
+            check_query_type(query_type)
         if query_type != "local" or self._offline or self._mount is not None:
             return self
         local: Client = self._lazy_local()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import os
 from collections.abc import Sequence
 from pathlib import Path, PurePath
@@ -32,15 +33,34 @@ class TutorialVerbs(LaboratoryClient):
     # -- search
 
     @staticmethod
-    def search_terms(all: bool = False) -> list[str]:
+    def search_terms(
+        query_type: str | None = None, endpoint: str | None = None, *, all: bool = False
+    ) -> list[str]:
         """Return the names of the ten search terms in ONE's tutorial.
 
         Args:
+            query_type: ``"local"`` returns the terms of ONE-api.
+            endpoint: ``"insertions"`` returns the terms of ``search_insertions``.
             all: Whether to return the names of all terms of :meth:`search`.
+
+        Raises:
+            UsageError: An argument is invalid.
         """
         # here and below: slow to import, and only needed to search
+        from onefs.one.arguments import check_query_type
         from onefs.search import vocabulary
 
+        check_query_type(query_type)
+        if endpoint == "insertions":
+            from onefs.one.insertions import FILTERS
+
+            return list(FILTERS)
+        if endpoint not in (None, "sessions"):
+            raise UsageError(
+                f"the argument endpoint is {ascii(endpoint)[:80]}: give 'sessions' or 'insertions'"
+            )
+        if query_type == "local":
+            return list(vocabulary.ONE_API_TERMS)
         return list(vocabulary.VOCABULARY if all else vocabulary.TUTORIAL_TERMS)
 
     @overload
@@ -91,7 +111,7 @@ class TutorialVerbs(LaboratoryClient):
         Returns:
             The eids. With ``details``, a tuple ``(eids, rows)``. ``rows`` has Alyx's row of each
             session, as a dict. The added key ``local_path`` is the path of the session's folder as
-            text, or None for a session without a folder.
+            text, or None for a session without a folder, and ``date`` is the day as a date.
 
         Raises:
             UsageError: A term or value is invalid, or there is neither a term nor a limit. The
@@ -114,7 +134,11 @@ class TutorialVerbs(LaboratoryClient):
             return sessions.eids
         folders = self.folders(sessions)
         rows = [
-            {**row, "local_path": str(folders[eid]) if eid in folders else None}
+            {
+                **row,
+                "date": _day_of(row),
+                "local_path": str(folders[eid]) if eid in folders else None,
+            }
             for eid, row in zip(sessions.eids, self.records(sessions), strict=True)
         ]
         return sessions.eids, rows
@@ -477,3 +501,11 @@ def _single_name(eid: Any) -> Any:
     if not single:
         raise UsageError(f"{len(names)} sessions are given instead of one: give one eid")
     return names[0]
+
+
+def _day_of(row: Row) -> datetime.date | None:
+    """Return the day of Alyx's row of a session, as ONE-api's ``search`` has it."""
+    try:
+        return datetime.date.fromisoformat(str(row.get("start_time"))[:10])
+    except ValueError:
+        return None
