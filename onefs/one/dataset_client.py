@@ -129,8 +129,11 @@ class DatasetClient(LaboratoryClient):
     ) -> ObjectLoader:
         from onefs.one.dataset_filter import QcLimit
         from onefs.one.object_loader import ObjectLoader
+        from onefs.one.session_prefetch import import_in_background
 
         self._is_local(query_type)
+        if not download_only:
+            import_in_background("numpy")
         return ObjectLoader(
             self._laboratory,
             self._resolver,
