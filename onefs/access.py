@@ -45,7 +45,6 @@ from onefs.http import HostAuth, OfflineTransport, Transport
 from onefs.http.stored_auth import StoredHostAuth
 from onefs.lowlevel.lazy import Lazy
 from onefs.model import Dataset
-from onefs.qc import QC
 from onefs.without_alyx import WithoutAlyx
 
 if TYPE_CHECKING:
@@ -54,6 +53,7 @@ if TYPE_CHECKING:
     from onefs.catalogue.storage.overlay import OverlayDatabase
     from onefs.content.content import Content
     from onefs.download.sources.interface import Source
+    from onefs.qc import QC
     from onefs.search.queries import SessionQueries
     from onefs.tree.laboratory_tree import LaboratoryTree
 

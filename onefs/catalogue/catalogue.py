@@ -20,7 +20,6 @@ from onefs.alyx.parsing import usable_replicas
 from onefs.catalogue import listing_requests
 from onefs.catalogue.aggregates import Aggregates, BucketListings
 from onefs.catalogue.availability import ServerAvailability
-from onefs.catalogue.insertions import Insertions
 from onefs.catalogue.invalidation import TreePath
 from onefs.catalogue.listing import Listing, ListingRequest, ListingVersion
 from onefs.catalogue.listing_cache import ListingCache
@@ -39,10 +38,12 @@ from onefs.errors import (
     Throttled,
     Unreachable,
 )
+from onefs.lowlevel.lazy import Lazy
 from onefs.model import Dataset, Repository, Session
 
 if TYPE_CHECKING:
     from onefs.cache_tables.bucket import PublicBucket
+    from onefs.catalogue.insertions import Insertions
 
 log = logging.getLogger(__name__)
 
@@ -90,16 +91,21 @@ class Catalogue:
         self._aggregates = Aggregates(
             self._listing_cache, self.availability, self._bucket_listings, clock
         )
-        #: the probe insertions
-        self.insertions = Insertions(
-            database,
-            alyx,
-            self._listing_cache,
-            self.availability,
-            self.note_session,
-            deadline,
-            clock,
-        )
+
+        def open_insertions() -> Insertions:
+            from onefs.catalogue.insertions import Insertions  # few commands need them
+
+            return Insertions(
+                database,
+                alyx,
+                self._listing_cache,
+                self.availability,
+                self.note_session,
+                deadline,
+                clock,
+            )
+
+        self._insertions = Lazy(open_insertions)
         self._prefetcher = BatchPrefetcher(database, alyx, self._listing_cache, deadline, clock)
         self._types_warning_logged = self._failure_warning_logged = False
         #: when this catalogue was created, in seconds since the epoch; this is also the date of
@@ -107,6 +113,11 @@ class Catalogue:
         self.created = database.creation_time(clock())
         if not self.availability.always_offline:
             database.note_server_url(alyx.url)
+
+    @property
+    def insertions(self) -> Insertions:
+        """The probe insertions."""
+        return self._insertions()
 
     @property
     def offline(self) -> bool:

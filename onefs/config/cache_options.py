@@ -9,11 +9,13 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from onefs.errors import UsageError
 from onefs.lowlevel.paths import absolute
-from onefs.qc import QC, parse_qc
+
+if TYPE_CHECKING:
+    from onefs.qc import QC
 
 T = TypeVar("T")
 
@@ -243,6 +245,8 @@ def _parse_folder_names(text: str) -> tuple[str, ...]:
 
 
 def _parse_worst_qc(text: str) -> QC | None:
+    from onefs.qc import parse_qc
+
     return None if text.lower() == "none" else parse_qc(text)
 
 

@@ -12,6 +12,16 @@ from onefs.errors import UsageError
 
 #: most sessions in one call
 MAX_NAMES = 100_000
+#: the values of ONE-api's argument ``query_type``. All but ``local`` may ask Alyx
+_QUERY_TYPES = (None, "remote", "local", "auto", "refresh")
+
+
+def check_query_type(query_type: object) -> None:
+    """Raise UsageError for an invalid ``query_type``."""
+    if not isinstance(query_type, (str, type(None))) or query_type not in _QUERY_TYPES:
+        raise UsageError(
+            f"the argument query_type is {ascii(query_type)[:80]}: give 'remote', 'local' or None"
+        )
 
 
 def parse_names(names: object) -> tuple[list[object], bool]:

@@ -8,14 +8,15 @@ from typing import TYPE_CHECKING, Any, cast
 from uuid import UUID
 
 from onefs import alf
+from onefs.errors import Unreachable
 from onefs.one.laboratory_client import LaboratoryClient
-from onefs.one.loaded_ids import LoadedIds
 
 if TYPE_CHECKING:
     from onefs.access import Access
     from onefs.model import Session
     from onefs.one.dataset_filter import DatasetFilter
     from onefs.one.dataset_records import DatasetRecord
+    from onefs.one.loaded_ids import LoadedIds
     from onefs.one.object_loader import ObjectLoader
 
 #: the worst outcome of quality control of the datasets that are listed and loaded by default
@@ -30,6 +31,8 @@ class DatasetClient(LaboratoryClient):
 
     @cached_property
     def _loaded_ids(self) -> LoadedIds:
+        from onefs.one.loaded_ids import LoadedIds
+
         return LoadedIds()
 
     def _access_for(self, action: str) -> Access:
@@ -51,20 +54,26 @@ class DatasetClient(LaboratoryClient):
 
     def _is_local(self, query_type: str | None) -> bool:
         """Whether ONE-api would answer from cache tables. Raises UsageError for an invalid type."""
-        from onefs.one.dataset_listing import check_query_type
+        from onefs.one.arguments import check_query_type
 
         check_query_type(query_type)
         is_default = query_type in (None, "auto")
         return query_type == "local" or (is_default and (self._offline or self._settings.public))
 
     def _session(self, eid: object) -> Session:
+        from onefs.one.alf_errors import alf_error
         from onefs.one.dataset_listing import find_session
         from onefs.one.session_prefetch import prefetch_session
 
         text = str(eid).strip().lower() if isinstance(eid, (str, UUID)) else ""
         if alf.is_uuid(text) and self._mount is None:
             prefetch_session(self._access_for("load"), text)
-        return find_session(self._resolver, eid)
+        try:
+            return find_session(self._resolver, eid)
+        except Unreachable as error:
+            if not self._offline:
+                raise
+            raise alf_error("object_not_found", str(error)) from error
 
     def _records(
         self,
@@ -134,8 +143,11 @@ class DatasetClient(LaboratoryClient):
     ) -> ObjectLoader:
         from onefs.one.dataset_filter import QcLimit
         from onefs.one.object_loader import ObjectLoader
+        from onefs.one.session_prefetch import import_in_background
 
         self._is_local(query_type)
+        if not download_only:
+            import_in_background("numpy")
         return ObjectLoader(
             self._laboratory,
             self._resolver,

@@ -21,16 +21,6 @@ if TYPE_CHECKING:
 
 #: the keys of a dict that identifies a session
 _SESSION_KEYS = ("lab", "subject", "number")
-#: the sources that the argument ``query_type`` can name
-_QUERY_TYPES = (None, "remote", "local", "auto", "refresh")
-
-
-def check_query_type(query_type: object) -> None:
-    """Raise UsageError for an invalid ``query_type``."""
-    if query_type not in _QUERY_TYPES:
-        raise UsageError(
-            f"the argument query_type is {ascii(query_type)[:80]}: give 'remote', 'local' or None"
-        )
 
 
 def find_session(resolver: SessionResolver, name: object) -> Session:

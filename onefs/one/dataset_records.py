@@ -51,11 +51,13 @@ class DatasetRecord(NamedTuple):
 
 def make_record(dataset: Dataset, place: Place) -> DatasetRecord:
     """Return the record of a dataset whose path in the tree is ``place``."""
-    folders = [dataset.collection] if dataset.collection else []
-    if dataset.revision:
-        folders.append(f"#{dataset.revision}#")
-    path = "/".join([*folders, dataset.name])
-    return DatasetRecord(dataset.eid, dataset.uuid, path, dataset, place)
+    return DatasetRecord(dataset.eid, dataset.uuid, rel_path(dataset), dataset, place)
+
+
+def rel_path(dataset: Dataset) -> str:
+    """Return the path of a dataset below its session, as ONE-api has it."""
+    revision = f"#{dataset.revision}#" if dataset.revision else ""
+    return "/".join(filter(None, (dataset.collection, revision, dataset.name)))
 
 
 def to_frame(
@@ -94,9 +96,9 @@ def _column(pandas: Any, column: str, values: list[Any], as_table: bool) -> Any:
     return pandas.Series(values, dtype=None if as_table and values else object)
 
 
-def to_series(record: DatasetRecord) -> Any:
-    """Return a pandas Series of a record, with the columns of cache tables."""
-    frame = to_frame([record], as_table=True, keep_eid=True)
+def to_series(record: DatasetRecord, *, as_table: bool = True) -> Any:
+    """Return a pandas Series of a record (see :func:`to_frame`)."""
+    frame = to_frame([record], as_table=as_table, keep_eid=True)
     return frame.iloc[0]
 
 

@@ -10,11 +10,14 @@ from onefs import alf
 from onefs.access import Access
 from onefs.alyx.parsing import Row
 from onefs.cache_tables.reader import split_path
-from onefs.errors import NotFound, UsageError
+from onefs.errors import NotFound, Unreachable, UsageError
 from onefs.one.alf_errors import alf_error
 from onefs.one.dataset_listing import session_records
 from onefs.one.dataset_records import DatasetRecord
 from onefs.one.resolver import SessionResolver
+
+#: Alyx's dataset type of files that have no other
+_NO_TYPE = "unknown"
 
 
 def parse_dataset_id(name: object) -> str:
@@ -38,16 +41,21 @@ def parse_dataset_id(name: object) -> str:
         ) from error
 
 
-def find_record(access: Access, resolver: SessionResolver, dataset_id: str) -> DatasetRecord:
-    """Return the record of the dataset with a UUID.
+def find_record(
+    access: Access, resolver: SessionResolver, dataset_id: str, *, offline: bool = False
+) -> DatasetRecord:
+    """Return the record of the dataset with a UUID. With ``offline``, only known ones are found.
 
     Raises the error ``object_not_found`` if there is none, and ``multiple_objects`` if two datasets
     have this UUID.
     """
     try:
         session = resolver.any_session(access.queries.session_of_dataset(dataset_id))
-    except NotFound as error:
-        raise alf_error("object_not_found", f"there is no dataset {dataset_id}") from error
+    except (NotFound, Unreachable) as error:
+        if isinstance(error, Unreachable) and not offline:
+            raise
+        where = " among the known ones" if offline else ""
+        raise alf_error("object_not_found", f"there is no dataset {dataset_id}{where}") from error
     found = [each for each in session_records(resolver, session) if each.id == dataset_id]
     if not found:
         raise alf_error("object_not_found", f"the dataset {dataset_id} is on no server")
@@ -60,7 +68,7 @@ def type_of_dataset(access: Access, resolver: SessionResolver, name: object) -> 
     """Return the dataset type of a dataset, which is named by its UUID or its file name.
 
     The type for a file name is the one that most datasets with this name have. Raises UsageError if
-    ``name`` is not a dataset, and NotFound if no type is known.
+    ``name`` is not a dataset, or if its type is not known.
     """
     dataset_id = parse_dataset_id(name)
     if dataset_id:
@@ -69,7 +77,8 @@ def type_of_dataset(access: Access, resolver: SessionResolver, name: object) -> 
         return dataset.dataset_type
     file_name = split_path(str(name)).name
     dataset_type = access.database.guess_types([file_name]).get(file_name, "")
-    if not dataset_type:
+    rows = access.queries.list_table("dataset-types")
+    if dataset_type == _NO_TYPE or all(row.get("name") != dataset_type for row in rows):
         raise UsageError(f"{ascii(name)[:80]} is no dataset: no dataset type is known for it")
     return dataset_type
 

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, cast
 from onefs.errors import UsageError
 from onefs.one.interrupts import interruptible
 from onefs.one.listing_verbs import ListingVerbs
-from onefs.one.loaded_ids import save_ids
 from onefs.one.loading_verbs import LoadingVerbs
 from onefs.one.warn import warn
 
@@ -70,6 +69,27 @@ class DatasetVerbs(ListingVerbs, LoadingVerbs):
             cache_loading.load_tables(access, tables_dir)
         return cache_loading.loaded_at(access)
 
+    @interruptible
+    def save_cache(
+        self, save_dir: str | os.PathLike[str] | None = None, clobber: bool = False
+    ) -> None:
+        """Write ONE's cache tables of sessions and datasets to a folder, for ONE-api.
+
+        Args:
+            save_dir: The folder. None writes nothing, because onefs stores what it learns at once.
+            clobber: Whether to replace tables that are in the folder.
+
+        Raises:
+            UsageError: The folder has tables, no tables have been loaded, or this object reads
+                another user's mount.
+            CacheError: The tables cannot be written.
+        """
+        from onefs.one import cache_loading
+
+        access = self._access_for("save cache tables")
+        if save_dir is not None:
+            cache_loading.save_tables(access, Path(save_dir), replace=clobber)
+
     def save_loaded_ids(
         self, sessions_only: bool = False, clear_list: bool = True
     ) -> tuple[list[str], Path | None]:
@@ -86,6 +106,8 @@ class DatasetVerbs(ListingVerbs, LoadingVerbs):
         Raises:
             CacheError: The file cannot be written.
         """
+        from onefs.one.loaded_ids import save_ids
+
         loaded = self._loaded_ids
         ids = loaded.eids() if sessions_only else loaded.dataset_ids()
         if not ids:

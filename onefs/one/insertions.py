@@ -13,6 +13,7 @@ from uuid import UUID
 from onefs import alf
 from onefs.errors import NotFound, UsageError
 from onefs.model import Insertion
+from onefs.one.arguments import check_query_type
 from onefs.one.name_conversions import NameConversions
 from onefs.search import vocabulary
 from onefs.search.insertions import find_in_sessions
@@ -59,14 +60,7 @@ _QC_NAMES = {"0": "NOT_SET", "10": "PASS", "30": "WARNING", "40": "FAIL", "50": 
 
 def is_local(query_type: str | None) -> bool:
     """Whether a query type means that Alyx is not asked. Raises UsageError for an invalid one."""
-    if not isinstance(query_type, (str, type(None))) or query_type not in (
-        None,
-        "local",
-        "remote",
-        "auto",
-        "refresh",
-    ):
-        raise UsageError(f"query_type is {query_type!a}: give 'remote' or 'local'")
+    check_query_type(query_type)
     return query_type == "local"
 
 

@@ -337,10 +337,11 @@ class LaboratoryClient(Interruptible):
         """
         if query_type is None:
             return self
-        from onefs.one.connect import check_mode
+        from onefs.one.arguments import check_query_type
 
-        check_mode("query_type", query_type)
-        if query_type == self.mode or self._mount is not None:
+        check_query_type(query_type)
+        is_mode = query_type in ("local", "remote")
+        if not is_mode or query_type == self.mode or self._mount is not None:
             return self
         if query_type == "local":
             local: Client = self._lazy_local()

@@ -24,6 +24,7 @@ from onefs.model import Dataset, Session, shown_url
 from onefs.one.alf_errors import alf_error
 from onefs.one.alf_grammar import is_session_path
 from onefs.one.alf_paths import ALFPath
+from onefs.one.dataset_records import rel_path
 from onefs.one.session_refs import dict_to_ref, is_exp_ref, ref_to_dict
 
 if TYPE_CHECKING:
@@ -96,17 +97,22 @@ class NameConversions:
             raise UsageError(f"{ascii(name)[:80]} names no session that the database has")
         return eid
 
-    def fetch_sessions(self, names: Iterable[object]) -> None:
-        """Request the sessions that the catalogue lacks, many with each request."""
+    def fetch_sessions(self, names: Iterable[object], *, with_times: bool = False) -> None:
+        """Request the sessions that the catalogue lacks, many with each request.
+
+        With ``with_times``, the catalogue lacks a session, too, if it is only in cache tables,
+        which do not have the time at which it began.
+        """
         from onefs.search.vocabulary import parse_terms
 
         if self._access is None or self._offline:
             return
         eids = [str(name).strip().lower() for name in names if isinstance(name, (str, UUID))]
         eids = list(filter(alf.is_uuid, dict.fromkeys(eids)))
-        known = {session.eid for session in self._access.database.sessions_by_eid(eids)}
+        sessions = self._access.database.sessions_by_eid(eids)
+        known = {session.eid for session in sessions if session.start_time or not with_times}
         unknown = [eid for eid in eids if eid not in known]
-        if len(unknown) < 2:
+        if len(unknown) < (1 if with_times else 2):
             return
         for begin in range(0, len(unknown), _EIDS_PER_SEARCH):
             some = ",".join(f"'{eid}'" for eid in unknown[begin : begin + _EIDS_PER_SEARCH])
@@ -121,7 +127,9 @@ class NameConversions:
         """Return a session, with or without a folder. Raises NotFound if there is none."""
         try:
             return self._resolver.any_session(eid)
-        except (NotFound, NoAlyx) as error:  # without an Alyx, the tables list all sessions
+        except (NotFound, Unreachable) as error:  # without an Alyx, the tables list all sessions
+            if isinstance(error, Unreachable) and not self._is_unknown(error):
+                raise
             raise alf_error("object_not_found", str(error)) from error
 
     def _is_unknown(self, error: Unreachable) -> bool:
@@ -193,6 +201,9 @@ class NameConversions:
         from onefs.search.offline import row_of_session
 
         session = self.session(eid)
+        if not session.start_time and self._access is not None:
+            # the row of a search is newer than that of the tables, which lack the time
+            (session,) = self._access.database.sessions_by_eid([eid]) or (session,)
         row = row_of_session(session, self._url)
         path = self.eid_to_path(eid) if session.has_folder else None
         return {
@@ -299,12 +310,6 @@ class NameConversions:
             if url.endswith(f"/{quote(lab)}/{alf.SUBJECTS}"):
                 return f"{url}/{quote(subject)}/{day}/{alf.number_folder(number)}"
         raise alf_error("object_not_found", f"no file server is known that has files of {lab}")
-
-
-def rel_path(dataset: Dataset) -> str:
-    """Return the path of a dataset below its session, as ONE-api has it."""
-    revision = f"#{dataset.revision}#" if dataset.revision else ""
-    return "/".join(filter(None, (dataset.collection, revision, dataset.name)))
 
 
 def _path_of_record(record: Mapping[Any, Any], root: Path) -> ALFPath:

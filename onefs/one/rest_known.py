@@ -10,8 +10,8 @@ from typing import Any
 from onefs import alf
 from onefs.errors import NotFound, OnefsError, UsageError
 from onefs.model import Dataset, Session
+from onefs.one.dataset_records import rel_path
 from onefs.one.laboratory import Laboratory
-from onefs.one.name_conversions import rel_path
 from onefs.one.resolver import SessionResolver
 from onefs.one.rest_query import RestQuery
 from onefs.search.name_tables import NAME_TABLES

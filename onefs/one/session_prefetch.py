@@ -7,8 +7,11 @@ other they would take four times as long.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from contextlib import suppress
+from importlib import import_module
+from threading import Thread
 from typing import Any, TypeVar, cast
 
 from onefs.access import Access
@@ -17,6 +20,20 @@ from onefs.errors import OnefsError
 from onefs.lowlevel.parallel import run_parallel
 
 T = TypeVar("T")
+
+
+def import_in_background(name: str) -> None:
+    """Import a module that is needed soon, while the caller waits for answers of servers.
+
+    Does nothing if the module is loaded. The caller imports it as usual, and so gets its errors.
+    """
+
+    def load() -> None:
+        with suppress(Exception):
+            import_module(name)
+
+    if name not in sys.modules:
+        Thread(target=load, name="onefs-import", daemon=True).start()
 
 
 def prefetch_session(access: Access, eid: str) -> None:

@@ -6,9 +6,11 @@ from datetime import date
 from typing import Any
 from uuid import UUID
 
-from onefs.errors import MissingLibrary, UsageError
+from onefs.errors import UsageError
 from onefs.model import Dataset, Session
-from onefs.one.name_conversions import rel_path
+from onefs.one.dataset_listing import session_records
+from onefs.one.dataset_records import import_pandas, make_record, to_frame, to_series
+from onefs.one.resolver import SessionResolver
 
 
 def session_record(session: Session) -> Any:
@@ -24,24 +26,27 @@ def session_record(session: Session) -> Any:
         "task_protocol": session.task_protocol,
         "projects": ",".join(session.projects),
     }
-    return _pandas().Series(fields, name=session.eid, dtype=object)
+    return import_pandas("a record").Series(fields, name=session.eid, dtype=object)
 
 
-def dataset_record(dataset: Dataset) -> Any:
-    """Return a dataset's row of ONE-api's table. Its name has the eid and the dataset's id.
+def full_record(resolver: SessionResolver, session: Session) -> Any:
+    """Return a DataFrame of a session's datasets, in which each row has the session's fields, too.
 
     Raises MissingLibrary if pandas is missing.
     """
-    pandas = _pandas()
-    fields = {
-        "file_size": pandas.NA if dataset.size is None else dataset.size,
-        "hash": dataset.md5,
-        "exists": True,
-        "rel_path": rel_path(dataset),
-        "default_revision": dataset.default,
-        "qc": dataset.qc,
-    }
-    return pandas.Series(fields, name=(dataset.eid, dataset.uuid), dtype=object)
+    table = to_frame(session_records(resolver, session), as_table=True, keep_eid=True)
+    fields = session_record(session)
+    columns = {name: [value] * len(table) for name, value in fields.items()}
+    return table.assign(**columns).astype({"number": "uint16"})
+
+
+def dataset_record(dataset: Dataset, *, as_table: bool) -> Any:
+    """Return a dataset's row of ONE-api's table. Its name has the eid and the dataset's id.
+
+    ``as_table``: whether the columns are in the order of cache tables, and not of Alyx's answers.
+    Raises MissingLibrary if pandas is missing.
+    """
+    return to_series(make_record(dataset, ()), as_table=as_table)
 
 
 def rows_of(record: Any) -> list[Any] | None:
@@ -66,13 +71,3 @@ def ids_of(record: Any) -> tuple[str | None, str]:
     if isinstance(name, (str, UUID)):
         return None, str(name)
     raise UsageError(f"the record's name is {ascii(name)[:80]}: it must have the eid and the id")
-
-
-def _pandas() -> Any:
-    try:
-        import pandas
-    except ImportError as error:
-        raise MissingLibrary(
-            'a record is a row of a table, for which pandas is needed: pip install "onefs[pandas]"'
-        ) from error
-    return pandas

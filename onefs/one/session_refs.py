@@ -48,17 +48,20 @@ def is_exp_ref(ref: object) -> bool:
 def ref_to_dict(ref: object, parse: bool = True) -> Bunch:
     """Return a reference as a dict. With ``parse``, its date is a date, its sequence an int.
 
-    Raises UsageError for an invalid reference.
+    Raises UsageError for an invalid reference. Without ``parse``, a text has the parts that it has,
+    as in ONE-api.
     """
     if isinstance(ref, Mapping):
         found = Bunch(ref)
-    elif isinstance(ref, str) and ref.count("_") >= 2:
-        found = Bunch(zip(("date", "sequence", "subject"), ref.split("_", 2), strict=True))
+    elif isinstance(ref, str):
+        found = Bunch(zip(("date", "sequence", "subject"), ref.split("_", 2), strict=False))
     else:
         raise _invalid(ref)
+    if not parse:
+        return found
     if not found.keys() >= _KEYS:
         raise _invalid(ref)
-    return parsed(found) if parse else found
+    return parsed(found)
 
 
 def parsed(ref: Bunch) -> Bunch:

@@ -6,16 +6,18 @@ Each of these methods also takes a list of names, and then returns the list of t
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from datetime import date
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any, cast
 
+from onefs import alf
 from onefs.errors import UsageError
 from onefs.one.interrupts import interruptible
 from onefs.one.laboratory_client import LaboratoryClient
 
 if TYPE_CHECKING:
     from onefs.access import Access
+    from onefs.model import Session
     from onefs.one.name_conversions import NameConversions
     from onefs.one.views import Parts
 
@@ -45,7 +47,7 @@ class SessionVerbs(LaboratoryClient):
 
     @interruptible
     def get_details(self, eid: Any, full: bool = False, query_type: str | None = None) -> Any:
-        """Return the details of a session as a dict.
+        """Return the details of a session as a dict, or offline as a row of ONE-api's table.
 
         Args:
             eid: The eid, ref, path or URL of a session.
@@ -53,9 +55,14 @@ class SessionVerbs(LaboratoryClient):
                 list of sessions (``projects`` as one text), and ``date`` and ``local_path``.
             query_type: ``"local"`` to send no request.
 
+        Returns:
+            The dict. In the mode ``local`` a pandas Series, or with ``full`` a DataFrame with the
+            session's datasets.
+
         Raises:
             UsageError: An argument is invalid, or there is no session at the path.
             NotFound: There is no such session.
+            MissingLibrary: In the mode ``local``, pandas is not installed.
         """
         from onefs.one import session_refs
 
@@ -63,10 +70,18 @@ class SessionVerbs(LaboratoryClient):
         names = client._session_names
         if session_refs.is_list(eid):
             eid = list(eid)
-            names.fetch_sessions(eid)
+        if not full:
+            names.fetch_sessions(
+                map(names.to_eid, eid if session_refs.is_list(eid) else [eid]), with_times=True
+            )
 
-        def details(name: object) -> dict[str, Any]:
+        def details(name: object) -> Any:
             found = names.eid_of(name)
+            if client._offline and client._mount is None:
+                from onefs.one.session_records import full_record, session_record
+
+                session = names.session(found)
+                return full_record(client._resolver, session) if full else session_record(session)
             if not full:
                 return names.details(found)
             import json
@@ -133,6 +148,7 @@ class SessionVerbs(LaboratoryClient):
 
     # -- references
 
+    @interruptible
     def eid2ref(self, eid: Any, as_dict: bool = True, parse: bool = True) -> Any:
         """Return the ref of a session, as a dict with ``subject``, ``date`` and ``sequence``.
 
@@ -149,18 +165,21 @@ class SessionVerbs(LaboratoryClient):
         from onefs.one import session_refs
         from onefs.one.bunch import Bunch
 
-        def ref_of(details: Mapping[str, Any]) -> Any:
-            day, number = details["date"], details["number"]
-            if number is None:
-                raise UsageError(f"the session {details['url']} has no number, and so no ref")
+        def ref_of(session: Session) -> Any:
+            if session.number < 0:
+                raise UsageError(f"the session {session.eid} has no number, and so no ref")
             ref = Bunch(
-                subject=details["subject"],
-                date=day if parse else str(day),
-                sequence=number if parse else f"{number:03d}",
+                subject=session.subject,
+                date=date.fromisoformat(session.date) if parse else session.date,
+                sequence=session.number if parse else alf.number_folder(session.number),
             )
             return ref if as_dict else session_refs.dict_to_ref(ref)
 
-        return session_refs.for_each(self.get_details(eid), ref_of)
+        names = self._names
+        if session_refs.is_list(eid):
+            eid = list(eid)
+            names.fetch_sessions(eid)
+        return session_refs.for_each(eid, lambda name: ref_of(names.session(names.eid_of(name))))
 
     @interruptible
     def ref2eid(self, ref: Any) -> Any:
@@ -297,7 +316,7 @@ class SessionVerbs(LaboratoryClient):
 
             if not is_session_path(PurePath(path).as_posix()):
                 found = names.dataset(path)
-                return None if found is None else dataset_record(found[1])
+                return None if found is None else dataset_record(found[1], as_table=self._offline)
             eid = names.path_to_eid(path)
             return None if eid is None else session_record(names.session(eid))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import os
 from collections.abc import Sequence
 from pathlib import Path, PurePath
@@ -38,7 +39,8 @@ class TutorialVerbs(LaboratoryClient):
         """Return the names of the ten search terms in ONE's tutorial.
 
         Args:
-            query_type: ``"remote"`` or ``"local"``, as in ONE-api: all terms of :meth:`search`.
+            query_type: ``"remote"`` returns all terms of :meth:`search`, ``"local"`` those of
+                ONE-api.
             endpoint: ``"sessions"``, or ``"insertions"`` for the terms of
                 :meth:`search_insertions`.
             all: Whether to return the names of all terms of :meth:`search`.
@@ -57,7 +59,7 @@ class TutorialVerbs(LaboratoryClient):
 
         local = is_local(query_type)
         if endpoint in (None, "sessions"):
-            return list(vocabulary.VOCABULARY)
+            return list(vocabulary.ONE_API_TERMS if local else vocabulary.VOCABULARY)
         if endpoint == "insertions":
             return terms_of_search(local=local)
         raise UsageError(
@@ -113,7 +115,7 @@ class TutorialVerbs(LaboratoryClient):
         Returns:
             The eids. With ``details``, a tuple ``(eids, rows)``. ``rows`` has Alyx's row of each
             session, as a dict. The added key ``local_path`` is the path of the session's folder as
-            text, or None for a session without a folder.
+            text, or None for a session without a folder, and ``date`` is the day as a date.
 
         Raises:
             UsageError: A term or value is invalid, or there is neither a term nor a limit. The
@@ -136,7 +138,11 @@ class TutorialVerbs(LaboratoryClient):
             return sessions.eids
         folders = self.folders(sessions)
         rows = [
-            {**row, "local_path": str(folders[eid]) if eid in folders else None}
+            {
+                **row,
+                "date": _day_of(row),
+                "local_path": str(folders[eid]) if eid in folders else None,
+            }
             for eid, row in zip(sessions.eids, self.records(sessions), strict=True)
         ]
         return sessions.eids, rows
@@ -500,3 +506,11 @@ def _single_name(eid: Any) -> Any:
     if not single:
         raise UsageError(f"{len(names)} sessions are given instead of one: give one eid")
     return names[0]
+
+
+def _day_of(row: Row) -> datetime.date | None:
+    """Return the day of Alyx's row of a session, as ONE-api's ``search`` has it."""
+    try:
+        return datetime.date.fromisoformat(str(row.get("start_time"))[:10])
+    except ValueError:
+        return None

@@ -162,7 +162,7 @@ def complete_name(given: str) -> str:
     name = given.replace("-", "_")
     if not name or name in VOCABULARY or name in ALIASES:
         return given
-    found = sorted(term for term in _ONE_API_TERMS if term.startswith(name))
+    found = sorted(term for term in ONE_API_TERMS if term.startswith(name))
     if len(found) > 1:
         raise UsageError(
             f"the search term {_quoted(given)} may be {' or '.join(found)}: give a longer part of "
@@ -412,7 +412,7 @@ VOCABULARY: Mapping[str, Term] = {term.name: term for term in _TERMS}
 #: the terms of the tutorial
 TUTORIAL_TERMS = tuple(VOCABULARY)[:10]
 #: the terms of ONE-api of which the first letters are enough
-_ONE_API_TERMS = (
+ONE_API_TERMS = (
     "datasets", "date_range", "laboratory", "number", "projects", "subject", "task_protocol",
     "dataset_qc_lte",
 )  # fmt: skip

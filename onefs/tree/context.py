@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 from onefs.cache.folder import Place
 from onefs.dates import dataset_day, file_mtime, midnight
 from onefs.model import Dataset, Session
-from onefs.qc import QC, is_at_most
 from onefs.tree.layout import Folders, SessionLayout
 from onefs.tree.nodes import Node, NodeKind, inode_of_path, inode_of_uuid
 from onefs.tree.variant import FULL_TREE, Variant
@@ -18,6 +17,7 @@ from onefs.tree.variant import FULL_TREE, Variant
 if TYPE_CHECKING:
     from onefs.catalogue.catalogue import Catalogue
     from onefs.content.content import Content
+    from onefs.qc import QC
     from onefs.tree.layout_cache import LayoutCache
     from onefs.tree.listed_sessions import ListedSessions
     from onefs.tree.one_api_compat import OneApiFolder
@@ -61,7 +61,11 @@ class TreeContext:
 
     def shows(self, dataset: Dataset) -> bool:
         """Whether the tree shows a dataset with this QC."""
-        return self.worst_qc is None or is_at_most(dataset.qc, self.worst_qc)
+        if self.worst_qc is None:
+            return True
+        from onefs.qc import is_at_most  # only a mount with --qc needs it
+
+        return is_at_most(dataset.qc, self.worst_qc)
 
     def build_layout(self, datasets: Iterable[Dataset]) -> SessionLayout:
         """Return the folders and files that this tree shows for a session's datasets."""

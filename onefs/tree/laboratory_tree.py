@@ -16,7 +16,6 @@ from onefs.content.content import Content
 from onefs.errors import NotFound, UsageError
 from onefs.model import Dataset, Session
 from onefs.printable import printable
-from onefs.qc import QC
 from onefs.tree.context import TreeContext
 from onefs.tree.dataset_file import DatasetFile
 from onefs.tree.entries import File, Folder, SymbolicLink, TreeEntry, listed_entry
@@ -38,6 +37,7 @@ from onefs.tree.user_folders import UserFolderLink, UserFolders
 from onefs.tree.variant import FULL_TREE, Variant, split_variant
 
 if TYPE_CHECKING:
+    from onefs.qc import QC
     from onefs.search.queries import SessionQueries
     from onefs.tree.siblings import Siblings
 

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 from onefs import alf
 from onefs.errors import NotFound
-from onefs.qc import QC
 from onefs.tree.as_of import AS_OF, is_as_of_day
 from onefs.tree.context import TreeContext, undated_folder_node
 from onefs.tree.entries import Folder, TreeEntry
@@ -120,7 +119,7 @@ class RootFolder(Folder):
             "as_of": variant.day,
             "flat": "1" if variant.flat else "",
             "tag": variant.tag,
-            "qc": "" if self.context.worst_qc is None else QC(self.context.worst_qc).name,
+            "qc": "" if self.context.worst_qc is None else self.context.worst_qc.name,
             "error": catalogue.availability.refusal,
         }
         return {

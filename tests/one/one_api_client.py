@@ -56,6 +56,8 @@ def outcome(call: Callable[[], Any]) -> Any:
 def _kind(error: Exception) -> str:
     """Return the kind of an error of ONE-api or of onefs, in words that both have."""
     names = {each.__name__ for each in type(error).__mro__}
+    if "404" in str(error) or "session not found" in str(error):
+        return "not found"
     kinds = {
         "not found": {"ALFObjectNotFound", "NotFound", "ALFError"},
         "several": {
@@ -75,10 +77,13 @@ def assert_same(ours: Any, theirs: Any) -> None:
     if isinstance(theirs, pd.DataFrame):
         assert_same_frame(ours, theirs)
     elif isinstance(theirs, pd.Series):
-        pd.testing.assert_series_equal(ours, theirs)
+        assert _as_text(ours.name) == _as_text(theirs.name)
+        pd.testing.assert_series_equal(ours, theirs, check_names=False)
     elif isinstance(theirs, np.ndarray):
         assert ours.dtype == theirs.dtype
         np.testing.assert_array_equal(ours, theirs)
+    elif hasattr(theirs, "to_numpy"):  # an array of pandas
+        assert list(ours) == list(theirs)
     elif isinstance(theirs, dict):
         assert set(ours) == set(theirs)
         for key, value in theirs.items():

@@ -216,7 +216,7 @@ def test_an_ambiguous_or_double_spelling_is_an_error(shared: ONE, servers: Serve
     with pytest.raises(UsageError, match="twice"):
         shared.search(subj="a", subject="b")
     with pytest.raises(UsageError, match="query_type"):
-        shared.search(subject="a", query_type="refresh")
+        shared.search(subject="a", query_type="sometimes")
     with pytest.raises(UsageError, match="userz"):
         shared.search(userz="a")
     assert servers.requests == []
@@ -303,6 +303,8 @@ def _imported_names(tree: ast.AST) -> set[str]:
 
 
 def test_no_module_imports_one_api() -> None:
+    for text in ("import one.api", "from one import x", "def f():\n import_module('one.api')"):
+        assert "one" in _imported_names(ast.parse(text))
     files = sorted(PACKAGE.rglob("*.py"))
     assert len(files) > 300
     for path in files:
@@ -318,7 +320,7 @@ one = ONE(silent=True, mode="local", **json.loads(sys.argv[1]))
 one.wildcards = False
 one.eid2path("cf264653-2deb-44cb-aa84-89b82507028a")
 one.path2eid(one.eid2path("cf264653-2deb-44cb-aa84-89b82507028a"))
-one.get_details("cf264653-2deb-44cb-aa84-89b82507028a")
+one.eid2ref("cf264653-2deb-44cb-aa84-89b82507028a")
 one.alyx.rest("labs", "list")
 one.close()
 print(json.dumps(sorted(sys.modules)))
