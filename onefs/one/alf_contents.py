@@ -7,8 +7,11 @@ pandas. Code that a file contains is never run.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from pathlib import Path
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
+from importlib import import_module
+from pathlib import Path, PurePath
+from threading import Thread
 from typing import Any
 
 from onefs.errors import BadContent, MissingLibrary
@@ -20,6 +23,24 @@ from onefs.one.warn import warn
 
 #: the separator of each kind of text table
 _SEPARATORS = {".csv": ",", ".ssv": " ", ".tsv": "\t", ".htsv": "\t"}
+#: numpy's type for each of pyarrow's types of numbers
+_NUMBERS = {
+    **{
+        f"{sign}int{bits}": f"{sign[:1] or 'i'}{bits // 8}"
+        for sign in ("", "u")
+        for bits in (8, 16, 32, 64)
+    },
+    "float": "f4",
+    "double": "f8",
+}
+#: the libraries that read files, in the order of their imports, with the suffixes of the files
+_LIBRARIES = {
+    "numpy": {".npy", ".npz", ".pqt"},
+    "pyarrow.parquet": {".pqt"},
+    "pandas": set(_SEPARATORS),
+}
+#: how the metadata of a table name numpy's types
+_NUMPY_NAMES = {*(name for name in _NUMBERS if "int" in name), "float32", "float64"}
 
 
 def read_content(path: Path) -> Any:
@@ -44,6 +65,73 @@ def read_content(path: Path) -> Any:
             raise BadContent(f"{path} cannot be read: {error}") from error
         warn(f"the file {path} is not valid JSON, so it is None: {error}")
         return None
+
+
+def start_imports(names: Iterable[str]) -> None:
+    """Import the libraries that read these files in the background, during the download."""
+    suffixes = {PurePath(name).suffix for name in names}
+    modules = [name for name, wanted in _LIBRARIES.items() if suffixes & wanted]
+
+    def import_all() -> None:
+        for name in modules:
+            with suppress(Exception):  # raised again where the library is needed
+                import_module(name)
+
+    if modules:
+        Thread(target=import_all, name="onefs-import", daemon=True).start()
+
+
+def read_numbers(path: Path) -> dict[str, Any] | None:
+    """Return the columns of a parquet table of numbers as arrays of one type, without pandas.
+
+    Return None for other files and tables, which need pandas. The arrays are those that
+    :meth:`.AlfBunch.from_df` would return. The import of pandas takes longer than to read most
+    tables.
+    """
+    if path.suffix != ".pqt" or path.stat().st_size == 0:
+        return None
+    try:
+        import numpy as np
+        from pyarrow import parquet
+
+        table = parquet.ParquetFile(path).read()
+    except Exception:  # pandas, or its absence, is the reason that users know
+        return None
+    if not table.num_rows or not _has_plain_columns(table.schema.pandas_metadata):
+        return None
+    columns = {}
+    for name, column in zip(table.column_names, table.columns, strict=True):
+        kind = _NUMBERS.get(str(column.type))
+        if kind is None or (column.null_count and kind[0] != "f"):
+            return None
+        columns[name] = np.concatenate([_array_of_chunk(each, kind) for each in column.chunks])
+    if len(columns) < table.num_columns:
+        return None
+    common = np.result_type(*columns.values())
+    return {name: each.astype(common, copy=False) for name, each in columns.items()}
+
+
+def _array_of_chunk(chunk: Any, kind: str) -> Any:
+    """Return the numbers of a pyarrow Array, with NaN for null. ``kind`` is numpy's type."""
+    import numpy as np
+
+    # pyarrow's own conversion imports pandas
+    validity, numbers = chunk.buffers()
+    begin, end = chunk.offset, chunk.offset + len(chunk)
+    array = np.frombuffer(numbers, kind, end)[begin:]
+    if not chunk.null_count:
+        return array
+    is_valid = np.unpackbits(np.frombuffer(validity, "u1"), count=end, bitorder="little")[begin:]
+    return np.where(is_valid, array, np.nan).astype(kind)
+
+
+def _has_plain_columns(metadata: Mapping[str, Any] | None) -> bool:
+    """Whether pandas would read all columns as numpy's numbers, and none as the index."""
+    if metadata is None:
+        return True
+    return all(isinstance(each, dict) for each in metadata["index_columns"]) and all(
+        each["numpy_type"] in _NUMPY_NAMES for each in metadata["columns"]
+    )
 
 
 def _read_npy(path: Path) -> Any:

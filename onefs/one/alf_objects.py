@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from onefs.errors import UsageError
-from onefs.one.alf_contents import read_content
+from onefs.one.alf_contents import read_content, read_numbers
 from onefs.one.alf_errors import alf_error
 from onefs.one.alf_patterns import AlfParts
 from onefs.one.bunch import Bunch
@@ -91,13 +91,16 @@ class AlfBunch(Bunch):
 
         Two columns such as ``intervals_0`` and ``intervals_1`` become one array.
         """
-        import numpy as np
+        return _join_split_columns(dict(zip(df.columns, df.values.T, strict=True)))
 
-        data = dict(zip(df.columns, df.values.T, strict=True))
-        pairs = iter(sorted(name for name in data if _SPLIT_KEY.match(name)))
-        for first, second in zip(pairs, pairs, strict=False):
-            data[first[:-2]] = np.c_[data.pop(first), data.pop(second)]
-        return AlfBunch(data)
+
+def _join_split_columns(data: dict[str, Any]) -> AlfBunch:
+    import numpy as np
+
+    pairs = iter(sorted(name for name in data if _SPLIT_KEY.match(name)))
+    for first, second in zip(pairs, pairs, strict=False):
+        data[first[:-2]] = np.c_[data.pop(first), data.pop(second)]
+    return AlfBunch(data)
 
 
 def check_dimensions(data: Mapping[str, Any]) -> int:
@@ -178,14 +181,24 @@ def load_files(files: Sequence[tuple[Path, AlfParts]]) -> AlfBunch:
             "restrict the namespace or another part",
         )
     data = AlfBunch()
+    table_key = next(filter(_TABLE_KEY.match, keys), None)
+    numbers: dict[str, Any] | None = None
     for key, (path, _) in zip(keys, files, strict=True):
         metadata = _metadata_file(path, files)
         if metadata == path:
             continue
+        if key == table_key and metadata is None:
+            numbers = read_numbers(path)
+            if numbers is not None:
+                continue
         data[key] = read_content(path)
         if metadata is not None:
             _add_metadata(data, key, read_content(metadata))
-    _merge_table(data)
+    if numbers is None or table_key is None:
+        _merge_table(data)
+    else:
+        rename = _column_namer(table_key)
+        data.update(_join_split_columns({rename(key): each for key, each in numbers.items()}))
     _expand_timestamps(name, data)
     return data
 
@@ -224,6 +237,11 @@ def _merge_table(data: AlfBunch) -> None:
     key = next(filter(_TABLE_KEY.match, data), None)
     if key is None or not hasattr(data[key], "columns"):
         return
+    data.update(AlfBunch.from_df(data.pop(key).rename(columns=_column_namer(key))))
+
+
+def _column_namer(key: str) -> Callable[[str], str]:
+    """Return the function that gives a column of the table ``key`` the name of an attribute."""
     suffix = key.removeprefix("table")
 
     def column_key(column: str) -> str:
@@ -232,8 +250,7 @@ def _merge_table(data: AlfBunch) -> None:
             return f"{column[:-2]}{suffix}{column[-2:]}"
         return f"{column}{suffix}"
 
-    rename: Callable[[str], str] = column_key
-    data.update(AlfBunch.from_df(data.pop(key).rename(columns=rename)))
+    return column_key
 
 
 def _expand_timestamps(name: str, data: AlfBunch) -> None:

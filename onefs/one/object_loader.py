@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 from onefs.errors import BadContent, OnefsError, Unreachable, UsageError
 from onefs.model import Session
-from onefs.one.alf_contents import read_content
+from onefs.one.alf_contents import read_content, start_imports
 from onefs.one.alf_errors import alf_error
 from onefs.one.alf_objects import AlfBunch, load_files
 from onefs.one.alf_paths import ALFPath
@@ -202,6 +202,8 @@ class ObjectLoader:
         ]
         absent = [at for at, file in enumerate(files) if file is None]
         if absent and not self.offline:
+            if not self.download_only:
+                start_imports(record.dataset.name for record in records)
             requested = [(records[at].dataset, records[at].place) for at in absent]
             downloaded = download_all(content, requested, offline=False)
             for at, outcome in zip(absent, downloaded, strict=True):

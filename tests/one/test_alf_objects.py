@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from onefs.one.alf_contents import read_content
 from onefs.one.alf_objects import AlfBunch, load_files
 from onefs.one.alf_patterns import parse_name
 from tests.one.one_api_client import assert_same, outcome
+from tests.running import run
 
 alfio = pytest.importorskip("one.alf.io")
 
@@ -97,6 +99,53 @@ def test_objects_are_those_of_one_api(tmp_path: Path) -> None:
         if name == "texts":  # ONE-api has no check for a Series among the attributes
             assert set(theirs) == {"metrics", "tabs", "spaces", "single"}
         assert_same(as_dict(load(paths)), as_dict(theirs))
+
+
+_TIMES = np.arange(6.0)
+TABLES = {
+    "floats": pd.DataFrame({"a": _TIMES, "b_0": _TIMES + 1, "b_1": _TIMES + 2}),
+    "missing": pd.DataFrame({"a": [1.5, np.nan], "b": [np.inf, 2]}),
+    "single missing": pd.DataFrame({"a": np.array([np.nan] * 9 + [2], dtype="f4")}),
+    "numbers": pd.DataFrame({"a": np.arange(3), "b": np.arange(3, dtype="f4")}),
+    "small numbers": pd.DataFrame({"a": np.arange(3, dtype="u1"), "b": np.arange(3, dtype="i2")}),
+    "large numbers": pd.DataFrame({"a": [2**63, 1], "b": [-1, 2]}).astype({"a": "uint64"}),
+    "truths": pd.DataFrame({"a": [True, False], "b": [1.0, 2.0]}),
+    "only truths": pd.DataFrame({"a": [True, False]}),
+    "texts": pd.DataFrame({"a": ["x", "y"], "b": [1.0, 2.0]}),
+    "no null": pd.DataFrame({"a": pd.array([1, 2], dtype="Int64"), "b": [1.0, 2.0]}),
+    "days": pd.DataFrame({"a": pd.to_datetime(["2020-01-02", None])}),
+    "categories": pd.DataFrame({"a": pd.Categorical(["x", "y"])}),
+    "an index": pd.DataFrame({"a": [1.0, 2.0], "b": [3.0, 4.0]}).set_index("a"),
+    "no rows": pd.DataFrame({"a": np.zeros(0)}),
+    "no columns": pd.DataFrame(),
+}
+
+
+@pytest.mark.parametrize("table", TABLES)
+@pytest.mark.parametrize("name", ["_ibl_trials.table.pqt", "x.table_bpod.pqt"])
+def test_columns_of_tables_are_those_of_one_api(tmp_path: Path, name: str, table: str) -> None:
+    """ONE-api: ``load_object`` of tables of every kind, in one or several groups of rows."""
+    path = tmp_path / name
+    TABLES[table].to_parquet(path, row_group_size=4)
+    theirs = outcome(lambda: alfio.load_object([path]))
+    assert_same(outcome(lambda: load([path])), theirs)
+
+
+def test_a_table_of_numbers_needs_no_pandas(tmp_path: Path) -> None:
+    """Ours: the import of pandas takes longer than everything else."""
+    path = tmp_path / "_ibl_trials.table.pqt"
+    pd.concat([TABLES["floats"], TABLES["missing"]]).to_parquet(path, index=False)
+    program = (
+        "import sys\n"
+        "from pathlib import Path\n"
+        "from onefs.one.alf_objects import load_files\n"
+        "from onefs.one.alf_patterns import parse_name\n"
+        "path = Path(sys.argv[1])\n"
+        "trials = load_files([(path, parse_name(path.name))])\n"
+        "print(trials.a[:6].sum(), trials.a.shape, 'pandas' in sys.modules)"
+    )
+    printed = run([sys.executable, "-c", program, path]).stdout
+    assert printed == "15.0 (8,) False\n"
 
 
 def test_attributes_of_other_lengths_are_named(tmp_path: Path) -> None:
