@@ -31,6 +31,7 @@ from onefs.alf import AGGREGATES, SUBJECTS
 from onefs.cache.files import make_process_folder
 from onefs.cache.locks import DatasetLocks, can_lock
 from onefs.cache.permissions import check_cache_folder, is_inside_without_symlinks
+from onefs.cache.target_folders import TargetFolders
 from onefs.config.cache_owner import PRIVATE_FOLDER, check_owner, claim_cache_folder
 from onefs.errors import CacheError
 from onefs.lowlevel.files import inherit_permissions, make_folder
@@ -88,6 +89,7 @@ class CacheFolder:
             partial if self.shared or self.read_only else make_process_folder(partial)
         )
         self._guard = FolderGuard(self.private_folder, "the cache folder")
+        self._target_folders = TargetFolders(root)
         self._restore_lock = threading.Lock()
         #: functions that are called after the folder was recreated or its disk was mounted again
         self.on_restored: list[Callable[[], None]] = []
@@ -157,6 +159,18 @@ class CacheFolder:
             make_folder(final.parent, self.root)
             os.replace(source, final)
 
+    def move_into_place(self, source: Path, final: Path, before: os.stat_result) -> os.stat_result:
+        """As :meth:`rename_into_place`, for many files. Return the status that the file then has.
+
+        ``before`` is the status of the file.
+        """
+        status = self._target_folders.move(source, final, before)
+        if status is None:
+            self.rename_into_place(source, final)
+            self._target_folders.keep_open(final.parent)
+            status = os.stat(final)
+        return status
+
     def _check_is_inside(self, folder: Path) -> None:
         if not self._trusted and not is_inside_without_symlinks(self.root, folder):
             raise CacheError(
@@ -165,8 +179,9 @@ class CacheFolder:
             )
 
     def close(self) -> None:
-        """Close the descriptor of the folder."""
+        """Close the descriptors of the folder and of its locks."""
         self._guard.close()
+        self.locks.close()
 
     def pinned_ids(self) -> set[str]:
         """Return the ids of the pinned datasets. Raises OSError."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
 import threading
 import uuid
@@ -11,7 +12,12 @@ from pathlib import Path
 
 from onefs.errors import DeadlineExceeded
 from onefs.lowlevel.files import open_or_create
-from onefs.lowlevel.forking import hold_lock_file
+from onefs.lowlevel.forking import (
+    ForkAware,
+    close_lock_file,
+    open_lock_file,
+    register_fork_aware,
+)
 from onefs.lowlevel.locks import try_lock, unlock, wait_for_lock
 
 #: number of thread locks, which are used where the file system has no locks
@@ -36,6 +42,60 @@ def can_lock(folder: Path) -> bool:
             return False
 
 
+class _LockFile(ForkAware):
+    """An open lock file, and the bytes that threads of this process have locked in it.
+
+    It is closed, and its locks end, when nobody refers to it any more.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.descriptor = open_lock_file(path, open_or_create)
+        self._locked: set[int] = set()
+        self._mutex = threading.Lock()
+        status = os.fstat(self.descriptor)
+        self._identity = status.st_dev, status.st_ino
+        register_fork_aware(self)
+
+    def after_fork_in_child(self) -> None:
+        """Use the file no more: its locks are those of the parent."""
+        self.descriptor, self._identity = -1, (-1, -1)
+
+    def is_at(self, path: Path) -> bool:
+        """Whether ``path`` leads to this file."""
+        try:
+            status = os.stat(path)
+        except OSError:
+            return False
+        return (status.st_dev, status.st_ino) == self._identity
+
+    def try_lock(self, byte: int) -> bool:
+        """Lock a byte. Return False if another thread or another open file has locked it."""
+        # the kernel does not exclude threads that use the same open file
+        with self._mutex:
+            if byte in self._locked:
+                return False
+            self._locked.add(byte)
+        is_locked = False
+        try:
+            is_locked = try_lock(self.descriptor, byte)
+        finally:
+            if not is_locked:
+                self._locked.discard(byte)
+        return is_locked
+
+    def unlock(self, byte: int) -> None:
+        """Unlock a byte that this process has locked. In a forked child, do nothing."""
+        try:
+            if self.descriptor >= 0:
+                unlock(self.descriptor, byte)
+        finally:
+            self._locked.discard(byte)
+
+    def __del__(self) -> None:
+        if self.__dict__.get("descriptor", -1) >= 0:
+            close_lock_file(self.descriptor)
+
+
 class DatasetLocks:
     """One lock for each dataset. Thread-safe.
 
@@ -51,6 +111,11 @@ class DatasetLocks:
         self._before_each = before
         self._shared = shared
         self._stripes = [threading.Lock() for _ in range(_STRIPE_COUNT)]
+        self._file: _LockFile | None = None
+
+    def close(self) -> None:
+        """Close the lock file as soon as no lock is held."""
+        self._file = None
 
     @contextmanager
     def hold(
@@ -61,7 +126,8 @@ class DatasetLocks:
         Waits at most ``deadline`` seconds, and stops waiting once ``is_wanted`` returns False.
         Raises DeadlineExceeded in both cases.
         """
-        self._before_each()
+        if not self._shared:
+            self._before_each()
         number = uuid.UUID(dataset_id).int
         with self._hold_byte(number) if self._shared else self._hold_stripe(number) as try_once:
             if not wait_for_lock(try_once, deadline, is_wanted):
@@ -77,8 +143,27 @@ class DatasetLocks:
 
         The end of the ``with`` block unlocks the byte.
         """
-        with hold_lock_file(self._path, open_or_create) as descriptor:
-            yield lambda: try_lock(descriptor, number % (1 << 62))
+        file, byte, acquired = self._lock_file(), number % (1 << 62), False
+
+        def try_once() -> bool:
+            nonlocal acquired
+            acquired = file.try_lock(byte)
+            return acquired
+
+        try:
+            yield try_once
+        finally:
+            if acquired:
+                file.unlock(byte)
+
+    def _lock_file(self) -> _LockFile:
+        """Return the open lock file. It is opened again if another file is at its path now."""
+        file = self._file
+        if file is None or not file.is_at(self._path):
+            self._file = None
+            self._before_each()
+            file = self._file = _LockFile(self._path)
+        return file
 
     @contextmanager
     def _hold_stripe(self, number: int) -> Iterator[Callable[[], bool]]:

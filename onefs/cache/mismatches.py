@@ -43,6 +43,8 @@ PAUSE_FACTOR = 5.0
 LONGEST_PAUSE_SECONDS = 300.0
 #: seconds after which a mismatch is forgotten
 MISMATCH_TTL_SECONDS = 86400.0
+#: seconds after which the folder is listed again: a download need not look for each file
+LISTING_TTL_SECONDS = 1.0
 
 
 class UnconfirmedMismatch(BadContent):
@@ -78,6 +80,8 @@ class Mismatches:
     def __init__(self, folder: Path, clock: Callable[[], float] = time.time) -> None:
         self._folder = folder
         self.clock = clock
+        #: the files that the folder had when it was listed, and until when that counts (monotonic)
+        self._listed: tuple[frozenset[str], float] = frozenset(), 0.0
         with suppress(OSError):  # a mismatch without a file only causes more requests
             self._forget_old()
 
@@ -87,7 +91,7 @@ class Mismatches:
         Raises UnconfirmedMismatch during the pause after such a response, because the file must not
         be requested during the pause.
         """
-        mismatch = self._get(dataset)
+        mismatch = self._get(dataset) if self._may_have(dataset) else None
         if mismatch is None:
             return False
         remaining = mismatch.until - self.clock()
@@ -153,6 +157,18 @@ class Mismatches:
             return [path.stem for path in self._folder.glob("*.json")]
         return []
 
+    def _may_have(self, dataset: Dataset) -> bool:
+        """Whether there is a file for a dataset; one of another process counts a second later."""
+        now = time.monotonic()
+        names, until = self._listed
+        if now > until:
+            try:
+                names = frozenset(os.listdir(self._folder))
+            except OSError:
+                return True
+            self._listed = names, now + LISTING_TTL_SECONDS
+        return f"{dataset.id}.json" in names
+
     def _get(self, dataset: Dataset) -> _Mismatch | None:
         try:
             mismatch = _Mismatch(**json.loads(read_small_file(str(self._path(dataset.id)))))
@@ -165,6 +181,7 @@ class Mismatches:
     def _put(self, dataset: Dataset, mismatch: _Mismatch) -> None:
         data = json.dumps(asdict(mismatch)).encode() + b"\n"
         replace_file(self._path(dataset.id), data)
+        self._listed = frozenset(), 0.0
 
     def _forget_old(self) -> None:
         with os.scandir(self._folder) as items:

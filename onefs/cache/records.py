@@ -175,13 +175,15 @@ class Records:
         then: Callable[[Callable[[CacheEntry], None]], object] = lambda _: None,
         *,
         is_unused: bool = False,
+        has_mark: bool = True,
     ) -> None:
         """Write a record, in place of the dataset's former record. Then call ``then``.
 
         ``then`` gets a function that replaces this record again, and that must not be called later.
         It writes to the file of this record, which other processes may have removed or replaced
         meanwhile. ``is_unused`` says that the dataset's file was never used, so that it is evicted
-        before other files.
+        before other files. ``has_mark`` is False if the dataset had no record before, so that it
+        cannot be marked as accepted.
         """
         text = _serialize(entry)
 
@@ -197,7 +199,7 @@ class Records:
             self._path(self._key_of(entry)),
             text,
             mtime=NEVER_USED if is_unused else None,
-            before_rename=lambda: self._update_accepted_mark(entry),
+            before_rename=lambda: self._update_accepted_mark(entry, has_mark=has_mark),
             after_rename=lambda descriptor: then(partial(rewrite, descriptor)),
         )
 
@@ -248,9 +250,10 @@ class Records:
         return True
 
     def forget(self, dataset_id: str) -> None:
-        """Remove the record of a dataset."""
-        with suppress(FileNotFoundError):
-            os.unlink(self._path(dataset_id))
+        """Remove the record of a dataset, and its mark as accepted."""
+        for path in (self._path(dataset_id), f"{self._accepted_folder}/{dataset_id}"):
+            with suppress(FileNotFoundError):
+                os.unlink(path)
 
     def note_use(self, dataset_id: str) -> bool:
         """Set the time of last use of a dataset's file to now. Call :meth:`get` before.
@@ -319,12 +322,12 @@ class Records:
             if name.endswith(".json") and not name.startswith(".")
         ]
 
-    def _update_accepted_mark(self, entry: CacheEntry) -> None:
+    def _update_accepted_mark(self, entry: CacheEntry, *, has_mark: bool) -> None:
         mark = f"{self._accepted_folder}/{entry.dataset_id}"
         if entry.state == "accepted":
             with open_new_file(mark):
                 pass
-        else:
+        elif has_mark:
             with suppress(FileNotFoundError):
                 os.unlink(mark)
 

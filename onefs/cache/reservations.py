@@ -58,13 +58,14 @@ class Reservation:
 
     def release(self) -> None:
         """End the reservation, so that other transfers can reserve the space that was not used."""
-        self._report()
-        self._space.release(0, self.granted_bytes)
-        self.granted_bytes = 0
+        self._end(self.granted_bytes)
 
     def _report(self) -> None:
-        self._space.release(self._unreported_bytes, self._unreported_bytes)
-        self.granted_bytes -= self._unreported_bytes
+        self._end(self._unreported_bytes)
+
+    def _end(self, reserved: int) -> None:
+        self._space.release(self._unreported_bytes, reserved)
+        self.granted_bytes -= reserved
         self._unreported_bytes = 0
 
 
@@ -119,7 +120,10 @@ class DiskSpace:
 
     def release(self, written: int, reserved: int) -> None:
         """Count ``written`` bytes as written, and end the reservation of ``reserved`` bytes."""
-        self._usage.adjust(written, -reserved)
+        if self._has_limits():
+            self._usage.adjust(written, -reserved)
+        else:  # a file of some kilobytes would take a dozen system calls
+            self._usage.adjust_later(written, -reserved)
 
     def reserve(self, size: int, least: int, *, may_evict: bool = True) -> int:
         """Reserve ``size`` bytes, or ``least`` bytes if there is too little space.
@@ -129,6 +133,9 @@ class DiskSpace:
         fit at once, within the limits and without an eviction.
         """
         self._usage.recount_if_needed()
+        if not self._has_limits():
+            self._usage.reserve_freely(size)
+            return size
         if not may_evict:
             self._reserve_unused(size)
             return size
@@ -155,6 +162,9 @@ class DiskSpace:
             time.sleep(0.02)
             self._evict(least)
         raise self._full_error()
+
+    def _has_limits(self) -> bool:
+        return self.limits.cache_size is not None or bool(self.limits.min_free)
 
     def _reserve_unused(self, size: int) -> None:
         if self._usage.reserve(size, self.limits.cache_size):

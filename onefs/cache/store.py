@@ -16,8 +16,8 @@ from onefs.cache.files import disk_errors
 from onefs.cache.folder import CacheFolder, Place
 from onefs.cache.mismatches import Mismatches
 from onefs.cache.records import CacheEntry, Records
-from onefs.cache.sparse import allocated_size, counted_size, disk_size
-from onefs.cache.usage import UsageCounter
+from onefs.cache.sparse import counted_size, disk_size
+from onefs.cache.usage import UsageCounter, measure_disk
 from onefs.cache.verify import ContentVerdict
 from onefs.dates import dataset_mtime
 from onefs.errors import DeadlineExceeded, OnefsError, reason_of
@@ -76,14 +76,21 @@ class Store(CacheFolder):
         if self.fetched_ids is not None:
             self.fetched_ids.add(dataset.id)
 
+    def record_of(self, dataset: Dataset) -> CacheEntry | None:
+        """Return a dataset's record, which may be outdated, or None. Raises CacheError."""
+        with disk_errors(self.root):
+            return self.records.get(dataset.id)
+
     def look_up(self, dataset: Dataset) -> tuple[CacheEntry | None, bool]:
         """Return a dataset's record, and whether its file must be hashed before it is served.
 
         The record agrees with the database and with the file on disk. Return (None, False) if there
         is no such record. Raises CacheError.
         """
-        with disk_errors(self.root):
-            record = self.records.get(dataset.id)
+        return self.judge(dataset, self.record_of(dataset))
+
+    def judge(self, dataset: Dataset, record: CacheEntry | None) -> tuple[CacheEntry | None, bool]:
+        """As :meth:`look_up`, for what :meth:`record_of` has just returned."""
         for entry in (record, self._unrecorded.get(dataset.id)):
             if entry is not None and self._is_valid(entry, dataset, same_ctime=True):
                 return entry, False
@@ -143,6 +150,7 @@ class Store(CacheFolder):
         generation: str = "",
         digest: str = "",
         is_unused: bool = False,
+        has_no_record: bool = False,
     ) -> Path:
         """Move a verified partial file to its final path. Return the final path.
 
@@ -154,12 +162,14 @@ class Store(CacheFolder):
         - ``digest`` is recorded only if it cannot be read from the database: the database has no
           digest, or the user has accepted other bytes.
         - ``is_unused`` says that no program has asked for the file yet.
+        - ``has_no_record`` says that the dataset had no record since the caller took the lock.
 
         The caller holds the dataset's lock. Raises CacheError or CacheFull.
         """
         with disk_errors(self.root):
             final = self.final_path(place)
-            former = self._keep_for_releases(dataset, self.records.get(dataset.id))
+            known = None if has_no_record else self.records.get(dataset.id)
+            former = self._keep_for_releases(dataset, known)
             is_taken = not self.owns(former, final) and os.path.lexists(final)
             if is_taken or dataset.published_id:  # see onefs.catalogue.storage.release
                 final = self.private_folder / "aside" / dataset.id
@@ -168,9 +178,10 @@ class Store(CacheFolder):
             self._remove_former(dataset, former, keep=(final, partial))
             with suppress(PermissionError):  # another user owns the partial file
                 os.utime(partial, (time.time(), dataset_mtime(place, dataset)))
+            status = os.stat(partial)
             entry = self._make_entry(
                 dataset,
-                os.stat(partial),
+                status,
                 final,
                 verdict,
                 ours=True,
@@ -180,16 +191,15 @@ class Store(CacheFolder):
             )
 
             def rename(rewrite_record: Callable[[CacheEntry], None]) -> None:
-                self.rename_into_place(partial, final)
-                # the rename has changed the ctime
-                renamed = entry.with_ctime(os.stat(final).st_ctime_ns)
+                # this changes the ctime
+                renamed = entry.with_ctime(self.move_into_place(partial, final, status).st_ctime_ns)
                 if is_unused:  # replaced, because a write would change the time of last use
                     self.records.put(renamed, is_unused=True)
                 else:
                     rewrite_record(renamed)
 
             # written before the rename, so that no crash leaves a file without a record
-            self.records.put(entry, then=rename)
+            self.records.put(entry, then=rename, has_mark=not has_no_record)
             self.usage.adjust(-freed)
         return final
 
@@ -297,18 +307,8 @@ class Store(CacheFolder):
         Raises CacheError.
         """
         with disk_errors(self.root):
-            total = sum(
-                allocated_size(self.root / e.path) for e in self.records.all_entries() if e.ours
-            )
-            for folder in ("partial", "rejected"):
-                # os.walk continues if files and folders are removed at the same time
-                for top, _, names in os.walk(self.private_folder / folder):
-                    total += sum(
-                        allocated_size(os.path.join(top, name))
-                        for name in names
-                        if not name.endswith((".json", ".map"))  # not counted
-                    )
-        return total
+            ours = (self.root / each.path for each in self.records.all_entries() if each.ours)
+            return measure_disk(ours, self.private_folder)
 
     def owns(self, entry: CacheEntry | None, path: Path) -> bool:
         """Return True if onefs downloaded the file at ``path``, and no program has replaced the

@@ -15,10 +15,11 @@ from __future__ import annotations
 import os
 import struct
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from onefs.cache.sparse import allocated_size
 from onefs.errors import CacheError
 from onefs.lowlevel.files import open_or_create
 from onefs.lowlevel.forking import close_lock_file, open_lock_file
@@ -27,6 +28,8 @@ from onefs.lowlevel.locks import try_lock, unlock, wait_for_lock
 #: number of words in the file; one word less is the number of processes that can share a folder
 MAX_PROCESSES = 1024
 _WORD_BYTES = 8
+#: most bytes that were written and that other processes still count as reserved
+MAX_UNREPORTED_BYTES = 16 << 20
 #: a lock on the first byte guards the words; shared locks on the second byte mark that processes
 #: use the folder
 _GUARD_LOCK_BYTE = 1 << 20
@@ -54,6 +57,11 @@ class UsageCounter:
         self._shared = shared
         self._measure = measure
         self._own_reserved_bytes = 0
+        #: what this process's word has, which is at least ``_own_reserved_bytes`` and
+        #: ``_unreported_bytes`` together
+        self._own_word = 0
+        #: bytes that were written and are not in word 0 yet (see :meth:`adjust_later`)
+        self._unreported_bytes = 0
         #: a process died while it had reservations, and may have written bytes that are not counted
         self._needs_recount = False
         self._path = path
@@ -66,7 +74,9 @@ class UsageCounter:
             if self._fd >= 0:
                 close_lock_file(self._fd)
             self._open()
-            self._write_word(self._slot, self._own_reserved_bytes)
+            # they are gone with the folder, or measured by the process that opens the folder first
+            self._unreported_bytes = 0
+            self._write_own_word(self._own_reserved_bytes)
 
     def _open(self) -> None:
         self._fd = open_lock_file(self._path, open_or_create if self._shared else _open_in_memory)
@@ -83,18 +93,21 @@ class UsageCounter:
             if self._fd < 0:
                 return
             with self._locked():
-                self._write_word(self._slot, 0)
+                self._report()
+                self._write_own_word(0)
             close_lock_file(self._fd)
             self._fd = -1
 
     def total_bytes(self) -> int:
         """Return the bytes on the disk plus the bytes reserved by all processes."""
         with self._locked():
+            self._report()
             return self._total_bytes()
 
     def reserved_bytes(self) -> int:
         """Return the bytes that all processes have reserved and not written yet."""
         with self._locked():
+            self._report()
             return self._total_bytes() - self._read_word(0)
 
     def recount_if_needed(self) -> None:
@@ -106,6 +119,7 @@ class UsageCounter:
             self._needs_recount = False
             measured = self._measure()
             with self._locked():
+                self._report()
                 # the total includes reserved bytes: a part of them may be on the disk already
                 self._adjust(max(0, measured - self._total_bytes()), 0)
 
@@ -118,6 +132,27 @@ class UsageCounter:
             with self._locked():
                 self._adjust(written, reserved)
 
+    def adjust_later(self, written: int, reserved: int) -> None:
+        """As :meth:`adjust`, but other processes may see it later, at the latest when no bytes are
+        reserved. Until then, they count what is not needed any more as reserved.
+        """
+        with self._lock:
+            unreported = self._unreported_bytes + written
+            reserved = max(0, self._own_reserved_bytes + reserved)
+            is_covered = reserved + unreported <= self._own_word
+            if reserved and is_covered and 0 <= unreported <= MAX_UNREPORTED_BYTES:
+                self._unreported_bytes, self._own_reserved_bytes = unreported, reserved
+            else:
+                self.adjust(written, reserved - self._own_reserved_bytes)
+
+    def reserve_freely(self, size: int) -> None:
+        """Reserve ``size`` bytes without any limit."""
+        with self._lock:
+            needed = self._own_reserved_bytes + size + self._unreported_bytes
+            if needed > self._own_word:
+                self._write_own_word(needed)  # no lock: only this process writes its word
+            self._own_reserved_bytes += size
+
     def reserve(self, size: int, limit: int | None) -> int:
         """Reserve ``size`` bytes, and return 0.
 
@@ -125,17 +160,29 @@ class UsageCounter:
         ``limit``. None means no limit.
         """
         with self._locked():
+            self._report()
             over = 0 if limit is None else max(0, self._total_bytes() + size - limit)
             if not over:
                 self._adjust(0, size)
             return over
 
     def _adjust(self, written: int, reserved: int) -> None:
+        written += self._unreported_bytes
+        self._unreported_bytes = 0
         if written:
             self._write_word(0, self._read_word(0) + written)
-        if reserved:
-            self._own_reserved_bytes = max(0, self._own_reserved_bytes + reserved)
-            self._write_word(self._slot, self._own_reserved_bytes)
+        self._own_reserved_bytes = max(0, self._own_reserved_bytes + reserved)
+        if self._own_word != self._own_reserved_bytes:
+            self._write_own_word(self._own_reserved_bytes)
+
+    def _report(self) -> None:
+        """Write what :meth:`adjust_later` has left. The caller holds the lock of the file."""
+        if self._own_word != self._own_reserved_bytes:
+            self._adjust(0, 0)
+
+    def _write_own_word(self, value: int) -> None:
+        self._write_word(self._slot, value)
+        self._own_word = value
 
     def _total_bytes(self) -> int:
         words = self._read_words()
@@ -185,6 +232,20 @@ class UsageCounter:
 
     def _write_word(self, slot: int, value: int) -> None:
         os.pwrite(self._fd, struct.pack("<q", value), slot * _WORD_BYTES)
+
+
+def measure_disk(complete: Iterable[Path], private_folder: Path) -> int:
+    """Return the bytes of disk that complete, partial and rejected files take."""
+    total = sum(allocated_size(path) for path in complete)
+    for folder in ("partial", "rejected"):
+        # os.walk continues if files and folders are removed at the same time
+        for top, _, names in os.walk(private_folder / folder):
+            total += sum(
+                allocated_size(os.path.join(top, name))
+                for name in names
+                if not name.endswith((".json", ".map"))  # not counted
+            )
+    return total
 
 
 def _open_in_memory(path: str | os.PathLike[str], flags: int) -> int:

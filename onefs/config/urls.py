@@ -24,6 +24,13 @@ _WHITESPACE = re.compile(r"\s")
 _UNSAFE_IN_FOLDER_NAME = re.compile(r"[^\w.-]")
 #: an origin over http on the default port
 _HTTP_ORIGIN = re.compile(r"^http://([^:\[]+)$")
+#: a URL that is sent as it is: its origin, and a path without percent signs and dot segments
+PLAIN_URL = re.compile(
+    r"(https?://[a-z0-9-]{1,63}(?:\.[a-z0-9-]{1,63})*"
+    r"(?::(?:[1-9]\d{0,3}|[1-5]\d{4}|6[0-4]\d{3}|65[0-4]\d\d|655[0-2]\d|6553[0-5]))?)"
+    r"((?:/(?!\.)[A-Za-z0-9._~-]*)+)",
+    re.ASCII,
+)
 _MALFORMED_TEXT = "(a malformed URL)"
 #: the most characters of a URL in a message
 _MAX_SHOWN_CHARACTERS = 1000
@@ -65,6 +72,9 @@ def origin(url: str) -> str:
 
     Raises UsageError for a URL that is not http or https, or has no host.
     """
+    plain = PLAIN_URL.fullmatch(url) if len(url) <= MAX_URL_LENGTH else None
+    if plain is not None and not plain[1].endswith((":80", ":443")):
+        return plain[1]
     parts = _split_checked(url)
     scheme, host = parts.scheme.lower(), parts.hostname
     if scheme not in _DEFAULT_PORTS or not host:

@@ -28,7 +28,7 @@ from onefs.model import Dataset
 
 _OPEN_FLAGS = os.O_RDONLY | os.O_CLOEXEC
 #: seconds for which a dataset still counts as absent, if no byte was cached when it was opened
-_ABSENT_TTL_SECONDS = 0.02
+_ABSENT_TTL_SECONDS = 0.1
 #: number of changes of a file on the server, before any byte was served, after which a read fails
 MAX_RESTARTS = 3
 #: attempts to open a file. An attempt fails if another process evicts the file before it is open
@@ -189,7 +189,11 @@ class DatasetHandle:
 
         Raises FetchLimit if fetching would exceed the hourly limit.
         """
-        if self._cursor is None:  # a file of another program is adopted, not fetched
+        # a small file that was absent just now is looked for once more before it is fetched
+        has_limit = self._source.quota.limit is not None
+        is_fetched_anyway = self._is_small and not has_limit and self._is_absent()
+        if self._cursor is None and not is_fetched_anyway:
+            # a file of another program is adopted, not fetched
             path = self._source.adopter.adopt(self._dataset, self._place)
             if path is not None:
                 return self._open_cached(path)

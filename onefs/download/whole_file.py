@@ -9,11 +9,10 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 from onefs.cache.files import disk_errors, remove_if_possible, sync_file
 from onefs.cache.folder import Place
@@ -35,7 +34,7 @@ from onefs.download.body import (
 )
 from onefs.download.head import fetch_size
 from onefs.download.hosts import CircuitOpen, Hosts, failure_ttl
-from onefs.download.progress import Transfer
+from onefs.download.progress import Transfer, Transfers, content_key
 from onefs.download.replicas import MAX_ROUNDS, REPLICA_ERRORS, Replicas
 from onefs.download.sources.interface import WrongSize
 from onefs.errors import (
@@ -63,9 +62,13 @@ MAX_FAILURES = 65536
 #: seconds after which a replica is retried if its body has a wrong digest
 MISMATCH_RETRY_SECONDS = 0.5
 
-#: identifies content: a dataset's id, size and md5; the id is not enough, because the size and md5
-#: in the database can change at any time
-ContentKey = tuple[str, int | None, str]
+
+class _Outcome(NamedTuple):
+    """A verified file."""
+
+    path: Path
+    #: whether its record says that it was used just now
+    is_used: bool
 
 
 class SmallFileDownloader:
@@ -89,11 +92,8 @@ class SmallFileDownloader:
         self._stall = stall
         self._on_invalidated = on_invalidated
         self._fsync_queue = FsyncQueue(store)
-        self._single_flight: SingleFlight[Path] = SingleFlight("onefs-fetch", MAX_DOWNLOADS)
-        self._lock = threading.Lock()
-        self._transfers: dict[ContentKey, Transfer] = {}
-        #: number of readers that wait for each file
-        self._readers: Counter[ContentKey] = Counter()
+        self._single_flight: SingleFlight[_Outcome] = SingleFlight("onefs-fetch", MAX_DOWNLOADS)
+        self._transfers = Transfers()
         self._failures: NegativeCache[Dataset] = NegativeCache(MAX_FAILURES, failure_ttl)
         self._stopped = threading.Event()
         self._bodies = BodyReceiver(hosts, stall, self._stopped)
@@ -106,8 +106,7 @@ class SmallFileDownloader:
 
     def transfers(self) -> list[Transfer]:
         """Return the progress of each running download."""
-        with self._lock:
-            return list(self._transfers.values())
+        return self._transfers.running()
 
     def recent_failure(self, dataset: Dataset) -> OnefsError | None:
         """Return the error of a dataset's last download if the download failed a few seconds ago.
@@ -129,12 +128,13 @@ class SmallFileDownloader:
         """
         self._failures.raise_failure(dataset)
         try:
-            path = self._wait_for_download(dataset, place, before_retry)
+            outcome = self._wait_for_download(dataset, place, before_retry)
         except CircuitOpen:
             self._hosts.wait_for_probe(dataset.replicas)
-            path = self._wait_for_download(dataset, place, before_retry)
-        self.note_use(dataset)
-        return path
+            outcome = self._wait_for_download(dataset, place, before_retry)
+        if not outcome.is_used:
+            self.note_use(dataset)
+        return outcome.path
 
     def note_use(self, dataset: Dataset) -> None:
         """Record that a program uses a file that was not cached when the program asked for it."""
@@ -177,16 +177,18 @@ class SmallFileDownloader:
         if not self.can_fetch_ahead(dataset):
             return False
         try:
-            path = self._single_flight.run_if_idle(
-                _content_key(dataset), lambda: self._run_ahead(dataset, place, may_go_on)
+            outcome = self._single_flight.run_if_idle(
+                content_key(dataset), lambda: self._run_ahead(dataset, place, may_go_on)
             )
         except FetchAheadEnded as end:
             if end.reason is None:
                 return False
             raise end.reason from None
-        return path is not None
+        return outcome is not None
 
-    def _run_ahead(self, dataset: Dataset, place: Place, may_go_on: Callable[[int], bool]) -> Path:
+    def _run_ahead(
+        self, dataset: Dataset, place: Place, may_go_on: Callable[[int], bool]
+    ) -> _Outcome:
         has_lock = False
         try:
             # no wait for the dataset's lock: another process that holds it fetches the file
@@ -202,7 +204,7 @@ class SmallFileDownloader:
                 raise FetchAheadEnded(None) from error
             raise FetchAheadEnded(error) from error
         self.sync_soon(dataset)
-        return path
+        return _Outcome(path, is_used=False)
 
     def _download_ahead(
         self, dataset: Dataset, place: Place, may_go_on: Callable[[int], bool]
@@ -227,17 +229,17 @@ class SmallFileDownloader:
 
     def _wait_for_download(
         self, dataset: Dataset, place: Place, before_retry: Callable[[], None]
-    ) -> Path:
-        """Wait for the download of the dataset, and return the path of the file.
+    ) -> _Outcome:
+        """Wait for the download of the dataset, and return its file.
 
         If no download of the dataset is running, start a download.
         """
         started_at = time.monotonic()
         waiting_since: float | None = None
-        with self._counted_reader(dataset):
+        with self._transfers.count_reader(dataset):
             while True:
                 future = self._single_flight.start(
-                    _content_key(dataset),
+                    content_key(dataset),
                     partial(self._run_download, dataset, place, waiting_since),
                 )
                 while not wait_until_done(future, min(0.5, self._stall)):
@@ -247,26 +249,6 @@ class SmallFileDownloader:
                 except FetchAheadEnded:  # the second wait and the first together are one wait
                     waiting_since = started_at
                     before_retry()
-
-    @contextmanager
-    def _counted_reader(self, dataset: Dataset) -> Iterator[None]:
-        """Count one more reader that waits for a file inside the ``with`` block.
-
-        From now on, a download of the file that began ahead is as one for a reader.
-        """
-        key = _content_key(dataset)
-        with self._lock:
-            self._readers[key] += 1
-            transfer = self._transfers.get(key)
-            if transfer is not None:
-                transfer.is_ahead = False
-        try:
-            yield
-        finally:
-            with self._lock:
-                self._readers[key] -= 1
-                if not self._readers[key]:
-                    del self._readers[key]
 
     def size_of(self, dataset: Dataset, deadline: float) -> int:
         """Ask the file servers for the size of a dataset's file, and return the size in bytes.
@@ -291,8 +273,7 @@ class SmallFileDownloader:
 
         This is the most recent error among all replicas. If there is none, it is DeadlineExceeded.
         """
-        with self._lock:
-            transfer = self._transfers.get(_content_key(dataset))
+        transfer = self._transfers.of(dataset)
         last_progress_at = (
             self._bodies.last_progress_at if transfer is None else transfer.last_progress_at
         )
@@ -308,8 +289,8 @@ class SmallFileDownloader:
 
     def _run_download(
         self, dataset: Dataset, place: Place, waiting_since: float | None = None
-    ) -> Path:
-        """Find or download a dataset's file for readers. Return its path.
+    ) -> _Outcome:
+        """Find or download a dataset's file for readers, and return it.
 
         ``waiting_since`` is when the first reader began to wait, if that was before this download.
         """
@@ -318,7 +299,7 @@ class SmallFileDownloader:
                 disk_errors(self._store.root),
                 self._store.locks.hold(dataset.id, 3600.0, lambda: not self._stopped.is_set()),
             ):
-                path = self._find_or_download(dataset, place, waiting_since)
+                outcome = self._find_or_download(dataset, place, waiting_since)
         except OnefsError as error:
             is_unconfirmed = isinstance(error, UnconfirmedMismatch)
             if not is_unconfirmed:  # an UnconfirmedMismatch is already in the log
@@ -329,27 +310,34 @@ class SmallFileDownloader:
                 self._on_invalidated(dataset)
             raise
         self._fsync_queue.add(dataset)
-        return path
+        return outcome
 
     def _find_or_download(
         self, dataset: Dataset, place: Place, waiting_since: float | None
-    ) -> Path:
-        """Return the path of the dataset's file. Download the file if it is not cached.
+    ) -> _Outcome:
+        """Return the dataset's file. Download the file if it is not cached.
 
         Raises BadContent if the file was rejected.
         """
         # another process may have cached the file during the wait for the dataset's lock
-        entry, must_hash = self._store.look_up(dataset)
+        record = self._store.record_of(dataset)
+        entry, must_hash = self._store.judge(dataset, record)
         if entry is not None and not must_hash:
             if entry.state == "bad":
                 raise BadContent(entry.reason)
-            return self._store.root / entry.path
-        return (
-            (entry and self._rehash(dataset, entry))
+            return _Outcome(self._store.root / entry.path, is_used=False)
+        known = (
+            (self._rehash(dataset, entry) if entry else None)
             or adopt_in_place(self._store, dataset, place)
-            or self._store.reinstate(dataset, place)
-            or self._download(dataset, place, waiting_since=waiting_since)
+            or (self._store.reinstate(dataset, place) if record else None)
         )
+        if known is not None:
+            return _Outcome(known, is_used=False)
+        has_record = record is not None
+        path = self._download(
+            dataset, place, waiting_since=waiting_since, has_no_record=not has_record
+        )
+        return _Outcome(path, is_used=True)
 
     def _rehash(self, dataset: Dataset, entry: CacheEntry) -> Path | None:
         """Hash a cached file whose ctime has changed. Return its path if its bytes are still right.
@@ -365,11 +353,14 @@ class SmallFileDownloader:
         ahead: Ahead | None = None,
         *,
         waiting_since: float | None = None,
+        has_no_record: bool = False,
     ) -> Path:
         had_mismatches = self._store.mismatches.check(dataset)
         self._store.note_fetch(dataset)
         path = self._store.download_path(dataset)
-        transfer = self._begin_transfer(dataset, place, ahead, waiting_since)
+        if waiting_since is not None:
+            waiting_since = max(waiting_since, self._bodies.last_progress_at)
+        transfer = self._transfers.begin(dataset, place, waiting_since, is_ahead=ahead is not None)
         size = disk_size(dataset.size if dataset.size is not None else PROGRESS_STEP_BYTES)
         try:
             with self._space.reservation(size, size, may_evict=ahead is None) as reservation:
@@ -391,6 +382,7 @@ class SmallFileDownloader:
                     verdict,
                     digest=download.digest,
                     is_unused=transfer.is_ahead,
+                    has_no_record=has_no_record,
                 )
                 if had_mismatches:
                     self._store.mismatches.clear(dataset.id)
@@ -400,24 +392,7 @@ class SmallFileDownloader:
             remove_if_possible(path)
             raise
         finally:
-            with self._lock:
-                del self._transfers[_content_key(dataset)]
-
-    def _begin_transfer(
-        self,
-        dataset: Dataset,
-        place: Place,
-        ahead: Ahead | None,
-        waiting_since: float | None,
-    ) -> Transfer:
-        key = _content_key(dataset)
-        transfer = Transfer("/".join(place), dataset.size)
-        if waiting_since is not None:
-            transfer.last_progress_at = max(waiting_since, self._bodies.last_progress_at)
-        with self._lock:
-            transfer.is_ahead = ahead is not None and key not in self._readers
-            self._transfers[key] = transfer
-        return transfer
+            self._transfers.end(dataset)
 
     def _reject(self, download: Download, evidence: str) -> str:
         """Reject the dataset, because all replicas are wrong. Return the reason.
@@ -503,7 +478,3 @@ class SmallFileDownloader:
         is_first = download.note_mismatch(replica)
         is_useless = self._hosts.is_longer_than_stall(MISMATCH_RETRY_SECONDS)
         return None, MISMATCH_RETRY_SECONDS if is_first and not is_useless else None
-
-
-def _content_key(dataset: Dataset) -> ContentKey:
-    return dataset.id, dataset.size, dataset.md5

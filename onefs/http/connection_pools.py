@@ -18,7 +18,7 @@ import ssl
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, cast
 
 import certifi
 from urllib3 import BaseHTTPResponse, PoolManager
@@ -27,8 +27,16 @@ from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 from urllib3.exceptions import ConnectTimeoutError, NameResolutionError, NewConnectionError
 from urllib3.util import Timeout, create_urllib3_context
 
+from onefs.config.urls import PLAIN_URL
 from onefs.http.dialing import ShutdownHandle, close_inherited_socket, dial
 from onefs.http.exchange import Exchange
+from onefs.http.kept_connections import (
+    PlainHeaders,
+    PlainResponse,
+    get_over,
+    parse_plain_head,
+    take_kept,
+)
 from onefs.http.request import HttpRequest
 from onefs.lowlevel.forking import ForkAware, register_fork_aware
 
@@ -39,6 +47,8 @@ MAX_HOSTS = 16
 _MAX_LINE_BYTES = 64 * 1024
 #: largest number of interim responses (status 100 to 199) before the final response
 _MAX_INTERIM_RESPONSES = 32
+#: bytes that are read with the headers: all of a small file
+_BUFFER_BYTES = 64 * 1024
 
 _thread = threading.local()
 
@@ -83,7 +93,7 @@ class _Response(http.client.HTTPResponse):
         super().__init__(sock, *args, **kwargs)
         # urllib3 sets no limit on the length of the lines between chunks
         self.fp.close()
-        self.fp = _BoundedLineReader(sock.makefile("rb", buffering=0))
+        self.fp = _BoundedLineReader(sock.makefile("rb", buffering=0), _BUFFER_BYTES)
 
     def _read_status(self) -> tuple[str, int, str]:
         for _ in range(_MAX_INTERIM_RESPONSES):
@@ -96,6 +106,24 @@ class _Response(http.client.HTTPResponse):
         raise http.client.HTTPException(f"more than {_MAX_INTERIM_RESPONSES} interim responses")
 
 
+class _PlainAnswer(_Response):
+    """An answer that :func:`parse_plain_head` reads if it can, and http.client otherwise."""
+
+    #: the headers that :func:`parse_plain_head` has read; None if http.client has read them
+    plain_headers: PlainHeaders | None = None
+
+    def begin(self) -> None:
+        head, end, _ = self.fp.peek(1).partition(b"\r\n\r\n")
+        plain = parse_plain_head(head) if end else None
+        if plain is None:
+            super().begin()
+            return
+        self.fp.read(len(head) + len(end))
+        self.status, self.length, self.plain_headers = plain
+        self.version, self.reason = 11, ""
+        self.chunked, self.will_close = False, False
+
+
 class _WatchedConnection(HTTPConnection, ForkAware):
     """A connection that the watchdog thread can shut down if a request takes too long."""
 
@@ -105,6 +133,8 @@ class _WatchedConnection(HTTPConnection, ForkAware):
     _shutdown_handle: ShutdownHandle | None = None
     #: whether the socket is already attached, because it was connected for the next request
     _is_attached = False
+    #: when the last answer was read to its end (``time.monotonic``); 0 if this is unknown
+    idle_since = 0.0
 
     def _new_conn(self) -> socket.socket:
         exchange: Exchange = _thread.exchange
@@ -130,6 +160,21 @@ class _WatchedConnection(HTTPConnection, ForkAware):
             super().request(*args, **kwargs)
         finally:
             self._is_attached = False
+
+    def attach_to(self, exchange: Exchange) -> None:
+        """Let ``exchange`` shut the open connection down. Raises ConnectionAbortedError."""
+        assert self._shutdown_handle is not None
+        exchange.attach(self._shutdown_handle, reused=True)
+
+    def plain_answer(self) -> _PlainAnswer:
+        """Return the answer to the request that was sent. Raises what http.client raises."""
+        self.response_class = _PlainAnswer
+        try:
+            answer: Any = http.client.HTTPConnection.getresponse(self)
+        finally:
+            del self.response_class
+        assert isinstance(answer, _PlainAnswer)
+        return answer
 
     def connect(self) -> None:
         super().connect()
@@ -195,15 +240,24 @@ class ConnectionPools:
         self._http_manager = _new_manager(None)
         #: urllib3 managers by the path of their certificates (see :func:`certificates_path`)
         self._https_managers: dict[str | None, PoolManager] = {}
+        #: pools by manager and origin; some may be closed
+        self._known_pools: dict[tuple[PoolManager, str], HTTPConnectionPool] = {}
 
     def send_one(self, call: HttpRequest, exchange: Exchange) -> BaseHTTPResponse:
         """Send one request. Return the response when its headers have arrived.
 
-        Raises what urllib3 raises.
+        If ``call`` is plain, it may have only what :class:`PlainResponse` has.
+
+        Raises what urllib3 and http.client raise.
         """
         manager = (
             self._https_manager() if call.url.lower().startswith("https:") else self._http_manager
         )
+        # a request that is repeated takes a connection that was checked
+        if call.is_plain and not exchange.connection_reused:
+            response = self._send_over_kept(manager, call, exchange)
+            if response is not None:
+                return cast(BaseHTTPResponse, response)
         # no read timeout, which costs a system call (poll) before each read: the watchdog ends a
         # request that takes too long
         with thread_exchange(exchange):
@@ -218,6 +272,29 @@ class ConnectionPools:
                 preload_content=False,
                 decode_content=False,
             )
+
+    def _send_over_kept(
+        self, manager: PoolManager, call: HttpRequest, exchange: Exchange
+    ) -> BaseHTTPResponse | PlainResponse | None:
+        """Send one request over an open connection. Return None if there is none."""
+        plain = PLAIN_URL.fullmatch(call.url)
+        if plain is None:
+            return None
+        key = manager, plain[1]
+        pool = self._known_pools.get(key)
+        if pool is None or pool.pool is None:
+            if len(self._known_pools) >= MAX_HOSTS:
+                self._known_pools.clear()
+            pool = self._known_pools[key] = manager.connection_from_url(plain[1])
+        connection = take_kept(pool)
+        if connection is None:
+            return None
+        try:
+            connection.attach_to(exchange)
+        except BaseException:
+            connection.close()
+            raise
+        return get_over(pool, connection, plain[2], call.headers)
 
     def close(self) -> None:
         """Close all connections that are kept for later requests."""

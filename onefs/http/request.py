@@ -24,3 +24,5 @@ class HttpRequest(NamedTuple):
     auth: HostAuth | None = None
     #: False if the caller wants the answer that redirects
     follow_redirects: bool = True
+    #: whether the body is wanted as it is sent, by :class:`onefs.http.stream.Stream`
+    is_plain: bool = False

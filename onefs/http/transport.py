@@ -208,6 +208,7 @@ class Transport:
             sent,
             auth=auth,
             follow_redirects=follow_redirects,
+            is_plain=True,
         )
 
         def send(exchange: Exchange) -> tuple[BaseHTTPResponse, str]:

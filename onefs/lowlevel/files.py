@@ -8,8 +8,10 @@ and waits for this lock again. These waits would take most of the time.
 from __future__ import annotations
 
 import os
+import random
 import select
 import stat
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -19,6 +21,10 @@ from typing import Protocol
 Opener = Callable[[str | os.PathLike[str], int], int]
 #: most bytes in a file that holds one record
 RECORD_FILE_BYTES = 1 << 16
+#: seconds for which the permissions of a folder count, in which many files are created
+_FOLDER_TTL_SECONDS = 1.0
+_MAX_REMEMBERED_FOLDERS = 64
+_folder_statuses: dict[str, tuple[float, os.stat_result]] = {}
 
 
 class HasFileno(Protocol):
@@ -52,17 +58,29 @@ def read_small_file(path: str) -> bytes:
 def open_or_create(path: str | os.PathLike[str], flags: int) -> int:
     """Open a file and return its descriptor. Create the file if it is missing.
 
-    A new file inherits group and permissions from its folder (see :func:`inherit_permissions`).
-    Raises OSError, also if ``path`` is a symbolic link.
+    A new file inherits group and permissions from its folder (see :func:`inherit_permissions`), as
+    the folder had them now or at most a second ago. Raises OSError, also if ``path`` is a symbolic
+    link.
     """
     flags |= os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
     descriptor = os.open(path, flags, 0o600)
     try:
-        inherit_permissions(descriptor, os.stat(os.path.dirname(path) or "."), 0o666)
+        inherit_permissions(descriptor, _folder_status(os.path.dirname(path) or "."), 0o666)
     except OSError:
         os.close(descriptor)
         raise
     return descriptor
+
+
+def _folder_status(folder: str) -> os.stat_result:
+    now = time.monotonic()
+    until, status = _folder_statuses.get(folder, (0.0, None))
+    if status is None or now > until:
+        if len(_folder_statuses) >= _MAX_REMEMBERED_FOLDERS:
+            _folder_statuses.clear()
+        status = os.stat(folder)
+        _folder_statuses[folder] = now + _FOLDER_TTL_SECONDS, status
+    return status
 
 
 def open_private(path: str | os.PathLike[str], flags: int) -> int:
@@ -149,7 +167,7 @@ def replace_file(
     After an error the temporary file is removed. Raises OSError.
     """
     folder, name = os.path.split(path)
-    fresh = temporary or os.path.join(folder, f".{name}.{os.urandom(4).hex()}")
+    fresh = temporary or os.path.join(folder, f".{name}.{random.getrandbits(32):08x}")
     try:
         with open_new_file(fresh, opener) as descriptor:
             write_all(descriptor, memoryview(data), 0)

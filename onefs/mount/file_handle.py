@@ -146,7 +146,7 @@ class FileHandle:
         self._siblings.note_cold_read(self._path, self.handle.size)
         started = time.monotonic()
         try:
-            with self._waiting_reads.hold_slot():
+            with self._waiting_reads.hold_slot(self._path):
                 descriptor = self.handle.wait_fd(offset, length)
         except Exception as error:
             self._remember_failure(error, offset, length, started)

@@ -7,7 +7,7 @@ import threading
 from collections.abc import Callable, Iterable
 
 from onefs.errors import IndexerBlocked
-from onefs.lowlevel.files import read_small_file
+from onefs.mount.callers import caller_of
 
 #: the kernel truncates a program's name (comm) to this length
 _COMM_CHARACTERS = 15
@@ -35,7 +35,7 @@ class IndexerFilter:
         """
         if not self._blocked_programs:
             return
-        names = program_names_of(self._caller_thread())
+        names = caller_of(self._caller_thread()).names
         name = next((name for name in names if name in self._blocked_programs), None)
         if name is None:
             return
@@ -52,27 +52,3 @@ class IndexerFilter:
 
 #: a filter that refuses no program
 ALLOW_ALL = IndexerFilter((), lambda: 0)
-
-
-def program_names_of(thread: int) -> list[str]:
-    """Return the name of the thread with the id ``thread``, then the name of its process.
-
-    For the first thread of a process, return only one name. Return [] if ``/proc`` does not show
-    these names.
-    """
-    if thread <= 0:
-        return []
-    try:
-        head = _read_proc_file(f"/proc/{thread}/status").splitlines()[:6]
-        status = dict(line.split(":\t", 1) for line in head if ":\t" in line)
-        names, process = [status["Name"]], status["Tgid"]
-        # the first thread and the process have the same name
-        if process != str(thread):
-            names.append(_read_proc_file(f"/proc/{process}/comm").rstrip("\n"))
-    except (OSError, KeyError):
-        return []
-    return names
-
-
-def _read_proc_file(path: str) -> str:
-    return read_small_file(path).decode("utf-8", "replace")

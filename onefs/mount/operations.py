@@ -80,11 +80,13 @@ class Operations:
         self.status: Callable[[], str] = lambda: ""
         self.kernel_readahead = KernelReadahead()
         self._indexer_filter = IndexerFilter(blocked_programs, lambda: self.caller_thread())
+        self._waiting_reads = WaitingReads(waiting_read_limit())
         #: fetches files that a program probably reads next
-        self.siblings = SiblingPrefetcher(siblings, tree.children, lambda: self.caller_thread())
+        self.siblings = SiblingPrefetcher(
+            siblings, tree.children, lambda: self.caller_thread(), self._waiting_reads.has_others
+        )
         #: the last error of each path
         self.path_errors = PathErrors()
-        self._waiting_reads = WaitingReads(waiting_read_limit())
         self._handle_numbers = itertools.count(1)
         self._file_handles: dict[int, FileHandle] = {}
         self._open_folders: dict[int, _OpenFolder] = {}

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import logging
 import threading
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -46,12 +47,18 @@ class WaitingReads:
     def __init__(self, limit: int = MAX_WAITING_READS) -> None:
         self._limit = limit
         self._waiting = 0
+        #: how many reads wait for each path
+        self._by_path: Counter[str] = Counter()
         self._is_refusal_logged = False
         self._lock = threading.Lock()
 
+    def has_others(self, path: str) -> bool:
+        """Whether a read of another file than ``path`` is waiting now."""
+        return len(self._by_path) > (path in self._by_path)
+
     @contextmanager
-    def hold_slot(self) -> Iterator[None]:
-        """Count one more waiting read during the ``with`` block.
+    def hold_slot(self, path: str = "") -> Iterator[None]:
+        """Count one more waiting read of the file ``path`` during the ``with`` block.
 
         Raises :class:`Busy` if ``limit`` reads are already waiting.
         """
@@ -59,11 +66,15 @@ class WaitingReads:
             if self._waiting >= self._limit:
                 raise self._busy_error()
             self._waiting += 1
+            self._by_path[path] += 1
         try:
             yield
         finally:
             with self._lock:
                 self._waiting -= 1
+                self._by_path[path] -= 1
+                if not self._by_path[path]:
+                    del self._by_path[path]
                 self._is_refusal_logged = self._is_refusal_logged and self._waiting > 0
 
     def _busy_error(self) -> Busy:

@@ -14,7 +14,7 @@ from contextlib import suppress
 from typing import Protocol
 
 from onefs.errors import OnefsError, reason_of
-from onefs.lowlevel.pids import process_of_thread
+from onefs.mount.callers import caller_of
 from onefs.mount.sibling_walk import (
     MAX_SESSION_FILES,
     MAX_WINDOW_FILES,
@@ -61,6 +61,7 @@ class SiblingPrefetcher:
     - ``source``: fetches the siblings; None if none are to be fetched
     - ``children``: returns the entries of a folder, as the mount shows them
     - ``caller_thread``: returns the id of the thread that requested the running operation
+    - ``waits_for_others``: whether a program waits for another file than that at a path now
     """
 
     def __init__(
@@ -68,10 +69,12 @@ class SiblingPrefetcher:
         source: SiblingSource | None = None,
         children: Callable[[str], Entries] = lambda path: (),
         caller_thread: Callable[[], int] = lambda: 0,
+        waits_for_others: Callable[[str], bool] = lambda path: False,
     ) -> None:
         self._source = source
         self._children = children
         self._caller_thread = caller_thread
+        self._waits_for_others = waits_for_others
         self._lock = threading.Lock()
         self._pool = ThreadPoolExecutor(MAX_FETCHES, "onefs-sibling")
         #: by pid; the process that has read last is the last
@@ -95,8 +98,12 @@ class SiblingPrefetcher:
     def note_cold_read(self, path: str, size: int) -> None:
         """Record that the calling process reads a file of ``size`` bytes that is not cached."""
         source = self._source
-        if source is not None and size <= source.max_size:
-            self._update(lambda walk: walk.note_cold_read(path))
+        if source is None or size > source.max_size:
+            return
+        # with many readers at once, nothing is fetched ahead, and each read should cost little
+        if self._waits_for_others(path) and self._forget_reads():
+            return
+        self._update(lambda walk: walk.note_cold_read(path))
 
     def note_failure(self, path: str) -> None:
         """Record that a read of the calling process has failed."""
@@ -104,7 +111,7 @@ class SiblingPrefetcher:
             self._update(lambda walk: walk.note_failure(path))
 
     def _update(self, change: Callable[[SiblingWalk], None]) -> None:
-        process = process_of_thread(self._caller_thread())
+        process = caller_of(self._caller_thread()).process
         if process is None:
             return
         with self._lock:
@@ -112,11 +119,20 @@ class SiblingPrefetcher:
             walk = self._walks[process] = SiblingWalk() if known is None else known
             if len(self._walks) > _MAX_PROCESSES:
                 del self._walks[next(iter(self._walks))]
+            before = set(walk.unread)
             change(walk)
-            self._collect_unread()
+            if before != walk.unread.keys():
+                self._collect_unread()
             has_work = walk.unknown_folder() or walk.has_room()
-        if has_work:
+        if has_work and not self._waits_for_others(walk.last_read):
             self._submit(self._advance, walk)
+
+    def _forget_reads(self) -> bool:
+        """Forget the last reads of the calling process. Return False if siblings are fetched."""
+        process = caller_of(self._caller_thread()).process
+        with self._lock:
+            walk = None if process is None else self._walks.get(process)
+            return walk is None or walk.forget_reads()
 
     def _submit(self, work: Callable[[SiblingWalk], None], walk: SiblingWalk) -> None:
         with suppress(RuntimeError):  # the pool is closed, or no thread can be started
@@ -165,6 +181,8 @@ class SiblingPrefetcher:
             if source is None or not walk.has_room():
                 return None
             unread, reading = sum(walk.unread.values()), walk.last_read
+        if self._waits_for_others(reading):
+            return None
         try:
             budget = source.budget(unread, reading)
         except (OnefsError, OSError) as error:  # such as a cache folder that cannot be used

@@ -139,6 +139,13 @@ class SiblingWalk:
         if not self.window:
             self._start_if_ordered()
 
+    def forget_reads(self) -> bool:
+        """Forget which files were read last, unless siblings are being fetched. Return whether."""
+        if self.window or self.unread:
+            return False
+        self._recent.clear()
+        return True
+
     def note_hit(self, path: str) -> None:
         """Record that the process reads a file that was fetched ahead for it."""
         if self.unread.pop(path, None) is None or path not in self._files:

@@ -86,3 +86,15 @@ def test_the_limits_leave_threads_for_cached_files() -> None:
         < request_limits.MAX_BACKGROUND_REQUESTS
         < request_limits.MAX_THREADS
     )
+
+
+def test_the_reads_of_other_files_that_wait() -> None:
+    waiting = WaitingReads()
+    assert not waiting.has_others("/a")
+    with waiting.hold_slot("/a"), waiting.hold_slot("/a"):
+        assert not waiting.has_others("/a")
+        assert waiting.has_others("/b")
+        with waiting.hold_slot("/b"):
+            assert waiting.has_others("/a")
+        assert not waiting.has_others("/a")
+    assert not waiting.has_others("/b")

@@ -58,3 +58,27 @@ def test_a_process_that_reads_now_and_then_is_remembered_among_many() -> None:
                 prefetcher.note_cold_read(f"/theirs/{caller}", 10)
         assert source.was_asked.wait(60)
     assert source.folders == ["/ours"]
+
+
+def test_reads_beside_those_of_other_programs_do_not_count() -> None:
+    source, others_wait = Sessions(), True
+    prefetcher = SiblingPrefetcher(
+        source, caller_thread=os.getpid, waits_for_others=lambda path: others_wait
+    )
+    try:
+        for number in range(5):
+            prefetcher.note_cold_read(f"/ours/{number}", 10)
+        others_wait = False
+        for number in range(5, 7):
+            prefetcher.note_cold_read(f"/ours/{number}", 10)
+        others_wait = True
+        prefetcher.note_cold_read("/ours/7", 10)
+        assert not [each for each in threading.enumerate() if "onefs-sibling" in each.name]
+        others_wait = False
+        for number in range(8, 11):
+            assert not source.folders
+            prefetcher.note_cold_read(f"/ours/{number}", 10)
+        assert source.was_asked.wait(60)
+    finally:
+        prefetcher.close()
+    assert source.folders == ["/ours"]

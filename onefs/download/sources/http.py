@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from urllib.parse import urlsplit
 
-from onefs.config.urls import origin, safe_url
+from onefs.config.urls import MAX_URL_LENGTH, PLAIN_URL, origin, safe_url
 from onefs.download.sources.http_answer import check_answer, range_headers
 from onefs.download.sources.interface import CONNECT_TIMEOUT_SECONDS, Body, ByteRequest
 from onefs.errors import DataServerCredentials, ServerError, UsageError
@@ -33,7 +33,6 @@ class HttpBody:
             raise
         self.iter_chunks: Callable[..., Iterator[bytes]] = stream.iter_chunks
         self.abort = stream.abort
-        self.label = safe_url(stream.url)
         self.start, self.end, self.total = answer.start, answer.end, answer.total
         self.validator, self.is_partial = answer.validator, answer.is_partial
         self.length = stream.length
@@ -41,6 +40,11 @@ class HttpBody:
 
     def __exit__(self, *_: object) -> None:
         self._stream.__exit__()
+
+    @property
+    def label(self) -> str:
+        """The URL, for messages."""
+        return safe_url(self._stream.url)
 
 
 class HttpSource:
@@ -82,6 +86,8 @@ class HttpSource:
 
 def _check_url(url: str) -> None:
     """Raise ServerError if ``url`` is invalid, so that no request can be sent."""
+    if len(url) <= MAX_URL_LENGTH and PLAIN_URL.fullmatch(url):
+        return
     try:
         origin(url)
         host = urlsplit(url).hostname or ""

@@ -74,6 +74,10 @@ def check_status(stream: Stream, *statuses: int) -> None:
     An HTML page is accepted if the name of the file ends in .html or .htm. Raises
     DataServerCredentials, Throttled or ServerError.
     """
+    content_type = stream.headers.get("Content-Type", "")
+    is_page = content_type.startswith(("text/html", "application/xhtml"))
+    if stream.status in statuses and not is_page:
+        return
     url = safe_url(stream.url)
     if stream.status in (403, 407):
         raise DataServerCredentials(f"{url}: the file server does not allow access")
@@ -84,8 +88,6 @@ def check_status(stream: Stream, *statuses: int) -> None:
         raise ServerError(
             f"{url}: the file server answers with HTTP {stream.status}", stream.status
         )
-    content_type = stream.headers.get("Content-Type", "")
-    is_page = content_type.startswith(("text/html", "application/xhtml"))
     if is_page and not stream.url.endswith((".html", ".htm")):
         raise ServerError(f"{url}: the file server sends an HTML page instead of the file", 200)
 

@@ -87,8 +87,6 @@ class Body(Protocol):
     - Stopping, and the errors of libraries that are not installed
     """
 
-    #: the file for messages, without secrets
-    label: str
     #: offset in the file of the first byte that is sent
     start: int
     #: offset after the last byte of the file that is sent; None if the source does not say it
@@ -103,6 +101,10 @@ class Body(Protocol):
     #: number of bytes that the source announces; None if it announces none. Surplus bytes after
     #: ``end`` are to be ignored
     length: int | None
+
+    @property
+    def label(self) -> str:
+        """The file for messages, without secrets."""
 
     def __enter__(self) -> Self: ...
 
