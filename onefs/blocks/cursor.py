@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from onefs.blocks.block_map import PartialState
@@ -131,7 +131,7 @@ class ReadCursor:
         with self._scheduler.lock:
             demand.tickets.add(ticket)
         try:
-            self._read_ahead(offset, length)
+            self._read_ahead(offset, length, self.partial.missing_blocks(first, last))
             try:
                 is_readable = self._wait_for_ticket(ticket, unverified=unverified)
             except CircuitOpen:
@@ -267,9 +267,14 @@ class ReadCursor:
         size = self._group_size
         return first_group * size, min(last_group * size, self._block_count)
 
-    def _read_ahead(self, offset: int, length: int) -> None:
+    def _read_ahead(self, offset: int, length: int, missing: Sequence[int] = ()) -> None:
+        """Request what the read-ahead plans after a read, whose ``missing`` blocks are absent."""
         with self._readahead.lock:
             window = self._readahead.advance(offset, length)
+            if (lost := self._first_unrequested(missing)) is not None:
+                window.note_lost(lost, offset + length)
+        window.find_limit()  # without locks, which readers of other files may need
+        with self._readahead.lock:
             is_new, has_requests = window.is_new, window.has_requests()
         # most reads change no request, so that they need not wait for the scheduler
         if has_requests and self._can_read_ahead(MAX_REQUEST_BYTES):
@@ -279,3 +284,16 @@ class ReadCursor:
             with self._scheduler.lock:
                 self._scheduler.cancel_unwanted(self.partial)
         self.partial.touch()
+
+    def _first_unrequested(self, blocks: Sequence[int]) -> int | None:
+        """Return the first of these blocks that no request of any process is for."""
+        # without the scheduler's lock: a block that is requested now is not requested twice
+        demand, now = self.partial.demand, time.monotonic()
+        return next(
+            (
+                block
+                for block in blocks
+                if block not in demand.in_flight and demand.fetched_elsewhere.get(block, 0.0) <= now
+            ),
+            None,
+        )

@@ -43,7 +43,8 @@ class Readahead:
     """The read-ahead of one open file: its windows, and the budget that they share.
 
     ``size`` is the size of the file in bytes. ``max_bytes`` returns the longest window in bytes.
-    ``lock`` guards the windows. Only :meth:`wanted_ranges` takes the lock itself.
+    ``lock`` guards the windows. Only :meth:`wanted_ranges` takes the lock itself. It is not held
+    while :meth:`ReadaheadWindow.find_limit` is called.
     """
 
     def __init__(self, size: int, block_size: int, max_bytes: Callable[[], int]) -> None:
@@ -120,8 +121,9 @@ class ReadaheadWindow:
         self._first_end = self.position
         #: whether the first read of the window was the only read
         self.is_new = True
-        #: longest read-ahead, which depends on the space that is free when the window is not new
-        self._max_bytes = 0
+        #: longest read-ahead, which depends on the space that is free when the window is not new;
+        #: None if it is not known yet
+        self._max_bytes: int | None = None
         #: where the last read began (bytes)
         self._read_start = offset
         #: bytes between the start and the position that were not read
@@ -150,8 +152,27 @@ class ReadaheadWindow:
         self._read_start = offset
         self.position = max(self.position, offset + length)
         if self.is_new and self.position > self._first_end:
-            self._max_bytes = self.readahead.max_bytes()
             self.is_new = False
+
+    def find_limit(self) -> None:
+        """Find out how long the read-ahead of a sequential read may be, once.
+
+        This may wait until other processes have counted the space that is free.
+        """
+        if not self.is_new and self._max_bytes is None:
+            self._max_bytes = self.readahead.max_bytes()
+
+    def note_lost(self, block: int, end: int) -> None:
+        """Plan the requests again from a ``block`` that is neither there nor requested.
+
+        A read that ends at ``end`` needs it. If it was planned, it was evicted before this read, or
+        there was no space for it. Without a new plan, each of the next reads would wait for a
+        request of its own.
+        """
+        # blocks before the position may never have been planned
+        if block < self.planned_until and end == self.position:
+            self.planned_until = block
+            self._next_plan_at = 0
 
     def _fill_gaps(self, start: int, end: int) -> None:
         """Count the skipped bytes of a range as read."""
@@ -178,7 +199,7 @@ class ReadaheadWindow:
         """
         block_size, size = self.readahead.block_size, self.readahead.size
         first = (self.position - min(self._skipped, SEQUENTIAL_SLACK_BYTES)) // block_size
-        if self.is_new:  # a single read is not sequential yet
+        if self._max_bytes is None:  # a single read is not sequential yet
             return first, 0
         # at most as long as the bytes read so far: the window doubles while the budget is enough
         read = self._read_bytes() - KERNEL_READAHEAD_BYTES

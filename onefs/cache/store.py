@@ -51,6 +51,9 @@ class Store(CacheFolder):
             #: ids of the datasets from which this process has fetched bytes; None if the
             #: ids are not noted
             self.fetched_ids: set[str] | None = None
+            #: whether a small file is synced to disk before it is published, and not afterwards in
+            #: the background
+            self.syncs_at_once = False
             self.usage = UsageCounter(
                 self.private_folder / "usage", self.measure_usage, shared=self.shared
             )

@@ -72,7 +72,7 @@ _ANNOUNCED_SESSIONS = 40
     type=click.IntRange(1, 64),
     default=8,
     show_default=True,
-    help="Number of files to download at the same time.",
+    help="Most files to download at the same time.",
 )
 @click.option("--verbose", is_flag=True, help="Name each file that failed, and why.")
 @click.option(
@@ -308,7 +308,9 @@ def _print_dry_run(access: Access, datasets: Iterable[tuple[Dataset, Place]]) ->
 def _download(access: Access, datasets: DatasetsWithPlaces, jobs: int, *, verbose: bool) -> int:
     """Download datasets. Print their paths and a summary. Return the exit code."""
     from onefs.content.bulk import fetch_datasets
+    from onefs.lowlevel.memory import keep_free_memory
 
+    keep_free_memory()
     names = {dataset.id: "/".join(place) for dataset, place in datasets}
     report = _DownloadReport(len(datasets))
     try:

@@ -9,7 +9,7 @@ from pathlib import Path
 from onefs.cache.folder import Place
 from onefs.content.content import Content
 from onefs.errors import OnefsError
-from onefs.lowlevel.parallel import run_parallel
+from onefs.lowlevel.parallel import DOWNLOADS_AT_FIRST, run_parallel
 from onefs.model import Dataset
 
 #: called from time to time with a dataset and the number of the dataset's bytes that are present
@@ -36,14 +36,19 @@ def fetch_datasets(
     jobs: int,
     watch: DatasetProgressCallback = lambda dataset, done: None,
 ) -> Iterator[FetchResult]:
-    """Fetch and verify datasets, ``jobs`` at a time. Yield each result as soon as it is available.
+    """Fetch and verify datasets, at most ``jobs`` at a time. Yield each result when it is known.
 
     Partial files are completed. An error for one dataset does not stop the other datasets. After
     the caller closes the generator, no more datasets are started.
     """
     content.store.fetched_ids = fetched = set[str]()
+    content.store.syncs_at_once = True
     outcomes = run_parallel(
-        lambda item: _fetch_dataset(content, *item, watch, fetched), datasets, jobs, "onefs-get"
+        lambda item: _fetch_dataset(content, *item, watch, fetched),
+        datasets,
+        jobs,
+        "onefs-get",
+        DOWNLOADS_AT_FIRST,
     )
     for outcome in outcomes:
         yield outcome.result()

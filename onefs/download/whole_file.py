@@ -309,7 +309,8 @@ class SmallFileDownloader:
             if isinstance(error, BadContent) and not is_unconfirmed:
                 self._on_invalidated(dataset)
             raise
-        self._fsync_queue.add(dataset)
+        if not self._store.syncs_at_once:
+            self._fsync_queue.add(dataset)
         return outcome
 
     def _find_or_download(
@@ -375,11 +376,14 @@ class SmallFileDownloader:
                     raise BadContent(verdict.reason)
                 if not verdict.is_good:
                     raise BadContent(self._reject(download, verdict.reason))
+                if durable := self._store.syncs_at_once:
+                    sync_file(path)
                 published = self._store.publish(
                     dataset,
                     place,
                     path,
                     verdict,
+                    durable=durable,
                     digest=download.digest,
                     is_unused=transfer.is_ahead,
                     has_no_record=has_no_record,

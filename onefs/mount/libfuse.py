@@ -15,6 +15,7 @@ from shutil import which
 from types import ModuleType
 
 from onefs.errors import MountError, reason_of
+from onefs.lowlevel.memory import keep_free_memory
 
 #: file names of libfuse, the preferred name first. libfuse 3 is preferred because libfuse 2 lacks
 #: readdirplus. If both are installed, mfusepy would choose libfuse 2. libfuse 3.17 and later have
@@ -26,21 +27,9 @@ _FUSE_DEVICE = "/dev/fuse"
 #: arguments of ``gc.set_threshold``: how many new objects cause a search for cycles among them, and
 #: how many such searches cause a search among older objects
 _GC_THRESHOLDS = (50_000, 20, 20)
-_MIB = 1 << 20
-#: arguments for glibc's function mallopt: (parameter, value). libfuse allocates and frees a buffer
-#: for each request. Reads are two to four times slower if the memory of this buffer is returned to
-#: the kernel each time. 32 MiB is the largest M_MMAP_THRESHOLD that glibc accepts. Two arenas are
-#: enough, because callbacks hold the GIL. More arenas would waste memory, because each arena has
-#: its own padding (M_TOP_PAD).
-_MALLOPT_SETTINGS = (
-    (-3, 32 * _MIB),  # M_MMAP_THRESHOLD
-    (-1, 512 * _MIB),  # M_TRIM_THRESHOLD
-    (-2, 16 * _MIB),  # M_TOP_PAD
-    (-8, 2),  # M_ARENA_MAX
-)
 #: size in bytes of the stack of a libfuse thread. The default is ``ulimit -s`` (8 MiB). With this
 #: default, several hundred threads would need more address space than batch systems allow.
-_THREAD_STACK_BYTES = 1 * _MIB
+_THREAD_STACK_BYTES = 1 << 20
 
 
 def check_can_mount(device: str = _FUSE_DEVICE) -> None:
@@ -93,12 +82,7 @@ def tune_process() -> None:
     gc.set_threshold(*_GC_THRESHOLDS)
     # the stack size of libfuse's threads
     os.environ.setdefault("FUSE_THREAD_STACK", str(_THREAD_STACK_BYTES))
-    # options of the memory allocator
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-    if mallopt is None:  # not glibc
-        return
-    for parameter, value in _MALLOPT_SETTINGS:
-        mallopt(parameter, value)
+    keep_free_memory()
 
 
 class PinnedThreadStates:

@@ -42,6 +42,8 @@ _MOUNT_TIMEOUT_SECONDS = 10.0
 _STOP_GRACE_SECONDS = 5.0
 #: seconds between two updates of the status
 _STATUS_INTERVAL_SECONDS = 1.0
+#: the process is idle if it used less processor time than this number of seconds since then
+_IDLE_PROCESSOR_SECONDS = 0.1
 #: seconds after which the kernel and libfuse have negotiated the read-ahead window
 _SETTLE_SECONDS = 0.1
 _END_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
@@ -144,18 +146,39 @@ def _watch_mount(
     on_ready: Callable[[], None],
     readahead: KernelReadahead,
 ) -> None:
-    record = MountRecord(info)
+    record, garbage = MountRecord(info), IdleGarbageCollector()
     try:
         on_ready()
         if not ending.wait(_SETTLE_SECONDS):
             readahead.attach(info.mountpoint)
         while not ending.wait(_STATUS_INTERVAL_SECONDS) and not loop.is_unmounted():
             record.update(status_reader.read_or_last())
-            # errors and their frames refer to each other, and may hold large buffers; while nothing
-            # is read, no new objects would cause this search (see libfuse.tune_process)
-            gc.collect(1)
+            garbage.collect_if_idle()
     finally:
         record.remove()
+
+
+class IdleGarbageCollector:
+    """Searches for garbage while the process does nothing.
+
+    Errors and their frames refer to each other, and may hold large buffers. While nothing is read,
+    no new objects cause this search (see libfuse.tune_process). During reads, all of them would
+    wait for it.
+    """
+
+    def __init__(self) -> None:
+        self._used_seconds = time.process_time()
+
+    def collect_if_idle(self) -> bool:
+        """Search for garbage if little processor time was used since the last call.
+
+        Return whether garbage was searched for.
+        """
+        before, self._used_seconds = self._used_seconds, time.process_time()
+        is_idle = self._used_seconds - before < _IDLE_PROCESSOR_SECONDS
+        if is_idle:
+            gc.collect(1)
+        return is_idle
 
 
 def _with_path_errors(status: MountStatus, path_errors: PathErrors) -> MountStatus:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from onefs.cache.folder import Place
 from onefs.errors import BadContent, DataServerCredentials, OnefsError, ServerError, Unreachable
-from onefs.lowlevel.parallel import run_parallel
+from onefs.lowlevel.parallel import DOWNLOADS_AT_FIRST, run_parallel
 from onefs.lowlevel.progress_display import ProgressDisplay
 from onefs.model import Dataset
 from onefs.one.laboratory import DatasetFiles
@@ -40,6 +40,7 @@ def download_all(
             enumerate(requested),
             DOWNLOAD_THREADS,
             "onefs-load",
+            DOWNLOADS_AT_FIRST,
         ):
             index, (_, place) = outcome.item
             files[index] = outcome.result()

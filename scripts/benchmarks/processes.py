@@ -16,6 +16,9 @@ from typing import Any
 
 from scripts.benchmarks.interruption import held
 
+# modules are compiled once, as where onefs is installed, and not at each start
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+
 #: the checkout that is measured
 ROOT = Path(__file__).resolve().parents[2]
 #: seconds for one command; httpdirfs needs a minute for a large file

@@ -40,6 +40,7 @@ class SimulatedFile:
         if length <= 0:
             return
         window = self.readahead.advance(offset, length)
+        window.find_limit()
         planned = window.plan_requests() if window.has_requests() else []
         wanted = range(offset // BLOCK_SIZE, -(-(offset + length) // BLOCK_SIZE))
         for first, last in planned:
@@ -270,6 +271,7 @@ def test_blocks_that_were_planned_stay_wanted_until_they_are_read() -> None:
     readahead = Readahead(SIZE, BLOCK_SIZE, lambda: MAX_READAHEAD_BYTES)
     for offset in range(0, 8 * MIB, PIECE):
         window = readahead.advance(offset, PIECE)
+        window.find_limit()
         window.plan_requests()
     first, last = window.wanted_range()
     assert (first, last) == (8 * MIB // BLOCK_SIZE, max(last, window.planned_until))
@@ -291,3 +293,36 @@ def test_a_reader_that_skips_bytes_which_were_requested_continues_its_window() -
     for offset in range(35 * MIB + PIECE, SIZE // 2, PIECE):
         file.ask(offset)
     assert len(file.readahead.windows) == 1
+
+
+def test_no_lock_is_held_while_the_limit_is_found() -> None:
+    """It may wait for other processes, and readers of other files wait for the lock."""
+    held: list[bool] = []
+
+    def limit() -> int:
+        held.append(readahead.lock.locked())
+        return MAX_READAHEAD_BYTES
+
+    readahead = Readahead(SIZE, BLOCK_SIZE, limit)
+    for offset in (0, PIECE, 2 * PIECE):
+        with readahead.lock:
+            window = readahead.advance(offset, PIECE)
+        window.find_limit()
+    assert held == [False]
+
+
+def test_a_block_that_was_lost_is_planned_again_with_those_after_it() -> None:
+    file = SimulatedFile()
+    for offset in range(0, 8 * MIB, PIECE):
+        file.ask(offset)
+    [window] = file.readahead.windows
+    planned, at = window.planned_until, 8 * MIB // BLOCK_SIZE
+    assert planned > at
+    window.note_lost(planned, 8 * MIB)  # it was not planned
+    window.note_lost(at - 1, 8 * MIB - PIECE)  # the read goes back
+    assert window.planned_until == planned
+    window.note_lost(at, 8 * MIB)
+    assert window.has_requests()
+    requests = window.plan_requests()
+    assert requests[0][0] == at
+    assert window.planned_until >= planned - 512 * KIB // BLOCK_SIZE

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from onefs.cache.records import Records
+from onefs.content.bulk import fetch_datasets
 from onefs.lowlevel.pids import boot_id
 from onefs.model import Dataset
 from tests.content.conftest import Open, place_of
@@ -54,6 +55,20 @@ def test_a_file_that_was_synced_is_not_verified_again_after_a_power_loss(
         entry = content.store.valid_entry(dataset)
         assert entry is not None
         assert entry.boot == ""
+
+
+def test_files_of_a_bulk_download_are_synced_before_they_are_published(
+    open_content: Open,
+) -> None:
+    with ScriptedServer({"/a.b.npy": served(DATA)}) as server:
+        content = open_content()
+        dataset = dataset_of(server, DATA)
+        threads = set(threading.enumerate())
+        [fetched] = fetch_datasets(content, [(dataset, place_of(dataset))], 1)
+        assert fetched.path is not None
+        assert _boot(_record(content.cache_dir, dataset)) == ""
+        started = {each.name for each in set(threading.enumerate()) - threads}
+        assert not any(name.startswith("onefs-sync") for name in started)
 
 
 @pytest.mark.parametrize("boot", [ANOTHER_BOOT, " " * 20 + boot_id()[20:]], ids=["older", "torn"])

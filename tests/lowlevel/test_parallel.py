@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from itertools import count, islice
 
@@ -73,6 +74,29 @@ def test_at_most_the_given_number_is_under_way() -> None:
     for outcome in run_parallel(work, range(30), 3, "test"):
         outcome.result()
     assert highest == 3
+
+
+def test_threads_are_added_while_the_first_ones_wait() -> None:
+    all_busy = threading.Barrier(8, timeout=BOUND)
+
+    # raises unless eight calls wait at the same time, for items before and after them
+    for outcome in run_parallel(lambda _: all_busy.wait(), range(24), 8, "test", 1):
+        outcome.result()
+
+
+def test_no_threads_are_added_while_the_processors_are_busy(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(time, "process_time", time.monotonic)  # as of one busy thread
+    names = set[str]()
+
+    def note(_: int) -> None:
+        names.add(threading.current_thread().name)
+        time.sleep(0.1)  # longer than it takes to find out that a process is idle
+
+    for outcome in run_parallel(note, range(6), 4, "busy", 2):
+        outcome.result()
+    assert names == {"busy_0", "busy_1"}
 
 
 def test_an_outcome_is_yielded_while_other_items_are_under_way() -> None:
