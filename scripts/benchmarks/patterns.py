@@ -91,25 +91,25 @@ class Runs:
     error: str = ""
 
 
-def one_api(folder: Path, ready: Mapping[str, str]) -> Client:
+def one_api(folder: Path, ready: Mapping[str, str], python: Path = PYTHON) -> Client:
     """ONE-api of a user who has set it up and is logged in."""
     cache = folder / "downloads"
     own = dict(os.environ) | {"HOME": str(folder)}
     arguments = [ready["alyx_url"], ready["data_url"], ready["username"], ready["password"]]
     arguments += [ready["data_username"], ready["data_password"], str(cache)]
     subprocess.run(
-        [PYTHON, "-c", _SET_UP, *arguments], env=own, check=True, timeout=60,
+        [python, "-c", _SET_UP, *arguments], env=own, check=True, timeout=60,
         stdout=subprocess.DEVNULL,
     )  # fmt: skip
-    return Client(ONE_API, "from one.api import ONE", own, [cache])
+    return Client(ONE_API, "from one.api import ONE", own, [cache], python)
 
 
-def onefs(folder: Path, ready: Mapping[str, str]) -> Client:
+def onefs(folder: Path, ready: Mapping[str, str], python: Path = PYTHON) -> Client:
     """The class of onefs, of a user who is logged in."""
     connection = http.client.HTTPConnection(urlsplit(ready["alyx_url"]).netloc)
     own = environment(folder, ready, log_in(connection, ready))
     connection.close()
-    return Client(ONEFS, IMPORT, own, [folder / name for name in ("STATE", "CACHE")])
+    return Client(ONEFS, IMPORT, own, [folder / name for name in ("STATE", "CACHE")], python)
 
 
 def measure(script: Path, clients: Sequence[Client], repeats: int) -> dict[str, Runs]:
