@@ -2,7 +2,7 @@
 
 A new program that loads from a session needs four listings: the session, the repositories, the
 datasets, and the subject's sessions, which decide the name of the session's folder. One after the
-other they would take four times as long.
+other they would take four times as long; so only the last one waits for another, the first.
 """
 
 from __future__ import annotations
@@ -28,11 +28,12 @@ def prefetch_session(access: Access, eid: str) -> None:
     catalogue = access.catalogue
     if not catalogue.availability.can_ask() or access.database.fetched_at(datasets_key(eid)):
         return
+    ahead = catalogue.request_datasets_ahead(eid)
     session = _first_result(lambda: catalogue.any_session(eid), catalogue.repositories)
     if session.has_folder:
         with suppress(OnefsError):
             _first_result(
-                lambda: catalogue.datasets(session),
+                lambda: catalogue.datasets(session, ahead),
                 lambda: catalogue.sessions(session.lab, session.subject),
             )
 

@@ -108,7 +108,7 @@ class Program:
 @contextmanager
 def opened(client: Client, log: Path) -> Iterator[Program]:
     """A new process with a client."""
-    command = [sys.executable, "-W", "ignore", _CLIENT, client.name]
+    command: list[str | Path] = [sys.executable, "-W", "ignore", _CLIENT, client.name]
     own = {**client.environment, "PYTHONPATH": str(ROOT)}
     pipe, devnull = subprocess.PIPE, subprocess.DEVNULL
     with started(command, env=own, stdin=pipe, stdout=pipe, stderr=devnull) as process:
@@ -205,9 +205,9 @@ def count_round_trips(
                     measure_processes(client, log, ways[0], next(iter(ways[1].values())), kept)
         times.append(found)
     for name, jobs in runs.items():
-        for job, kept in jobs.items():
+        for job, counted in jobs.items():
             short, long = (each[name][job].seconds[COLD][0] for each in times)
-            kept.round_trips = (long - short) * 1000 / (latency * (_SLOWER - 1))
+            counted.round_trips = (long - short) * 1000 / (latency * (_SLOWER - 1))
 
 
 @contextmanager

@@ -21,7 +21,7 @@ def open_client(name: str) -> Any:
         from onefs import ONE
 
         return ONE()
-    from one.api import ONE as Theirs  # noqa: N811
+    from one.api import ONE as Theirs
 
     return Theirs(silent=True)
 
