@@ -114,6 +114,10 @@ class Content:
 
         self._downloads = Lazy(open_downloads)
 
+    def prepare_downloads(self) -> None:
+        """Open what downloads need, as the first of them would do. Raises the same errors."""
+        self._downloads()
+
     @property
     def admin(self) -> CacheAdmin:
         """Lists, verifies and removes the files of the cache folder for ``onefs cache``."""

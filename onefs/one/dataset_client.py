@@ -49,13 +49,14 @@ class DatasetClient(LaboratoryClient):
         is_default = query_type in (None, "auto")
         return query_type == "local" or (is_default and (self._offline or self._settings.public))
 
-    def _session(self, eid: object) -> Session:
+    def _session(self, eid: object, *, loads: bool = False) -> Session:
+        """Return a session. ``loads`` is whether its files are about to be downloaded."""
         from onefs.one.dataset_listing import find_session
         from onefs.one.session_prefetch import prefetch_session
 
         text = str(eid).strip().lower() if isinstance(eid, (str, UUID)) else ""
         if alf.is_uuid(text) and self._mount is None:
-            prefetch_session(self._access_for("load"), text)
+            prefetch_session(self._access_for("load"), text, loads=loads)
         return find_session(self._resolver, eid)
 
     def _records(

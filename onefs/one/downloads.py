@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from onefs.cache.folder import Place
@@ -21,11 +21,16 @@ RequestedDataset = tuple[Dataset, Place]
 
 
 def download_all(
-    content: DatasetFiles, requested: Sequence[RequestedDataset], *, offline: bool
+    content: DatasetFiles,
+    requested: Sequence[RequestedDataset],
+    *,
+    offline: bool,
+    meanwhile: Callable[[], object] = lambda: None,
 ) -> list[Path | OnefsError]:
     """Return the file of each dataset, in the order of ``requested``.
 
-    Downloads the files that are not cached. The list has an error instead of a file:
+    Downloads the files that are not cached. ``meanwhile`` is called in this thread after downloads
+    were begun. The list has an error instead of a file:
 
     - ServerError 404 or 410 if the file server lacks the file.
     - BadContent if the bytes of the file contradict the database.
@@ -36,14 +41,18 @@ def download_all(
     files: dict[int, Path | OnefsError] = {}
     with ProgressDisplay(content.transfers) as progress:
         progress.expect_files(("/".join(place), dataset.size) for dataset, place in requested)
-        for index, file in _downloads(content, requested, offline=offline):
+        for index, file in _downloads(content, requested, meanwhile, offline=offline):
             files[index] = file
             progress.finish("/".join(requested[index][1]))
     return [files[index] for index in range(len(requested))]
 
 
 def _downloads(
-    content: DatasetFiles, requested: Sequence[RequestedDataset], *, offline: bool
+    content: DatasetFiles,
+    requested: Sequence[RequestedDataset],
+    meanwhile: Callable[[], object],
+    *,
+    offline: bool,
 ) -> Iterator[tuple[int, Path | OnefsError]]:
     """Yield the number and the file of each dataset, as soon as it is on this machine."""
 
@@ -61,6 +70,7 @@ def _downloads(
         waiting.append(index)
         if len(waiting) > MAX_DOWNLOADS:
             yield waiting[0], download(waiting.popleft())
+    meanwhile()
     for outcome in run_parallel(download, others, MAX_DOWNLOADS, "onefs-load"):
         yield outcome.item, outcome.result()
     for index in waiting:

@@ -7,7 +7,7 @@ other they would take four times as long; so only the last one waits for another
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from typing import Any, TypeVar, cast
 
@@ -19,8 +19,11 @@ from onefs.lowlevel.parallel import run_parallel
 T = TypeVar("T")
 
 
-def prefetch_session(access: Access, eid: str) -> None:
+def prefetch_session(access: Access, eid: str, *, loads: bool) -> None:
     """Request what the catalogue lacks of a session, if its datasets have never been listed.
+
+    ``loads`` is whether files of the session are about to be downloaded: what that needs is made
+    ready while Alyx answers.
 
     Raises the errors of :meth:`Catalogue.any_session`. Other errors are ignored, because the caller
     asks for each listing again.
@@ -29,7 +32,11 @@ def prefetch_session(access: Access, eid: str) -> None:
     if not catalogue.availability.can_ask() or access.database.fetched_at(datasets_key(eid)):
         return
     ahead = catalogue.request_datasets_ahead(eid)
-    session = _first_result(lambda: catalogue.any_session(eid), catalogue.repositories)
+    session = _first_result(
+        lambda: catalogue.any_session(eid),
+        catalogue.repositories,
+        access.prepare_downloads if loads else lambda: None,
+    )
     if session.has_folder:
         with suppress(OnefsError):
             _first_result(
@@ -38,8 +45,20 @@ def prefetch_session(access: Access, eid: str) -> None:
             )
 
 
-def _first_result(wanted: Callable[[], T], other: Callable[[], object]) -> T:
-    """Make both calls at the same time. Return the result of the first, or raise its error."""
-    calls: list[Callable[[], Any]] = [wanted, other]
-    outcomes = list(run_parallel(lambda call: call(), calls, len(calls), "onefs-list"))
+def _first_result(
+    wanted: Callable[[], T],
+    other: Callable[[], object],
+    meanwhile: Callable[[], object] = lambda: None,
+) -> T:
+    """Make both calls at the same time. Return the result of the first, or raise its error.
+
+    ``meanwhile`` is called in this thread.
+    """
+
+    def calls() -> Iterator[Callable[[], Any]]:
+        yield wanted
+        yield other
+        meanwhile()  # the two calls have been started
+
+    outcomes = list(run_parallel(lambda call: call(), calls(), 2, "onefs-list"))
     return cast("T", next(each for each in outcomes if each.item is wanted).result())
