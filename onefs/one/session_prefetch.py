@@ -12,9 +12,10 @@ from contextlib import suppress
 from typing import Any, TypeVar, cast
 
 from onefs.access import Access
-from onefs.catalogue.prefetch.batches import datasets_key
+from onefs.catalogue.prefetch.batches import datasets_key, sessions_key
 from onefs.errors import OnefsError
 from onefs.lowlevel.parallel import run_parallel
+from onefs.model import Session
 
 T = TypeVar("T")
 
@@ -32,6 +33,8 @@ def prefetch_session(access: Access, eid: str, *, loads: bool) -> None:
     if not catalogue.availability.can_ask() or access.database.fetched_at(datasets_key(eid)):
         return
     ahead = catalogue.request_datasets_ahead(eid)
+    if ahead is None and _lacks_datasets_only(access, catalogue.any_session(eid)):
+        return  # there is nothing to request beside what the caller requests
     session = _first_result(
         lambda: catalogue.any_session(eid),
         catalogue.repositories,
@@ -45,6 +48,13 @@ def prefetch_session(access: Access, eid: str, *, loads: bool) -> None:
             )
 
 
+def _lacks_datasets_only(access: Access, session: Session) -> bool:
+    """Whether all that the catalogue lacks of a stored session is its datasets."""
+    fetched_at = access.database.fetched_at
+    siblings = sessions_key(session.lab, session.subject)
+    return bool(fetched_at("repositories") and fetched_at(siblings))
+
+
 def _first_result(
     wanted: Callable[[], T],
     other: Callable[[], object],
@@ -56,8 +66,9 @@ def _first_result(
     """
 
     def calls() -> Iterator[Callable[[], Any]]:
-        yield wanted
+        # first, so that its request is under way while this process reads answers
         yield other
+        yield wanted
         meanwhile()  # the two calls have been started
 
     outcomes = list(run_parallel(lambda call: call(), calls(), 2, "onefs-list"))

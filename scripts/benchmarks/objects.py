@@ -9,7 +9,7 @@ that has loaded another session before; "new process" is a whole process, from i
 The server is the embedded one, which waits 20 ms before each answer. The two clients take turns;
 all are medians of one run; the ratio is the thing. Round trips are how much longer a call takes
 when the server waits 10 times as long, in these waits. The results go to objects.json and
-objects.md in --out.
+objects.md in --out; --only keeps what objects.json has of the other jobs.
 """
 
 from __future__ import annotations
@@ -318,9 +318,17 @@ def main() -> int:
             count_round_trips(given.latency, wanted, runs, Path(name) / "trips")
     loads.append(os.getloadavg()[0])
     found = {"machine": describe(loads), "latency, ms": given.latency}
-    found["objects"] = rows(runs, wanted)
+    measured = rows(runs, wanted)
+    found["objects"] = {**(_kept(given.out) if given.only else {}), **measured}
     write(found, given.out)
-    return int(not all(each["same arrays"] for each in found["objects"].values()))
+    return int(not all(each["same arrays"] for each in measured.values()))
+
+
+def _kept(out: Path) -> dict[str, Any]:
+    """What an earlier run has measured."""
+    file = out / "objects.json"
+    kept: dict[str, Any] = json.loads(file.read_text("utf-8"))["objects"] if file.exists() else {}
+    return kept
 
 
 if __name__ == "__main__":
