@@ -36,9 +36,6 @@ _remove_deleted_cwd_from_sys_path()
 def __getattr__(name: str) -> Any:
     if name not in ("ONE", "pprint"):
         raise AttributeError(f"module 'onefs' has no attribute {name!r}")
-    if name == "ONE":
-        # a program may fork, change its folder or be updated before its first request
-        importlib.import_module("onefs.http.sender")
     # by name, because all modules import this package: import-linter must not see that it imports
     # onefs.one
     return getattr(importlib.import_module("onefs.one"), name)

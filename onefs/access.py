@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -36,6 +37,7 @@ from onefs.config.settings import Settings
 from onefs.config.urls import is_loopback
 from onefs.errors import (
     DeadlineExceeded,
+    OnefsError,
     Throttled,
     Unreachable,
     UsageError,
@@ -256,6 +258,11 @@ class Access:
     def tree(self) -> LaboratoryTree:
         """Return the tree of folders and files."""
         return self._tree()
+
+    def prepare_downloads(self) -> None:
+        """Open what downloads need, so that none has to wait for it. Errors come with them."""
+        with suppress(OnefsError):
+            self._content().prepare_downloads()
 
     def open_all(self) -> Access:
         """Open all parts that the tree needs. Return self. Raises the errors of these parts.

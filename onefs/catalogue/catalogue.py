@@ -16,13 +16,14 @@ from typing import TYPE_CHECKING
 
 from onefs import alf
 from onefs.alyx.client import AlyxClient
-from onefs.alyx.parsing import usable_replicas
+from onefs.alyx.parsing import DatasetRow, usable_replicas
 from onefs.catalogue import listing_requests
 from onefs.catalogue.aggregates import Aggregates, BucketListings
 from onefs.catalogue.availability import ServerAvailability
 from onefs.catalogue.invalidation import TreePath
 from onefs.catalogue.listing import Listing, ListingRequest, ListingVersion
 from onefs.catalogue.listing_cache import ListingCache
+from onefs.catalogue.listing_requests import DatasetsAhead
 from onefs.catalogue.messages import missing_parts
 from onefs.catalogue.new_sessions import NewSessions
 from onefs.catalogue.prefetch.batches import BatchPrefetcher, datasets_key, sessions_key
@@ -39,6 +40,7 @@ from onefs.errors import (
     Unreachable,
 )
 from onefs.lowlevel.lazy import Lazy
+from onefs.lowlevel.single_flight import SingleFlight
 from onefs.model import Dataset, Repository, Session
 
 if TYPE_CHECKING:
@@ -106,6 +108,7 @@ class Catalogue:
             )
 
         self._insertions = Lazy(open_insertions)
+        self._datasets_ahead: SingleFlight[list[DatasetRow]] = SingleFlight("onefs-ahead", 4)
         self._prefetcher = BatchPrefetcher(database, alyx, self._listing_cache, deadline, clock)
         self._types_warning_logged = self._failure_warning_logged = False
         #: when this catalogue was created, in seconds since the epoch; this is also the date of
@@ -145,6 +148,7 @@ class Catalogue:
         """Send no more requests and probes. Raise Stopping in each waiting caller."""
         self.availability.close()
         self._prefetcher.close()
+        self._datasets_ahead.close()
         self._listing_cache.close()
         if self._bucket_listings is not None:
             self._bucket_listings.close()
@@ -250,14 +254,28 @@ class Catalogue:
             self._listing_cache.force_refresh(self._repositories_request())
         return asked
 
-    def datasets(self, session: Session) -> Listing[list[Dataset]]:
+    def request_datasets_ahead(self, eid: str) -> DatasetsAhead | None:
+        """Request the datasets of a session that is not stored, for a later :meth:`datasets`.
+
+        Return None if the session is stored. Raises Stopping or Busy.
+        """
+        with suppress(CacheError):
+            if self._database.session(eid) is not None:
+                return None
+        rows = self._datasets_ahead.start(eid, lambda: self._alyx.datasets(eid))
+        return DatasetsAhead(rows, self._clock())
+
+    def datasets(
+        self, session: Session, ahead: DatasetsAhead | None = None
+    ) -> Listing[list[Dataset]]:
         """Return a session's datasets in a stable order.
 
         A dataset that Alyx lists is left out if it cannot be fetched. Datasets from cache tables
-        are all included; :meth:`fetch_full_listing` finds out which of these can be fetched.
+        are all included; :meth:`fetch_full_listing` finds out which of these can be fetched. If
+        Alyx has to be asked, its answer to ``ahead`` is used.
         """
         try:
-            return self._listing_cache.get(self._current_datasets_request(session))
+            return self._listing_cache.get(self._current_datasets_request(session, ahead))
         except (Unreachable, DeadlineExceeded, Throttled):
             listing = self._empty_listing(session)
             if listing is None:
@@ -532,7 +550,10 @@ class Catalogue:
         return self._database.session(session.eid)
 
     def _datasets_request(
-        self, session: Session, repositories: Mapping[str, Repository]
+        self,
+        session: Session,
+        repositories: Mapping[str, Repository],
+        ahead: DatasetsAhead | None = None,
     ) -> ListingRequest[list[Dataset]]:
         return listing_requests.datasets_request(
             session,
@@ -540,12 +561,15 @@ class Catalogue:
             self._prefetcher,
             self._clock(),
             self._database.datasets_basis(session.eid),
+            ahead,
         )
 
-    def _current_datasets_request(self, session: Session) -> ListingRequest[list[Dataset]]:
+    def _current_datasets_request(
+        self, session: Session, ahead: DatasetsAhead | None = None
+    ) -> ListingRequest[list[Dataset]]:
         if self.availability.can_ask():
             self._prefetcher.continue_walk(session)
-        return self._datasets_request(session, self.repositories().value)
+        return self._datasets_request(session, self.repositories().value, ahead)
 
     def _empty_listing(self, session: Session) -> Listing[list[Dataset]] | None:
         """Return an empty listing if the tables have the session but no dataset of it."""

@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future
 from functools import cache
+from typing import NamedTuple
 
 from onefs import alf
 from onefs.alyx.client import AlyxClient
@@ -30,6 +32,7 @@ from onefs.catalogue.ttl import (
     session_ttl_seconds,
 )
 from onefs.errors import CacheError, DeadlineExceeded, ServerError, Throttled, Unreachable
+from onefs.lowlevel.single_flight import result_of
 from onefs.model import Dataset, Repository, Session
 from onefs.printable import printable_json
 
@@ -218,25 +221,38 @@ def record_request(session: Session, now: float) -> ListingRequest[str]:
     )
 
 
+class DatasetsAhead(NamedTuple):
+    """Datasets of a session that were requested before its other properties were known."""
+
+    rows: Future[list[DatasetRow]]
+    #: when they were requested, in seconds since the epoch
+    asked: float
+
+
 def datasets_request(
     session: Session,
     repositories: Mapping[str, Repository],
     prefetcher: BatchPrefetcher,
     now: float,
     basis: object = None,
+    ahead: DatasetsAhead | None = None,
 ) -> ListingRequest[list[Dataset]]:
     """Return the request for a session's datasets, with their replicas.
 
     A dataset that Alyx lists is left out if none of its replicas can be fetched. Datasets from
-    cache tables are all included. ``basis`` is :meth:`CatalogueDatabase.datasets_basis`.
+    cache tables are all included. ``basis`` is :meth:`CatalogueDatabase.datasets_basis`. With
+    ``ahead``, no other request is sent.
     """
     eid, scope = session.eid, alf.session_folder(session)
     ttl = session_ttl_seconds(session, now)
 
     def fetch(alyx: AlyxClient) -> list[DatasetRow]:
-        rows = alyx.datasets(eid)
+        rows = alyx.datasets(eid) if ahead is None else result_of(ahead.rows, None)
         prefetcher.note_listed_session(session, rows)
         return rows
+
+    def store(database: CatalogueDatabase, rows: list[DatasetRow], asked: float) -> None:
+        database.store_datasets(eid, rows, asked if ahead is None else ahead.asked)
 
     def load(database: CatalogueDatabase) -> list[Dataset]:
         servers_of = cache(lambda lab: lab_servers(lab, repositories))
@@ -247,11 +263,11 @@ def datasets_request(
         datasets_key(eid),
         ttl,
         fetch,
-        lambda database, rows, asked: database.store_datasets(eid, rows, asked),
+        store,
         load,
         basis=repositories if basis is None else (repositories, basis),
         scope=scope,
-        plan_batch=lambda: prefetcher.plan_datasets(session, scope),
+        plan_batch=None if ahead else lambda: prefetcher.plan_datasets(session, scope),
         start_refresh=lambda: prefetcher.schedule_refresh(session),
         tables_ttl_seconds=TABLES_TTL_SECONDS if ttl == OLD_TTL_SECONDS else None,
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -22,7 +23,7 @@ from onefs.content.disk_files import DiskFiles
 from onefs.dates import dataset_identity
 from onefs.download.disk import Disk
 from onefs.download.quota import FetchQuota
-from onefs.errors import BadContent
+from onefs.errors import BadContent, Busy, CacheError
 from onefs.lowlevel.lazy import Lazy
 from onefs.model import Dataset
 
@@ -112,6 +113,10 @@ class Content:
             )
 
         self._downloads = Lazy(open_downloads)
+
+    def prepare_downloads(self) -> None:
+        """Open what downloads need, as the first of them would do. Raises the same errors."""
+        self._downloads()
 
     @property
     def admin(self) -> CacheAdmin:
@@ -298,6 +303,23 @@ class Content:
         """Release the cache folder. Called after the last use of the folder."""
         self.one_tables.close()
         self.store.close()
+
+    def begin_fetch(self, dataset: Dataset, place: Place) -> bool:
+        """Begin the download of a small file that is not cached, for a later :meth:`fetch_file`.
+
+        Return True if that call has to wait for nothing else. Return False for a large file, and
+        for one that may be on a disk or was put into the cache folder by another program. Raises
+        Stopping.
+        """
+        if self.disk_files or not self.is_small(dataset):
+            return False
+        with suppress(Busy, CacheError, OSError):
+            if self.store.cached_path(dataset) is not None:
+                return True
+            if not has_candidate(self.store, dataset, place):
+                self.small_files.begin(dataset, place)
+                return True
+        return False
 
     def fetch_file(
         self, dataset: Dataset, place: Place, watch: Callable[[int], None] | None = None

@@ -136,6 +136,16 @@ class SmallFileDownloader:
             self.note_use(dataset)
         return outcome.path
 
+    def begin(self, dataset: Dataset, place: Place) -> None:
+        """Begin the download of a file that :meth:`fetch` is about to be called for.
+
+        Do nothing if the last download failed a few seconds ago. Raises Stopping or Busy.
+        """
+        if self._failures.get(dataset) is None:
+            self._single_flight.start(
+                content_key(dataset), partial(self._run_download, dataset, place)
+            )
+
     def note_use(self, dataset: Dataset) -> None:
         """Record that a program uses a file that was not cached when the program asked for it."""
         if self._store.records.note_first_use(dataset.id):

@@ -139,9 +139,12 @@ def wait_until_done(future: Future[R], seconds: float) -> bool:
     return future.done()
 
 
-def result_of(future: Future[R]) -> R:
-    """Return the result of a run that has ended, or raise a copy of its exception."""
-    error = future.exception(0)
+def result_of(future: Future[R], seconds: float | None = 0) -> R:
+    """Return the result of a run that has ended, or raise a copy of its exception.
+
+    With ``seconds`` None, wait for the end of the run, which must have a deadline of its own.
+    """
+    error = future.exception(seconds)
     if error is not None:
         raise copy_error(error)
     return future.result(0)

@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from importlib import import_module
 from pathlib import Path, PurePath
-from threading import Thread
 from typing import Any
 
 from onefs.errors import BadContent, MissingLibrary
@@ -67,18 +66,13 @@ def read_content(path: Path) -> Any:
         return None
 
 
-def start_imports(names: Iterable[str]) -> None:
-    """Import the libraries that read these files in the background, during the download."""
+def import_libraries(names: Iterable[str]) -> None:
+    """Import the libraries that read these files. A missing library is ignored."""
     suffixes = {PurePath(name).suffix for name in names}
-    modules = [name for name, wanted in _LIBRARIES.items() if suffixes & wanted]
-
-    def import_all() -> None:
-        for name in modules:
+    for name, wanted in _LIBRARIES.items():
+        if suffixes & wanted:
             with suppress(Exception):  # raised again where the library is needed
                 import_module(name)
-
-    if modules:
-        Thread(target=import_all, name="onefs-import", daemon=True).start()
 
 
 def read_numbers(path: Path) -> dict[str, Any] | None:

@@ -60,14 +60,15 @@ class DatasetClient(LaboratoryClient):
         is_default = query_type in (None, "auto")
         return query_type == "local" or (is_default and (self._offline or self._settings.public))
 
-    def _session(self, eid: object) -> Session:
+    def _session(self, eid: object, *, loads: bool = False) -> Session:
+        """Return a session. ``loads`` is whether its files are about to be downloaded."""
         from onefs.one.alf_errors import alf_error
         from onefs.one.dataset_listing import find_session
         from onefs.one.session_prefetch import prefetch_session
 
         text = str(eid).strip().lower() if isinstance(eid, (str, UUID)) else ""
         if alf.is_uuid(text) and self._mount is None:
-            prefetch_session(self._access_for("load"), text)
+            prefetch_session(self._access_for("load"), text, loads=loads)
         try:
             return find_session(self._resolver, eid)
         except Unreachable as error:
@@ -143,11 +144,8 @@ class DatasetClient(LaboratoryClient):
     ) -> ObjectLoader:
         from onefs.one.dataset_filter import QcLimit
         from onefs.one.object_loader import ObjectLoader
-        from onefs.one.session_prefetch import import_in_background
 
         self._is_local(query_type)
-        if not download_only:
-            import_in_background("numpy")
         return ObjectLoader(
             self._laboratory,
             self._resolver,

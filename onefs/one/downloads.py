@@ -2,29 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from onefs.cache.folder import Place
 from onefs.errors import BadContent, DataServerCredentials, OnefsError, ServerError, Unreachable
-from onefs.lowlevel.parallel import DOWNLOADS_AT_FIRST, run_parallel
+from onefs.lowlevel.parallel import run_parallel
 from onefs.lowlevel.progress_display import ProgressDisplay
 from onefs.model import Dataset
 from onefs.one.laboratory import DatasetFiles
 
 #: most downloads at the same time
-DOWNLOAD_THREADS = 8
+MAX_DOWNLOADS = 16
 
 #: a dataset, and its path in the tree from the lab on
 RequestedDataset = tuple[Dataset, Place]
 
 
 def download_all(
-    content: DatasetFiles, requested: Sequence[RequestedDataset], *, offline: bool
+    content: DatasetFiles,
+    requested: Sequence[RequestedDataset],
+    *,
+    offline: bool,
+    meanwhile: Callable[[], object] = lambda: None,
 ) -> list[Path | OnefsError]:
     """Return the file of each dataset, in the order of ``requested``.
 
-    Downloads the files that are not cached. The list has an error instead of a file:
+    Downloads the files that are not cached. ``meanwhile`` is called in this thread after downloads
+    were begun. The list has an error instead of a file:
 
     - ServerError 404 or 410 if the file server lacks the file.
     - BadContent if the bytes of the file contradict the database.
@@ -35,17 +41,40 @@ def download_all(
     files: dict[int, Path | OnefsError] = {}
     with ProgressDisplay(content.transfers) as progress:
         progress.expect_files(("/".join(place), dataset.size) for dataset, place in requested)
-        for outcome in run_parallel(
-            lambda item: _download(content, *item[1], offline=offline),
-            enumerate(requested),
-            DOWNLOAD_THREADS,
-            "onefs-load",
-            DOWNLOADS_AT_FIRST,
-        ):
-            index, (_, place) = outcome.item
-            files[index] = outcome.result()
-            progress.finish("/".join(place))
+        for index, file in _downloads(content, requested, meanwhile, offline=offline):
+            files[index] = file
+            progress.finish("/".join(requested[index][1]))
     return [files[index] for index in range(len(requested))]
+
+
+def _downloads(
+    content: DatasetFiles,
+    requested: Sequence[RequestedDataset],
+    meanwhile: Callable[[], object],
+    *,
+    offline: bool,
+) -> Iterator[tuple[int, Path | OnefsError]]:
+    """Yield the number and the file of each dataset, as soon as it is on this machine."""
+
+    def download(index: int) -> Path | OnefsError:
+        return _download(content, *requested[index], offline=offline)
+
+    # a download that can be begun needs no thread that waits for it, and all files of an object
+    # are requested at once
+    waiting: deque[int] = deque()
+    others: list[int] = []
+    for index, wanted in enumerate(requested):
+        if offline or not content.begin_fetch(*wanted):
+            others.append(index)
+            continue
+        waiting.append(index)
+        if len(waiting) > MAX_DOWNLOADS:
+            yield waiting[0], download(waiting.popleft())
+    meanwhile()
+    for outcome in run_parallel(download, others, MAX_DOWNLOADS, "onefs-load"):
+        yield outcome.item, outcome.result()
+    for index in waiting:
+        yield index, download(index)
 
 
 def _download(

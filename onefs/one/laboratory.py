@@ -112,6 +112,12 @@ class DatasetFiles(Protocol):
         path of a file on a disk that may be served.
         """
 
+    def begin_fetch(self, dataset: Dataset, place: Place) -> bool:
+        """Begin what :meth:`fetch_file` waits for, without waiting.
+
+        Return False if that cannot be begun without waiting. Raises Stopping.
+        """
+
     def fetch_file(self, dataset: Dataset, place: Place) -> Path:
         """Return the path of a dataset's verified file. Downloads the file if it is not cached."""
 

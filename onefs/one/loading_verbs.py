@@ -56,7 +56,7 @@ class LoadingVerbs(DatasetClient):
         """
         loader = self._object_loader(download_only, query_type, qc, ignore_qc_not_set)
         revision = self._last_revision(revision)
-        return loader.load_object(self._session(eid), obj, collection, revision, kwargs)
+        return loader.load_object(self._session(eid, loads=True), obj, collection, revision, kwargs)
 
     @interruptible
     def load_dataset(
@@ -98,7 +98,7 @@ class LoadingVerbs(DatasetClient):
         """
         loader = self._object_loader(download_only, query_type, qc, ignore_qc_not_set)
         revision = self._last_revision(revision)
-        return loader.load_dataset(self._session(eid), dataset, collection, revision)
+        return loader.load_dataset(self._session(eid, loads=True), dataset, collection, revision)
 
     @interruptible
     def load_datasets(
@@ -149,7 +149,9 @@ class LoadingVerbs(DatasetClient):
         request = DatasetsRequest.parse(
             datasets, collections, revisions, default, wildcards=wildcards
         )
-        return loader.load_datasets(self._session(eid), request, assert_present=assert_present)
+        return loader.load_datasets(
+            self._session(eid, loads=True), request, assert_present=assert_present
+        )
 
     @interruptible
     def load_dataset_from_id(
@@ -222,7 +224,9 @@ class LoadingVerbs(DatasetClient):
         """
         loader = self._object_loader(download_only, query_type, qc, ignore_qc_not_set)
         revision = self._last_revision(revision)
-        return loader.load_collection(self._session(eid), collection, object, revision, kwargs)
+        return loader.load_collection(
+            self._session(eid, loads=True), collection, object, revision, kwargs
+        )
 
     @interruptible
     def load_aggregate(

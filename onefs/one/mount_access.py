@@ -199,6 +199,10 @@ class MountContent:
     def cached_path(self, dataset: Dataset, place: Place | None = None) -> Path | None:
         return self.paths[dataset.id] if self.state(dataset)[0] in _CACHED_STATES else None
 
+    def begin_fetch(self, dataset: Dataset, place: Place) -> bool:
+        """Return False, because the mount downloads what is read."""
+        return False
+
     def fetch_file(self, dataset: Dataset, place: Place) -> Path:
         """Read a dataset's whole file, so that the mount downloads and verifies the file.
 

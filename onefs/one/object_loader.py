@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Container, Iterable, Mapping, Sequence, Set
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from onefs.errors import BadContent, OnefsError, Unreachable, UsageError
 from onefs.model import Session
-from onefs.one.alf_contents import read_content, start_imports
+from onefs.one.alf_contents import import_libraries, read_content
 from onefs.one.alf_errors import alf_error
 from onefs.one.alf_objects import AlfBunch, load_files
 from onefs.one.alf_paths import ALFPath
@@ -19,13 +20,15 @@ from onefs.one.bunch import Bunch
 from onefs.one.dataset_filter import DatasetFilter, QcLimit
 from onefs.one.dataset_listing import session_records
 from onefs.one.dataset_records import DatasetRecord, to_bunches, to_frame
-from onefs.one.dataset_requests import DatasetsRequest, with_extension
-from onefs.one.downloads import download_all
+from onefs.one.dataset_requests import with_extension
 from onefs.one.file_formats import FileVanished
-from onefs.one.laboratory import Laboratory
-from onefs.one.loaded_ids import LoadedIds
-from onefs.one.resolver import SessionResolver
 from onefs.one.warn import warn
+
+if TYPE_CHECKING:
+    from onefs.one.dataset_requests import DatasetsRequest
+    from onefs.one.laboratory import Laboratory
+    from onefs.one.loaded_ids import LoadedIds
+    from onefs.one.resolver import SessionResolver
 
 T = TypeVar("T")
 #: the content of a file, or its path
@@ -121,6 +124,8 @@ class ObjectLoader:
             )
         if is_path and isinstance(dataset, str) and "*" in dataset:
             warn("the dataset is given by its path, in which wildcards should not be used")
+        # only this method needs the module
+
         filename = with_extension(dataset) if self.wildcards else dataset
         selection = self._filter(filename, collection, revision)
         records = session_records(self.resolver, session)
@@ -202,10 +207,13 @@ class ObjectLoader:
         ]
         absent = [at for at, file in enumerate(files) if file is None]
         if absent and not self.offline:
-            if not self.download_only:
-                start_imports(record.dataset.name for record in records)
+            # cached files are loaded without it
+            from onefs.one.downloads import download_all
+
             requested = [(records[at].dataset, records[at].place) for at in absent]
-            downloaded = download_all(content, requested, offline=False)
+            downloaded = download_all(
+                content, requested, offline=False, meanwhile=partial(self._prepare, records)
+            )
             for at, outcome in zip(absent, downloaded, strict=True):
                 files[at] = outcome
         for at in absent if self.offline and self.adopts else ():
@@ -218,6 +226,11 @@ class ObjectLoader:
             present = zip(records, usable, strict=True)
             self.loaded_ids.add((each.id, each.eid) for each, file in present if file is not None)
         return usable
+
+    def _prepare(self, records: Iterable[DatasetRecord]) -> None:
+        """Import the libraries that read the files, while the files are downloaded."""
+        if not self.download_only:
+            import_libraries(record.dataset.name for record in records)
 
     def _filter(self, filename: object, collection: object, revision: object) -> DatasetFilter:
         return DatasetFilter(filename, collection, revision, self.qc, self.wildcards)
