@@ -134,7 +134,7 @@ class TutorialVerbs(LaboratoryClient):
             found = client.search(details, limit=limit, **terms)  # type: ignore[call-overload]
             return found
         if details:
-            self._view.shown.resolver.start()  # import what finds the paths during the request
+            self._view.searched.resolver.start()  # import what finds the paths during the request
         sessions = self.search_sessions(limit=limit, **terms)
         if not details:
             return sessions.eids
