@@ -18,6 +18,8 @@ from urllib3.connectionpool import HTTPConnectionPool
 from urllib3.exceptions import ProtocolError
 from urllib3.util.connection import is_connection_dropped
 
+from onefs.integers import parse_whole_number
+
 _PLAIN_STATUS = re.compile(rb"HTTP/1\.1 (200|206)(?: [ -~]*)?")
 #: characters of a header's name
 _HEADER_NAME = re.compile(r"[a-z0-9-]+")
@@ -55,12 +57,12 @@ def parse_plain_head(head: bytes) -> tuple[int, int, PlainHeaders] | None:
         if not colon or name in headers or not _HEADER_NAME.fullmatch(name):
             return None
         headers[name] = value.strip(" \t")
-    length = headers.get("content-length", "")
-    if not (length.isascii() and length.isdigit() and len(length) < 20):
+    length = parse_whole_number(headers.get("content-length", ""))
+    if length is None:
         return None
     if "transfer-encoding" in headers or headers.get("connection", "keep-alive") != "keep-alive":
         return None
-    return int(status[1]), int(length), headers
+    return int(status[1]), length, headers
 
 
 class PlainResponse:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from onefs.errors import UsageError
+from onefs.integers import parse_whole_number
 from onefs.one.alf_errors import alf_error
 from onefs.one.alf_grammar import (
     COLLECTION,
@@ -165,7 +166,7 @@ class ALFPath(_Base):
         """Return the path of the session's folder, or None if the path contains no session."""
         for at, part in enumerate(self.parts):
             # as in ONE-api, the part before the first is the last
-            if part.isdigit() and is_day(self.parts[at - 1]):
+            if parse_whole_number(part) is not None and is_day(self.parts[at - 1]):
                 return ALFPath(*self.parts[: at + 1])
         return None
 

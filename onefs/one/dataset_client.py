@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, cast
 from uuid import UUID
 
 from onefs import alf
-from onefs.errors import Unreachable
+from onefs.errors import NoAlyx, Unreachable
 from onefs.one.laboratory_client import LaboratoryClient
 
 if TYPE_CHECKING:
@@ -72,7 +72,7 @@ class DatasetClient(LaboratoryClient):
         try:
             return find_session(self._resolver, eid)
         except Unreachable as error:
-            if not self._offline:
+            if not self._offline and not isinstance(error, NoAlyx):
                 raise
             raise alf_error("object_not_found", str(error)) from error
 

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from onefs.errors import UsageError
+from onefs.integers import parse_whole_number
 from onefs.one.alf_errors import alf_error
 from onefs.one.alf_patterns import path_pattern
 from onefs.one.dataset_records import DatasetRecord
@@ -52,7 +53,7 @@ def _outcome_name(qc: object) -> str:
     if isinstance(qc, str):
         if qc.upper() in _QC_NUMBERS:
             return qc.upper()
-        number = int(qc) if qc.isdecimal() else None
+        number = parse_whole_number(qc)
     for name, value in _QC_NUMBERS.items():
         if not isinstance(number, bool) and number == value:
             return name

@@ -329,11 +329,12 @@ class LaboratoryClient(Interruptible):
         command = importlib.import_module("onefs.cli.setup").setup
         command.main(words, standalone_mode=False)
 
-    def _of_query_type(self: Client, query_type: str | None) -> Client:
+    def _of_query_type(self: Client, query_type: str | None, *, may_ignore: bool = False) -> Client:
         """Return the object that answers a method with ONE-api's argument ``query_type``.
 
         This is the object itself, or another one of the other mode. Raises UsageError for an
-        invalid argument, and for ``remote`` if this object was opened to send no request.
+        invalid argument. If this object was opened to send no request, also for ``remote``, unless
+        ``may_ignore``: names of what is known are the same in both modes.
         """
         if query_type is None:
             return self
@@ -348,6 +349,8 @@ class LaboratoryClient(Interruptible):
             local.wildcards = self.wildcards
             return local
         if self._opened.is_offline:
+            if may_ignore:
+                return self
             raise _mode_error(query_type)
         remote = type(self).__new__(type(self))
         remote.__dict__.update(self.__dict__)

@@ -8,6 +8,7 @@ from typing import Any
 from urllib.parse import urlencode
 
 from onefs.errors import ReadOnly, UsageError
+from onefs.integers import parse_whole_number
 from onefs.search.vocabulary import nearest_name_hint
 
 #: the endpoints of which a GET request changes nothing
@@ -99,8 +100,8 @@ class RestQuery:
     @property
     def page_rows(self) -> int:
         """The number of rows in a page after the first."""
-        limit = self.filters.get("limit", "")
-        return int(limit) if limit.isdecimal() and 0 < int(limit) <= _PAGE_ROWS else _PAGE_ROWS
+        limit = parse_whole_number(self.filters.get("limit", "")) or 0
+        return limit if 0 < limit <= _PAGE_ROWS else _PAGE_ROWS
 
     def with_filters(self, filters: Mapping[str, str]) -> RestQuery:
         """Return the query with more filters, or other values of its filters."""

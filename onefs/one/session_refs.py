@@ -15,10 +15,12 @@ from uuid import UUID
 from onefs.errors import UsageError
 from onefs.one.bunch import Bunch
 
-_REF = re.compile(r"\d{4}(-\d{2}){2}_(\d{1,3})_\w+")
+_REF = re.compile(r"[0-9]{4}(-[0-9]{2}){2}_([0-9]{1,3})_\w+")
 _IN_PATH = re.compile(
-    r"(?P<subject>[\w.-]+)([\\/])(?P<date>\d{4}-\d{2}-\d{2})(\2)(?P<sequence>\d{1,3})"
+    r"(?<![\w.-])(?P<subject>[\w.-]+)([\\/])(?P<date>[0-9]{4}-[0-9]{2}-[0-9]{2})(\2)"
+    r"(?P<sequence>[0-9]{1,3})"
 )
+_TWO_DIGITS = re.compile(r"0[0-9]\Z")
 _KEYS = {"subject", "date", "sequence"}
 
 T = TypeVar("T")
@@ -105,7 +107,7 @@ def dict_to_ref(ref: Mapping[str, Any] | None) -> str | None:
 def path_to_ref(path: object, as_dict: bool = True, parse: bool = True) -> Bunch | str | None:
     """Return the reference of the session in a path. Return None if there is none."""
     match = _IN_PATH.search(str(path))
-    if match is None or re.match(r"^0\d$", match["sequence"]):
+    if match is None or _TWO_DIGITS.match(match["sequence"]):
         return None
     ref = Bunch(match.groupdict())
     if as_dict:

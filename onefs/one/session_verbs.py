@@ -66,7 +66,7 @@ class SessionVerbs(LaboratoryClient):
         """
         from onefs.one import session_refs
 
-        client = self._of_query_type(query_type)
+        client = self._of_query_type(query_type, may_ignore=True)
         names = client._session_names
         if session_refs.is_list(eid):
             eid = list(eid)
@@ -123,7 +123,7 @@ class SessionVerbs(LaboratoryClient):
         """
         from onefs.one import session_refs
 
-        names = self._of_query_type(query_type)._session_names
+        names = self._of_query_type(query_type, may_ignore=True)._session_names
         if session_refs.is_list(eid):
             eid = list(eid)
             names.fetch_sessions(eid)
@@ -143,7 +143,7 @@ class SessionVerbs(LaboratoryClient):
         """
         from onefs.one import session_refs
 
-        names = self._of_query_type(query_type)._session_names
+        names = self._of_query_type(query_type, may_ignore=True)._session_names
         return session_refs.for_each(path_obj, names.path_to_eid)
 
     # -- references
@@ -175,7 +175,7 @@ class SessionVerbs(LaboratoryClient):
             )
             return ref if as_dict else session_refs.dict_to_ref(ref)
 
-        names = self._names
+        names = self._session_names
         if session_refs.is_list(eid):
             eid = list(eid)
             names.fetch_sessions(eid)
@@ -289,7 +289,7 @@ class SessionVerbs(LaboratoryClient):
         """
         from onefs.one import session_refs
 
-        names = self._of_query_type(query_type)._names
+        names = self._of_query_type(query_type, may_ignore=True)._names
         return session_refs.for_each(filepath, names.path_to_url)
 
     @interruptible

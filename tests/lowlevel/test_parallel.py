@@ -80,9 +80,9 @@ def test_at_most_the_given_number_is_under_way() -> None:
 def test_threads_are_added_while_the_first_ones_wait() -> None:
     all_busy = threading.Barrier(8, timeout=BOUND)
 
-    # raises unless eight calls wait at the same time, for items before and after them
-    for outcome in run_parallel(lambda _: all_busy.wait(), range(24), 8, "test", 1):
-        outcome.result()
+    # wait() raises unless eight calls wait at the same time
+    outcomes = list(run_parallel(lambda _: all_busy.wait(), range(24), 8, "test", 1))
+    assert sorted(outcome.result() for outcome in outcomes) == sorted([*range(8)] * 3)
 
 
 def test_no_threads_are_added_while_the_processors_are_busy(

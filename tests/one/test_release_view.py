@@ -9,7 +9,7 @@ import pytest
 from onefs import releases
 from onefs.access import Access
 from onefs.demo.servers import Servers
-from onefs.errors import CacheError, NoAlyx, Stopping, UsageError
+from onefs.errors import CacheError, NotFound, Stopping, UsageError
 from onefs.one import ONE
 from tests.laboratories import alyx_requests
 from tests.one.conftest import Open, arguments, set_home
@@ -52,7 +52,7 @@ def test_alyx_answers_for_the_whole_database(in_release: ONE, shared: ONE) -> No
 
 def test_what_is_found_outside_of_the_release_has_a_name(in_release: ONE, shared: ONE) -> None:
     eid = shared.search(subject="clns0730")[0]
-    with pytest.raises(NoAlyx):
+    with pytest.raises(NotFound, match="is shown as published"):
         in_release.list_datasets(eid)
     assert in_release.eid2ref(eid) == shared.eid2ref(eid)
     assert in_release.ref2eid(in_release.eid2ref(eid)) == eid
