@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, cast
 from uuid import UUID
 
 from onefs import alf
+from onefs.errors import NotFound, Unreachable
 from onefs.one.laboratory_client import LaboratoryClient
 from onefs.one.loaded_ids import LoadedIds
 
@@ -54,19 +56,45 @@ class DatasetClient(LaboratoryClient):
         from onefs.one.session_prefetch import prefetch_session
 
         text = str(eid).strip().lower() if isinstance(eid, (str, UUID)) else ""
-        if alf.is_uuid(text) and self._mount is None:
-            prefetch_session(self._access_for("load"), text)
-        return find_session(self._resolver, eid)
+        with self._unknown_is_not_found():
+            if alf.is_uuid(text) and self._mount is None:
+                prefetch_session(self._access_for("load"), text)
+            return find_session(self._resolver, eid)
+
+    @contextmanager
+    def _unknown_is_not_found(self) -> Iterator[None]:
+        """Raise the error ``object_not_found`` for what the database does not have.
+
+        Offline, that is what the catalogue does not have.
+        """
+        from onefs.one.alf_errors import alf_error
+
+        try:
+            yield
+        except NotFound as error:
+            raise alf_error("object_not_found", str(error)) from error
+        except Unreachable as error:
+            if not self._offline:
+                raise
+            raise alf_error("object_not_found", str(error)) from error
 
     def _records(
         self, eid: object, query_type: str | None, default_revisions_only: bool = False
     ) -> list[DatasetRecord]:
         """Return the datasets of a session. Without ``eid``, return those that are stored."""
         from onefs.one.dataset_listing import all_records, session_records
+        from onefs.one.warn import warn
 
         self._is_local(query_type)
         if eid:
-            records = session_records(self._resolver, self._session(eid))
+            try:
+                session = self._session(eid)
+            except NotFound as error:
+                if not self._offline:
+                    raise
+                warn(str(error))  # in mode local, ONE-api has no datasets of an unknown session
+                return []
+            records = session_records(self._resolver, session)
         else:
             records = all_records(self._access_for("list all datasets").database)
         return [each for each in records if each.dataset.default or not default_revisions_only]

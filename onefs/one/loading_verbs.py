@@ -180,7 +180,9 @@ class LoadingVerbs(DatasetClient):
         uuid = parse_dataset_id(dset_id)
         if not uuid:
             raise UsageError(f"{ascii(dset_id)[:80]} is no dataset: give its UUID")
-        record = find_record(self._access_for("load by id"), self._resolver, uuid)
+        access = self._access_for("load by id")
+        with self._unknown_is_not_found():
+            record = find_record(access, self._resolver, uuid)
         content = self._object_loader(download_only).load_record(record)
         return (content, to_series(record)) if details else content
 

@@ -119,7 +119,10 @@ class NameConversions:
         """Return a session, with or without a folder. Raises NotFound if there is none."""
         try:
             return self._resolver.any_session(eid)
-        except (NotFound, NoAlyx) as error:  # without an Alyx, the tables list all sessions
+        except (NotFound, Unreachable) as error:
+            # without an Alyx, the tables list all sessions
+            if isinstance(error, Unreachable) and not self._is_unknown(error):
+                raise
             raise alf_error("object_not_found", str(error)) from error
 
     def _is_unknown(self, error: Unreachable) -> bool:
@@ -244,7 +247,8 @@ class NameConversions:
     def _dataset_by_id(self, uuid: str) -> tuple[Session, Dataset] | None:
         if self._access is None:
             return None
-        with suppress(NotFound):
+        unknown = (NotFound, Unreachable) if self._offline else (NotFound,)
+        with suppress(*unknown):
             eid = self._access.queries.session_of_dataset(uuid)
             session = self._resolver.session(eid)
             for dataset in self._datasets(session).values():
