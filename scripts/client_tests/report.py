@@ -24,8 +24,9 @@ _MODULES = ("test_one", "test_converters")
 _FLOOR = 0.9
 _KINDS = {
     "reads": "only reads, by public names",
-    "internal": "uses internal names of ONE-api (with an underscore), or mocks of its methods",
-    "database": "needs the real databases: not run, because no request is sent to them",
+    "mixed": "reads, but also uses internal names (with an underscore), or mocks of methods",
+    "internal": "tests what is internal to ONE-api, by such names or mocks",
+    "database": "only reads, but from the real databases: not run, as no request is sent to them",
     "writes": "writes",
     "function": "has no method of the client",
 }
