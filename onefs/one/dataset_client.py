@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, cast
 from uuid import UUID
 
 from onefs import alf
-from onefs.errors import NoAlyx, Unreachable
+from onefs.errors import NoAlyx, NotFound, Unreachable
 from onefs.one.laboratory_client import LaboratoryClient
 
 if TYPE_CHECKING:
@@ -62,15 +63,27 @@ class DatasetClient(LaboratoryClient):
 
     def _session(self, eid: object, *, loads: bool = False) -> Session:
         """Return a session. ``loads`` is whether its files are about to be downloaded."""
-        from onefs.one.alf_errors import alf_error
         from onefs.one.dataset_listing import find_session
         from onefs.one.session_prefetch import prefetch_session
 
         text = str(eid).strip().lower() if isinstance(eid, (str, UUID)) else ""
-        if alf.is_uuid(text) and self._mount is None:
-            prefetch_session(self._access_for("load"), text, loads=loads)
-        try:
+        with self._unknown_is_not_found():
+            if alf.is_uuid(text) and self._mount is None:
+                prefetch_session(self._access_for("load"), text, loads=loads)
             return find_session(self._resolver, eid)
+
+    @contextmanager
+    def _unknown_is_not_found(self) -> Iterator[None]:
+        """Raise the error ``object_not_found`` for what the database does not have.
+
+        Offline, and in a release, that is what the catalogue does not have.
+        """
+        from onefs.one.alf_errors import alf_error
+
+        try:
+            yield
+        except NotFound as error:
+            raise alf_error("object_not_found", str(error)) from error
         except Unreachable as error:
             if not self._offline and not isinstance(error, NoAlyx):
                 raise
@@ -85,11 +98,19 @@ class DatasetClient(LaboratoryClient):
     ) -> Iterator[DatasetRecord]:
         """Yield the selected datasets of a session, or without ``eid`` of all that are stored."""
         from onefs.one.dataset_listing import all_records, session_records
+        from onefs.one.warn import warn
 
         self._is_local(query_type)
         records: Iterable[DatasetRecord]
         if eid:
-            records = selection.matching(session_records(self._resolver, self._session(eid)))
+            try:
+                session = self._session(eid)
+            except NotFound as error:
+                if not self._offline:
+                    raise
+                warn(str(error))  # in mode local, ONE-api has no datasets of an unknown session
+                return iter(())
+            records = selection.matching(session_records(self._resolver, session))
         else:
             database = self._access_for("list all datasets").database
             records = selection.with_outcome(all_records(database, selection.path_test()))

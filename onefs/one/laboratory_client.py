@@ -196,9 +196,11 @@ class LaboratoryClient(Interruptible):
         self.close()
 
     def __repr__(self) -> str:
+        line = "offline" if self._offline else "online"
         if self._mount is not None:
-            return f"<ONE {self._settings.url} in {self._mount.cache_dir}>"
-        return f"<ONE {self._settings.url} as {self._settings.username or 'nobody'}>"
+            return f"<ONE {self._settings.url} in {self._mount.cache_dir}, {line}>"
+        username = self._settings.username or "nobody"
+        return f"<ONE {self._settings.url} as {username} in {self.cache_dir}, {line}>"
 
     def close(self) -> None:
         """Close all connections and files. Deletion of this object also closes them."""

@@ -183,7 +183,8 @@ class LoadingVerbs(DatasetClient):
         if not uuid:
             raise UsageError(f"{ascii(dset_id)[:80]} is no dataset: give its UUID")
         access = self._access_for("load by id")
-        record = find_record(access, self._resolver, uuid, offline=self._offline)
+        with self._unknown_is_not_found():
+            record = find_record(access, self._resolver, uuid, offline=self._offline)
         content = self._object_loader(download_only).load_record(record)
         return (content, to_series(record)) if details else content
 

@@ -253,7 +253,8 @@ class NameConversions:
     def _dataset_by_id(self, uuid: str) -> tuple[Session, Dataset] | None:
         if self._access is None:
             return None
-        with suppress(NotFound):
+        unknown = (NotFound, Unreachable) if self._offline else (NotFound,)
+        with suppress(*unknown):
             eid = self._access.queries.session_of_dataset(uuid)
             session = self._resolver.session(eid)
             for dataset in self._datasets(session).values():

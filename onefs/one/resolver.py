@@ -165,11 +165,21 @@ class SessionResolver:
         return sessions[0].eid
 
     def _by_path(self, text: str) -> str | Session:
+        ref = _ref_of_path(text)
         folders = _session_folders(_split_path(text))
-        if folders is None:
+        if folders is None and ref is None:
             raise UsageError(f"{_quote(text)} is not a path of a session: {_NAME_HELP}")
-        place, _ = folders
-        return self._eid_or_session(place[0]) if len(place) == 1 else self.paths.session_at(place)
+        place = folders[0] if folders is not None else ()
+        if len(place) == 1:
+            return self._eid_or_session(place[0])
+        try:
+            if place:
+                return self.paths.session_at(place)
+        except NotFound:  # the working directory is outside the tree
+            if ref is None:
+                raise
+        assert ref is not None
+        return self._eid_by_ref(text, ref)
 
 
 def _path_of_url(url: str) -> str:
@@ -187,6 +197,15 @@ def _split_path(text: str) -> tuple[str, ...]:
         # a path relative to a working directory inside the tree
         parts = tuple(part for part in absolute(text).split("/") if part)
     return parts
+
+
+def _ref_of_path(text: str) -> alf.Ref | None:
+    """Return the ref of a path that begins with subject, date and number. Otherwise return None."""
+    parts = text.split("/")
+    if len(parts) < 3 or not parts[0] or not alf.is_date(parts[1]):
+        return None
+    number = alf.parse_number_folder(parts[2])
+    return None if number is None else alf.Ref(parts[1], number, parts[0])
 
 
 def _session_folders(parts: tuple[str, ...]) -> tuple[Place, int] | None:

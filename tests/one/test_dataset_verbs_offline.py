@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 import shutil
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -29,6 +30,7 @@ from tests.one.opened import access_of
 
 pytest.importorskip("one.api")
 
+UNKNOWN = "00000000-0000-4000-8000-000000000000"
 REVISED = "8efc47ff-6a66-4219-a18b-c43845b63a10"
 
 
@@ -120,6 +122,25 @@ def test_cached_files_are_loaded(clients: Clients) -> None:
         ours = clients.ours.load_datasets(REVISED, names, assert_present=False)
     assert_same(ours[0], theirs[0])
     assert [each["rel_path"] for each in ours[1]] == [f"alf/{name}" for name in names]
+
+
+def test_an_unknown_session_is_as_in_one_api(clients: Clients) -> None:
+    """ONE-api: in mode local it has no datasets, and loading from it is ALFObjectNotFound."""
+    for name in (UNKNOWN, "nobody/2018-08-24/001"):
+        for verb in ("list_datasets", "list_collections", "list_revisions"):
+            with pytest.warns(OnefsWarning, match="not in the catalogue"):
+                found = getattr(clients.ours, verb)(name)
+            assert len(found) == len(getattr(clients.theirs, verb)(name)) == 0
+    missing = sys.modules["one.alf.exceptions"].ALFObjectNotFound
+    for one in (clients.ours, clients.theirs):
+        with pytest.raises(missing):
+            one.load_object(UNKNOWN, "licks")
+        with pytest.raises(missing):
+            one.load_dataset(UNKNOWN, "licks.times")
+        with pytest.raises(missing):
+            one.load_dataset_from_id(UNKNOWN)
+    assert str(clients.ours).endswith("offline>")
+    assert "offline" in str(clients.theirs)
 
 
 def test_files_of_other_programs_are_loaded(opened: Open) -> None:

@@ -296,6 +296,22 @@ def test_offline_names_are_those_that_are_known(
         shared.eid2path(EID, query_type="sometimes")
 
 
+def test_a_path_without_lab_names_a_session(
+    shared: ONE, reference: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """ONE-api: subject, date and number are enough, wherever the program runs."""
+    name = "clns0730/2018-08-24/001"
+    for folder in (tmp_path, Path("/")):
+        monkeypatch.chdir(folder)
+        assert shared.list_datasets(name) == shared.list_datasets(EID)
+        assert shared.path(name) == shared.path(EID)
+        assert shared.to_eid(name) == plain(reference.to_eid(name)) == EID
+        with pytest.raises(NotFound):
+            shared.path("clns0730/2018-08-24/099")
+    monkeypatch.chdir(shared.cache_dir)
+    assert shared.path(f"mainenlab/Subjects/{name}") == shared.path(EID)
+
+
 def test_names_in_another_users_mount(tmp_path: Path) -> None:
     with Home(tmp_path) as home:
         mounted = home.mount("--demo")

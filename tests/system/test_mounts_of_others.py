@@ -233,7 +233,7 @@ def test_one_of_onefs_loads_in_the_mount_of_another(shared: Shared, named: bool)
     found: dict[str, Any] = json.loads(said)
     root = shared.machine.run_as(0, "env", *shared.account, *given[:3], "", *given[4:]).stdout
     expected: dict[str, Any] = json.loads(root)
-    assert found.pop("repr") == f"<ONE {shared.servers.alyx_url} in {shared.path}>"
+    assert found.pop("repr") == f"<ONE {shared.servers.alyx_url} in {shared.path}, online>"
     assert found["path"] == str(shared.path / SESSION)
     verbs = ("datasets", "revisions", "licks", "frame")  # of ONE-api
     names = ("search", "rows", "types", "labs", "subjects", "ref", "eid", "times", "default")

@@ -1,0 +1,1 @@
+"""ONE-api's own tests with ``onefs.ONE`` in the place of its class."""
