@@ -204,13 +204,17 @@ class BlockFile:
         recorded, and None is returned. The caller holds the dataset's lock.
         """
         known = self.reload_header()
-        if url not in self.header.sources:
-            if alone and self.header.sources:
-                return None
-            self.header = replace(self.header, sources={**self.header.sources, url: validator})
-            if known:
-                _write_header(self.folder, self.header)
-        return self.header.sources[url]
+        # another thread may replace the header by the one on disk at any time
+        header = self.header
+        if url in header.sources:
+            return header.sources[url]
+        if alone and header.sources:
+            return None
+        header = replace(header, sources={**header.sources, url: validator})
+        if known:
+            _write_header(self.folder, header)
+        self.header = header
+        return validator
 
     def reload_header(self) -> bool:
         """Read the header again, to get the replicas that other processes have recorded.

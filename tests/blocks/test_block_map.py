@@ -653,3 +653,22 @@ def test_a_change_of_the_header_is_never_seen_in_part(tmp_path: Path, blocks: Bl
         assert json.loads(file.read()) == old
     assert (tmp_path / f"{ID}.json").stat().st_ino != before
     assert abs((tmp_path / f"{ID}.json").stat().st_mtime - time.time()) < 3600
+
+
+def test_a_source_is_recorded_while_another_thread_reads_the_header(blocks: BlockFile) -> None:
+    """Requests for parts of a file end at the same time, and each looks at the header."""
+    end = threading.Event()
+
+    def reload() -> None:
+        while not end.is_set():
+            blocks.reload_header()
+
+    with ThreadPoolExecutor(1) as pool:
+        reading = pool.submit(reload)
+        try:
+            for number in range(150):
+                url = f"http://server/{number}"
+                assert blocks.record_source(url, f"etag {number}", alone=False) == f"etag {number}"
+        finally:
+            end.set()
+        reading.result(30)
