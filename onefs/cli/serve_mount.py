@@ -81,6 +81,10 @@ def _settings_from_json(values: dict[str, Any]) -> Settings:
         name: tuple(value) if isinstance(value, list) else value
         for name, value in values["cache_options"].items()
     }
+    if options["qc"] is not None:  # JSON has no enumerations: it has become a number
+        from onefs.qc import QC
+
+        options["qc"] = QC(options["qc"])
     fields: dict[str, Any] = {
         **values,
         "cache_dir": Path(values["cache_dir"]),

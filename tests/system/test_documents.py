@@ -130,6 +130,7 @@ def test_the_blocks_that_are_not_run() -> None:
         ("README.md", "needs an address; tests/system/test_demo_script.py runs scripts/demo"),
         ("README.md", "needs the network; see tests/system/test_public_database.py"),
         ("README.md", "needs an account; tests/cli/test_setup.py runs `onefs setup`"),
+        ("docs/COMMANDS.md", "the changes of a database that changes"),
         ("docs/COMMANDS.md", "for start files of shells; tests/cli/test_completion.py runs them"),
         ("docs/LANGUAGES.md", "needs MATLAB and npy-matlab"),
         ("docs/LANGUAGES.md", "needs MATLAB and npy-matlab"),
