@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from onefs import alf
 from onefs.alyx.client import AlyxClient
-from onefs.alyx.parsing import DatasetRow, usable_replicas
+from onefs.alyx.parsing import usable_replicas
 from onefs.catalogue import listing_requests
 from onefs.catalogue.aggregates import Aggregates, BucketListings
 from onefs.catalogue.availability import ServerAvailability
@@ -44,6 +44,8 @@ from onefs.lowlevel.single_flight import SingleFlight
 from onefs.model import Dataset, Repository, Session
 
 if TYPE_CHECKING:
+    from concurrent.futures import Future
+
     from onefs.cache_tables.bucket import PublicBucket
     from onefs.catalogue.insertions import Insertions
 
@@ -108,7 +110,7 @@ class Catalogue:
             )
 
         self._insertions = Lazy(open_insertions)
-        self._datasets_ahead: SingleFlight[list[DatasetRow]] = SingleFlight("onefs-ahead", 4)
+        self._datasets_ahead: SingleFlight[DatasetsAhead] = SingleFlight("onefs-ahead", 4)
         self._prefetcher = BatchPrefetcher(database, alyx, self._listing_cache, deadline, clock)
         self._types_warning_logged = self._failure_warning_logged = False
         #: when this catalogue was created, in seconds since the epoch; this is also the date of
@@ -254,7 +256,7 @@ class Catalogue:
             self._listing_cache.force_refresh(self._repositories_request())
         return asked
 
-    def request_datasets_ahead(self, eid: str) -> DatasetsAhead | None:
+    def request_datasets_ahead(self, eid: str) -> Future[DatasetsAhead] | None:
         """Request the datasets of a session that is not stored, for a later :meth:`datasets`.
 
         Return None if the session is stored. Raises Stopping or Busy.
@@ -262,11 +264,15 @@ class Catalogue:
         with suppress(CacheError):
             if self._database.session(eid) is not None:
                 return None
-        rows = self._datasets_ahead.start(eid, lambda: self._alyx.datasets(eid))
-        return DatasetsAhead(rows, self._clock())
+
+        def request() -> DatasetsAhead:
+            asked = self._clock()
+            return DatasetsAhead(self._alyx.datasets(eid), asked)
+
+        return self._datasets_ahead.start(eid, request)
 
     def datasets(
-        self, session: Session, ahead: DatasetsAhead | None = None
+        self, session: Session, ahead: Future[DatasetsAhead] | None = None
     ) -> Listing[list[Dataset]]:
         """Return a session's datasets in a stable order.
 
@@ -553,7 +559,7 @@ class Catalogue:
         self,
         session: Session,
         repositories: Mapping[str, Repository],
-        ahead: DatasetsAhead | None = None,
+        ahead: Future[DatasetsAhead] | None = None,
     ) -> ListingRequest[list[Dataset]]:
         return listing_requests.datasets_request(
             session,
@@ -565,7 +571,7 @@ class Catalogue:
         )
 
     def _current_datasets_request(
-        self, session: Session, ahead: DatasetsAhead | None = None
+        self, session: Session, ahead: Future[DatasetsAhead] | None = None
     ) -> ListingRequest[list[Dataset]]:
         if self.availability.can_ask():
             self._prefetcher.continue_walk(session)

@@ -224,7 +224,7 @@ def record_request(session: Session, now: float) -> ListingRequest[str]:
 class DatasetsAhead(NamedTuple):
     """Datasets of a session that were requested before its other properties were known."""
 
-    rows: Future[list[DatasetRow]]
+    rows: list[DatasetRow]
     #: when they were requested, in seconds since the epoch
     asked: float
 
@@ -235,7 +235,7 @@ def datasets_request(
     prefetcher: BatchPrefetcher,
     now: float,
     basis: object = None,
-    ahead: DatasetsAhead | None = None,
+    ahead: Future[DatasetsAhead] | None = None,
 ) -> ListingRequest[list[Dataset]]:
     """Return the request for a session's datasets, with their replicas.
 
@@ -247,12 +247,12 @@ def datasets_request(
     ttl = session_ttl_seconds(session, now)
 
     def fetch(alyx: AlyxClient) -> list[DatasetRow]:
-        rows = alyx.datasets(eid) if ahead is None else result_of(ahead.rows, None)
+        rows = alyx.datasets(eid) if ahead is None else result_of(ahead, None).rows
         prefetcher.note_listed_session(session, rows)
         return rows
 
     def store(database: CatalogueDatabase, rows: list[DatasetRow], asked: float) -> None:
-        database.store_datasets(eid, rows, asked if ahead is None else ahead.asked)
+        database.store_datasets(eid, rows, asked if ahead is None else ahead.result().asked)
 
     def load(database: CatalogueDatabase) -> list[Dataset]:
         servers_of = cache(lambda lab: lab_servers(lab, repositories))

@@ -59,9 +59,11 @@ class Lazy(ForkAware, Generic[T]):
         If the creation fails, the next call tries again and raises the error.
         """
         if self._value is None:
-            threading.Thread(
-                target=self._create_ignoring_errors, name="onefs-lazy", daemon=True
-            ).start()
+            # without a thread, the next call creates the value
+            with suppress(RuntimeError):
+                threading.Thread(
+                    target=self._create_ignoring_errors, name="onefs-lazy", daemon=True
+                ).start()
 
     def close(self) -> T | None:
         """Create no value from now on. Return the present value, or None if no value exists."""

@@ -82,9 +82,11 @@ def read_numbers(path: Path) -> dict[str, Any] | None:
     :meth:`.AlfBunch.from_df` would return. The import of pandas takes longer than to read most
     tables.
     """
-    if path.suffix != ".pqt" or path.stat().st_size == 0:
+    if path.suffix != ".pqt":
         return None
     try:
+        if path.stat().st_size == 0:
+            return None
         import numpy as np
         from pyarrow import parquet
 

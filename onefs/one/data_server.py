@@ -94,8 +94,10 @@ class UrlDownloads:
     def __init__(
         self, client: LaboratoryClient, chunks: Sequence[int] | None, *, clobber: bool
     ) -> None:
-        access = None if client._mount is not None else cast("Access", client._laboratory)
-        self._laboratory, self._resolver = client._laboratory, client._resolver
+        # a URL of Alyx may lie outside of the release that is shown
+        parts = client._view.searched
+        access = None if client._mount is not None else cast("Access", parts.laboratory)
+        self._laboratory, self._resolver = parts.laboratory, parts.resolver()
         self._names = NameConversions(
             self._laboratory, self._resolver, access, offline=client.offline
         )
@@ -106,24 +108,33 @@ class UrlDownloads:
         self, urls: Sequence[str], targets: Sequence[str | os.PathLike[str] | None]
     ) -> list[Path]:
         """Return the path of each file. See :meth:`.AlyxRest.download_file`."""
-        records = [self._record(url) for url in urls]
-        ready: list[Path] | None = None
+        paths = [self._target(url, target) for url, target in zip(urls, targets, strict=True)]
+        # as in ONE-api, nothing is requested for a file that is kept
+        wanted = [
+            at
+            for at, path in enumerate(paths)
+            if path is None or self._clobber or not path.exists()
+        ]
+        records = [self._record(urls[at]) for at in wanted]
+        files: list[Path | None] = [None] * len(wanted)
         if self._range is None:
             requested = [(each.dataset, each.place) for each in records]
             found = download_all(self._laboratory.content, requested, offline=self._offline)
-            ready = [_path_or_error(each) for each in found]
-        paths = []
-        for at, (url, target) in enumerate(zip(urls, targets, strict=True)):
-            file = None if ready is None else ready[at]
-            if target is None and file is not None:
-                paths.append(file)
-                continue
-            folder = self._laboratory.cache_dir if target is None else Path(target)
-            path = folder / _path_of_url(url).name
-            if self._clobber or not path.exists():
-                self._save(path, records[at], file)
-            paths.append(ALFPath(path))
-        return paths
+            files = [_path_or_error(each) for each in found]
+        for at, record, file in zip(wanted, records, files, strict=True):
+            path = paths[at]
+            if path is None or (file is not None and path.exists() and path.samefile(file)):
+                paths[at] = file
+            else:
+                self._save(path, record, file)
+        return [ALFPath(path) for path in paths if path is not None]
+
+    def _target(self, url: str, target: str | os.PathLike[str] | None) -> Path | None:
+        """Return the path of the copy, or None if the file in the cache is returned."""
+        if target is None and self._range is None:
+            return None
+        folder = self._laboratory.cache_dir if target is None else Path(target)
+        return folder / _path_of_url(url).name
 
     def _save(self, path: Path, record: DatasetRecord, file: Path | None) -> None:
         """Copy the range of a dataset, or the whole ``file``, to ``path``."""

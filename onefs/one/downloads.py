@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
@@ -61,15 +60,11 @@ def _downloads(
 
     # a download that can be begun needs no thread that waits for it, and all files of an object
     # are requested at once
-    waiting: deque[int] = deque()
+    waiting: list[int] = []
     others: list[int] = []
     for index, wanted in enumerate(requested):
-        if offline or not content.begin_fetch(*wanted):
-            others.append(index)
-            continue
-        waiting.append(index)
-        if len(waiting) > MAX_DOWNLOADS:
-            yield waiting[0], download(waiting.popleft())
+        has_begun = not offline and len(waiting) < MAX_DOWNLOADS and content.begin_fetch(*wanted)
+        (waiting if has_begun else others).append(index)
     meanwhile()
     for outcome in run_parallel(download, others, MAX_DOWNLOADS, "onefs-load"):
         yield outcome.item, outcome.result()

@@ -185,9 +185,16 @@ class LaboratoryClient(Interruptible):
         self._opened = opened._replace(shown=shown, tag=tag)
         local = self._lazy_local.reset()  # it shows what was shown before
         if local is not None:
-            self._closers.append(local._finalizer)
+            self._closers.append(local.close)
         is_local = before.is_offline and not opened.is_offline
-        self._view = self._lazy_local()._view if is_local else self._opened
+        self._view = self._local_view() if is_local else self._opened
+
+    def _local_view(self) -> View:
+        # kept, because the child of a fork forgets the value of a Lazy: what this object reads
+        # would be closed with it
+        self._local_owner: LaboratoryClient = self._lazy_local()
+        view: View = self._local_owner._view
+        return view
 
     def __enter__(self: Client) -> Client:
         return self
@@ -235,7 +242,7 @@ class LaboratoryClient(Interruptible):
         if mode == self.mode:
             return
         if mode == "local" and self._mount is None:
-            self._view = self._lazy_local()._view
+            self._view = self._local_view()
         elif mode == "remote" and not self._opened.is_offline:
             self._view = self._opened
         else:

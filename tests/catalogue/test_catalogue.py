@@ -236,7 +236,7 @@ def test_an_unreachable_server_is_never_absence(
     make: Make, written: WrittenAlyx, clock: Clock
 ) -> None:
     written.answer("/labs", 200, labs("a"))
-    catalogue = make(written, deadline=1.0)
+    catalogue = make(written, deadline=10.0)
     assert catalogue.is_empty()
     catalogue.labs()
     was_offline = catalogue.offline

@@ -7,6 +7,7 @@ is printed as a traceback. No step takes longer than LONGEST seconds.
 from __future__ import annotations
 
 import faulthandler
+import gc
 import json
 import multiprocessing
 import os
@@ -222,12 +223,31 @@ def parent_first(one: ONE) -> None:
         os.kill(os.getpid(), signal.SIGKILL)
 
 
+def local_mode(one: ONE) -> None:
+    """Fork while the mode is ``local``. The child searches for garbage before it loads."""
+    for kind in GIVEN["types"]:
+        length(one, kind)
+    one.mode = "local"
+    out, into = os.pipe()
+
+    def child() -> None:
+        gc.collect()
+        lengths = [length(one, kind) for kind in GIVEN["types"]]
+        os.write(into, json.dumps(lengths).encode() + b"\n")
+
+    ended(in_child(child))
+    os.close(into)
+    with open(out, "rb") as pipe:
+        sys.stdout.buffer.write(pipe.read())
+
+
 KINDS: dict[str, Callable[[ONE], None]] = {
     "pool_fork": pool_fork,
     "pool_load": pool_load,
     "executor_spawn": lambda one: executor(one, "spawn"),
     "executor_forkserver": lambda one: executor(one, "forkserver"),
     "executor_fork": executor_fork,
+    "local_mode": local_mode,
     "many": many,
     "at_once": at_once,
     "ordinary_exit": ordinary_exit,

@@ -18,7 +18,7 @@ import pytest
 
 from onefs.errors import BadContent, CacheError, SeveralDatasets
 from onefs.one import OnefsWarning, file_formats
-from onefs.one.alf_contents import read_content
+from onefs.one.alf_contents import read_content, read_numbers
 from onefs.one.alf_objects import AlfBunch, load_files
 from onefs.one.alf_patterns import parse_name
 from tests.one.one_api_client import assert_same, outcome
@@ -196,6 +196,11 @@ def test_files_that_are_damaged(tmp_path: Path) -> None:
     latin.write_bytes("name\ncafé\n".encode("latin-1"))
     with pytest.warns(OnefsWarning, match="latin-1"):
         assert list(read_content(latin)) == ["café"]
+
+
+def test_a_table_that_is_gone_is_not_an_error_of_its_own(tmp_path: Path) -> None:
+    """The reader of all files then says so, and the file is fetched again."""
+    assert read_numbers(tmp_path / "_ibl_trials.table.pqt") is None
 
 
 @pytest.mark.parametrize("name", ["a.b.npy", "a.b.json", "a.b.csv", "a.b.npz"])

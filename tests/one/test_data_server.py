@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from pathlib import Path
 from typing import Any
 
@@ -87,6 +88,24 @@ def test_a_file_is_replaced_only_on_request(shared: ONE, tmp_path: Path) -> None
     assert path.stat().st_size == 10
     shared.alyx.download_file(url, chunks=(0, 20), target_dir=tmp_path, clobber=True)
     assert path.stat().st_size == 20
+
+
+def test_nothing_is_requested_for_a_file_that_is_kept(shared: ONE, tmp_path: Path) -> None:
+    """ONE-api: an existing file in the folder is returned at once, whatever the server has."""
+    kept = tmp_path / "unknown.npy"
+    kept.write_bytes(b"kept")
+    url = shared.path2url(shared.path(EID) / FILE)
+    unknown = f"{url.rpartition('/')[0]}/unknown.npy"
+    assert shared.alyx.download_file(unknown, target_dir=tmp_path) == kept
+    assert kept.read_bytes() == b"kept"
+
+
+def test_a_copy_into_the_own_folder_keeps_the_file(shared: ONE) -> None:
+    file = shared.load_dataset(EID, FILE.rpartition("/")[2], download_only=True)
+    inode = file.stat().st_ino
+    url = re.sub(r"\.[0-9a-f-]{36}\.", ".", shared.path2url(file))
+    again = shared.alyx.download_file(url, target_dir=file.parent, clobber=True)
+    assert (again, again.stat().st_ino) == (file, inode)
 
 
 def test_what_cannot_be_downloaded_is_an_error(
