@@ -59,7 +59,7 @@ _HOW = """\
 Made by `scripts/bench patterns`: one machine, one run, whole processes in turns; medians, seconds.
 The server waits {latency:g} ms before each answer. Cold: the client's cache is empty. Warm: it has
 run the script before. A ratio is ONE-api's time divided by that of onefs. The scripts are
-[docs/recipes/patterns](../recipes/patterns), with another line of import for ONE-api.
+docs/recipes/patterns/*.py, with another line of import for ONE-api.
 """
 
 
