@@ -31,6 +31,8 @@ def parse_qc(value: object) -> QC:
             return QC[name]
         number = parse_whole_number(value.strip())
     try:
+        if isinstance(number, bool):  # is an int, too
+            raise ValueError
         return QC(number)  # type: ignore[arg-type]  # QC refuses what is no number of it
     except ValueError:
         raise UsageError(f"{value!r:.80} is not one of {', '.join(QC.__members__)}") from None

@@ -40,6 +40,7 @@ from onefs.cache_tables.source import DATASETS_FILE_NAME, SESSIONS_FILE_NAME
 from onefs.dates import parse_timestamp
 from onefs.errors import CacheError, CacheFull, reason_of
 from onefs.model import Dataset
+from onefs.qc import QC
 
 #: version of the exported format. It must be changed when the export of the same tables changes.
 EXPORT_FORMAT_VERSION = 2
@@ -50,7 +51,7 @@ ROWS_PER_BATCH = 32768
 _MAX_REMEMBERED_PATHS = 200_000
 #: the oldest version of ONE-api that can read this format
 _MIN_API_VERSION = "2.10"
-_QC_NAMES = ("NOT_SET", "PASS", "WARNING", "FAIL", "CRITICAL")
+_QC_NAMES = tuple(QC.__members__)
 _QC_CODES = {name: code for code, name in enumerate(_QC_NAMES)}
 _MAX_NUMBER = (1 << 16) - 1
 

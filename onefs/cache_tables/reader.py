@@ -197,12 +197,12 @@ class TablesReader(ForkAware):
     def sessions(self, lab: str, subject: str) -> list[Session]:
         """Return the sessions of a subject, ordered by date, number and eid."""
         query = f"{_SELECT_SESSION} WHERE lab = ? AND subject = ? ORDER BY date, number, eid"
-        return [_decode_session(row) for row in self._fetch_rows(query, lab, subject)]
+        return [decode_session(row) for row in self._fetch_rows(query, lab, subject)]
 
     def session(self, eid: str) -> Session | None:
         """Return the session with this eid. Return None if the tables do not contain it."""
         rows = self._fetch_rows(f"{_SELECT_SESSION} WHERE eid = ?", _uuid_bytes(eid))
-        return _decode_session(rows[0]) if rows else None
+        return decode_session(rows[0]) if rows else None
 
     def find_sessions(
         self, condition: str, values: Iterable[object], having: Sequence[Set[int]] = ()
@@ -251,7 +251,7 @@ class TablesReader(ForkAware):
         """
         query = f"{_SELECT_SESSION} WHERE subject = ? AND date = ? AND number = ? ORDER BY lab, eid"
         rows = self._fetch_rows(query, ref.subject, ref.date, ref.number)
-        return [_decode_session(row) for row in rows]
+        return [decode_session(row) for row in rows]
 
     def datasets(self, eid: str) -> list[DatasetRow]:
         """Return the datasets of a session, ordered by path and id."""
@@ -444,7 +444,8 @@ def open_tables(path: Path) -> tuple[sqlite3.Connection, dict[str, str]]:
     return connection, facts
 
 
-def _decode_session(row: tuple[Any, ...]) -> Session:
+def decode_session(row: Sequence[Any]) -> Session:
+    """Return the session of a row with eid, lab, subject, date, number, protocol and projects."""
     eid, lab, subject, date, number, task_protocol, projects = row
     return Session(
         eid=uuid_text(eid),

@@ -21,7 +21,7 @@ from onefs.cache_tables.differences import (
     SessionDifference,
     tables_differences,
 )
-from onefs.cache_tables.reader import SESSIONS_STAGE, open_tables, uuid_text
+from onefs.cache_tables.reader import SESSIONS_STAGE, decode_session, open_tables, uuid_text
 from onefs.errors import CacheError, reason_of
 from onefs.lowlevel.sqlite_file import SqliteFile
 from onefs.model import Session
@@ -266,15 +266,7 @@ def _remove_oldest(connection: sqlite3.Connection, now: float) -> None:
 
 def _session(columns: list[Any]) -> Session:
     _, lab, subject, date, number, eid, _, protocol, projects, *_ = columns
-    return Session(
-        eid=uuid_text(eid),
-        lab=lab,
-        subject=subject,
-        date=date,
-        number=number,
-        task_protocol=protocol,
-        projects=tuple(projects.split(",")) if projects else (),
-    )
+    return decode_session((eid, lab, subject, date, number, protocol, projects))
 
 
 def _dataset_row(created: float, columns: list[Any]) -> JournalRow:

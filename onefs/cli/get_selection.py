@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 from onefs.errors import NotFound
 from onefs.lowlevel.progress_display import ProgressDisplay
-from onefs.search.vocabulary import QC_OUTCOMES, Query, parse_text
+from onefs.qc import QC, is_at_most
+from onefs.search.vocabulary import Query, parse_text
 from onefs.tree.path_patterns import BY_EID, BY_REF
 
 if TYPE_CHECKING:
@@ -49,8 +50,7 @@ def prefetch_sessions(access: Access, patterns: Sequence[str]) -> None:
 
 def has_qc(dataset: Dataset, worst: str) -> bool:
     """Whether a dataset's QC is ``worst`` or better, in ONE's order: NOT_SET is the best."""
-    outcome = dataset.qc if dataset.qc in QC_OUTCOMES else QC_OUTCOMES[0]
-    return QC_OUTCOMES.index(outcome) <= QC_OUTCOMES.index(worst)
+    return is_at_most(dataset.qc if dataset.qc in QC.__members__ else "", QC[worst])
 
 
 def describe_choice(types: Sequence[str], qc: str | None) -> str:

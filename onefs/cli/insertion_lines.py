@@ -1,4 +1,4 @@
-"""What ``onefs search --insertions`` prints."""
+"""The lines that ``onefs search --insertions`` prints."""
 
 from __future__ import annotations
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import re
 from collections import OrderedDict
+from collections.abc import Mapping
 from functools import lru_cache
 from uuid import UUID
 
@@ -14,8 +15,8 @@ SESSION = "({lab}/Subjects/)?{subject}/{date}/{number}"
 COLLECTION = "({collection}/)?(#{revision}#/)?"
 FILE = r"_?{namespace}?_?{object}\.{attribute}(?:_{timescale})?(?:\.{extra})*\.{extension}$"
 
-#: the name of each part, with the characters that it may have
-_PARTS = {
+#: the name of each part, with the pattern of its text
+PARTS: Mapping[str, str] = {
     "lab": r"\w+",
     "subject": r"[\w.-]+",
     "date": r"\d{4}-\d{2}-\d{2}",
@@ -37,7 +38,7 @@ _FIELD = re.compile(r"\{([a-z]+)\}")
 @lru_cache(maxsize=64)
 def pattern(text: str) -> re.Pattern[str]:
     """Return the compiled pattern in which ``{part}`` stands for a named group."""
-    return re.compile(_FIELD.sub(lambda match: f"(?P<{match[1]}>{_PARTS[match[1]]})", text))
+    return re.compile(_FIELD.sub(lambda match: f"(?P<{match[1]}>{PARTS[match[1]]})", text))
 
 
 def is_dataset_name(name: str) -> bool:

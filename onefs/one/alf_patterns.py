@@ -15,22 +15,8 @@ from functools import lru_cache
 from typing import NamedTuple
 
 from onefs.errors import UsageError
+from onefs.one.alf_grammar import FILE, PARTS, pattern
 
-#: the pattern of each part of a path, if no other pattern is given
-_DEFAULT_PATTERNS: Mapping[str, str] = {
-    "lab": r"\w+",
-    "subject": r"[\w.-]+",
-    "date": r"\d{4}-\d{2}-\d{2}",
-    "number": r"\d{1,3}",
-    "collection": r"[\w./-]+",
-    "revision": r"[\w.-]+",
-    "namespace": "(?<=_)[a-zA-Z0-9]+",
-    "object": r"\w+",
-    "attribute": r"(?:_[a-z]+_)?[a-zA-Z0-9]+(?:_times(?=[_.])|_intervals(?=[_.]))?",
-    "timescale": r"\w+",
-    "extra": r"[.\w-]+",
-    "extension": r"\w+",
-}
 #: the end of a pattern that ``fnmatch.translate`` has made
 _END = re.compile(r"\\[Zz]$")
 #: a ``*`` at the beginning of such a pattern
@@ -51,13 +37,8 @@ class AlfParts(NamedTuple):
 @lru_cache(maxsize=8192)
 def parse_name(name: str) -> AlfParts | None:
     """Return the parts of a file's name. Return None if the name is not an ALF name."""
-    match = _alf_name().match(name)
+    match = pattern(FILE).match(name)
     return AlfParts(**match.groupdict()) if match is not None else None
-
-
-@lru_cache(maxsize=1)
-def _alf_name() -> re.Pattern[str]:
-    return re.compile(_name_pattern({}, _DEFAULT_PATTERNS))
 
 
 def path_pattern(
@@ -84,13 +65,13 @@ def path_pattern(
         given.update(filename)
     if match_revision:
         given["revision"] = revision
-    unknown = next((name for name in given if name not in _DEFAULT_PATTERNS), None)
+    unknown = next((name for name in given if name not in PARTS), None)
     if unknown is not None:
         raise UsageError(
             f"{ascii(unknown)[:80]} is no part of an ALF name: the parts are "
             "namespace, object, attribute, timescale, extra and extension"
         )
-    patterns = dict(_DEFAULT_PATTERNS)
+    patterns = dict(PARTS)
     for part, value in given.items():
         if value is not None:
             patterns[part] = _joined(part, value, wildcards)

@@ -11,15 +11,12 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from onefs.errors import UsageError
-from onefs.integers import parse_whole_number
 from onefs.one.alf_errors import alf_error
 from onefs.one.alf_patterns import path_pattern
 from onefs.one.dataset_records import DatasetRecord
 from onefs.one.warn import warn
-from onefs.search.vocabulary import QC_OUTCOMES
+from onefs.qc import QC, is_at_most, parse_qc
 
-#: the number of each outcome in Alyx and in ``one.alf.spec.QC``
-_QC_NUMBERS = {"NOT_SET": 0, "PASS": 10, "WARNING": 30, "FAIL": 40, "CRITICAL": 50}
 #: the environment variable with the last revision to load
 _REVISION_VARIABLE = "ONE_REVISION_LAST_BEFORE"
 
@@ -43,23 +40,14 @@ class QcLimit:
         ``qc`` is the worst outcome to select: its name, or its number in Alyx. Raises UsageError
         for an invalid outcome.
         """
-        name = _outcome_name(qc)
-        outcomes = QC_OUTCOMES[bool(ignore_not_set) : QC_OUTCOMES.index(name) + 1]
-        return cls(frozenset(outcomes))
-
-
-def _outcome_name(qc: object) -> str:
-    number: object = qc
-    if isinstance(qc, str):
-        if qc.upper() in _QC_NUMBERS:
-            return qc.upper()
-        number = parse_whole_number(qc)
-    for name, value in _QC_NUMBERS.items():
-        if not isinstance(number, bool) and number == value:
-            return name
-    raise UsageError(
-        f"{ascii(qc)[:80]} is no outcome of quality control: give one of {', '.join(QC_OUTCOMES)}"
-    )
+        worst = parse_qc(qc)
+        return cls(
+            frozenset(
+                name
+                for name in QC.__members__
+                if is_at_most(name, worst, ignore_not_set=bool(ignore_not_set))
+            )
+        )
 
 
 #: the limit of all verbs that load: CRITICAL datasets are left out

@@ -15,6 +15,7 @@ from onefs.errors import NotFound, UsageError
 from onefs.model import Insertion
 from onefs.one.arguments import check_query_type
 from onefs.one.name_conversions import NameConversions
+from onefs.qc import QC
 from onefs.search import vocabulary
 from onefs.search.insertions import find_in_sessions
 from onefs.tree.tsv import insertion_cells
@@ -54,8 +55,8 @@ _SESSION_COLUMNS = {
 }
 #: all terms of a search among the stored insertions
 _STORED_TERMS = (*_STORED_COLUMNS, *_SESSION_COLUMNS, "number", "session")
-#: QC outcomes by Alyx's numbers of them, which ``one.alf.spec.QC`` has too
-_QC_NAMES = {"0": "NOT_SET", "10": "PASS", "30": "WARNING", "40": "FAIL", "50": "CRITICAL"}
+#: the outcomes of quality control, by Alyx's numbers of them
+_QC_NAMES = {str(each.value): each.name for each in QC}
 
 
 def is_local(query_type: str | None) -> bool:

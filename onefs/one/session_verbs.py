@@ -380,12 +380,12 @@ class SessionVerbs(LaboratoryClient):
 
     @property
     def _names(self) -> NameConversions:
-        """What names the datasets that are listed and loaded."""
+        """The conversions of names of the datasets that are listed and loaded."""
         return self._names_in(self._view.shown)
 
     @property
     def _session_names(self) -> NameConversions:
-        """What names the sessions that searches find, also outside of a release that is shown."""
+        """The conversions of names of all sessions that searches find, in any release."""
         return self._names_in(self._view.searched)
 
     def _names_in(self, parts: Parts) -> NameConversions:

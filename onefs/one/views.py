@@ -1,4 +1,4 @@
-"""What the methods of one ``ONE`` object read: the whole database, or one release of it."""
+"""The laboratories that one ``ONE`` object reads: the whole database, or a release of it."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Parts(NamedTuple):
 
 
 class View(NamedTuple):
-    """What a ``ONE`` object reads. A view is replaced as a whole, so that threads see no mixture.
+    """The laboratories that a ``ONE`` object reads. To change one, the whole view is replaced.
 
     ``shown`` has the sessions and datasets that are listed and loaded: those of a release, or of
     the whole database.

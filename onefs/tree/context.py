@@ -78,8 +78,8 @@ class TreeContext:
 
         Raises an error such as Unreachable if the listing fails.
         """
-        # a key of its own: code that does not know the worst QC caches the layout of all datasets
-        key = f"shown/{session.eid}@{self.variant}/{self.worst_qc}"
+        # not the key of the session's folder, which must itself notice that a listing has changed
+        key = f"content/{session.eid}@{self.variant}"
         listing = self.catalogue.datasets(session)
         return self.layouts.get_or_build(key, listing, self.build_layout)
 

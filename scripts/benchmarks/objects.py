@@ -34,7 +34,7 @@ from scripts.benchmarks.machine import lines as machine_lines
 from scripts.benchmarks.patterns import ONE_API, ONEFS, Client, one_api, onefs
 from scripts.benchmarks.processes import ROOT, BenchmarkFailed, embedded_servers, started
 from scripts.benchmarks.read_criteria import Criterion, at_least, to_json, to_markdown
-from scripts.benchmarks.results import Spread
+from scripts.benchmarks.results import Spread, write_page
 
 #: the objects of each job, with their collections
 JOBS: dict[str, list[tuple[str, str]]] = {
@@ -288,11 +288,8 @@ def write(found: dict[str, Any], out: Path) -> None:
     found["criteria"] = to_json(judgements)
     lines = ["# Loading objects, measured", "", _HOW.format(latency=found["latency, ms"])]
     lines += machine_lines(found["machine"])
-    lines += [*to_markdown(judgements), "", *table(found["objects"]), ""]
-    out.mkdir(parents=True, exist_ok=True)
-    (out / "objects.json").write_text(json.dumps(found, indent=1) + "\n", "utf-8")
-    (out / "objects.md").write_text("\n".join(lines), "utf-8")
-    print((out / "objects.md").read_text("utf-8"))
+    lines += [*to_markdown(judgements), "", *table(found["objects"])]
+    write_page("objects", found, lines, out)
 
 
 def main() -> int:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
@@ -12,6 +11,7 @@ from typing import Any, ClassVar, Protocol
 
 from scripts.benchmarks.machine import describe
 from scripts.benchmarks.processes import ROOT
+from scripts.benchmarks.results import write_page
 
 
 class Outcome(Protocol):
@@ -56,10 +56,7 @@ class Report:
 
     def _write(self, folder: Path, found: Mapping[str, Any], loads: list[float]) -> None:
         """``name.json`` and ``name.md``, the latter printed too."""
-        folder.mkdir(parents=True, exist_ok=True)
         machine = describe(loads)
-        whole = {"machine": machine, **found}
-        (folder / f"{self.name}.json").write_text(json.dumps(whole, indent=1) + "\n", "utf-8")
         load = machine["load_average"]
         made = (
             f"Made by `scripts/bench {self.name}` on {machine['date']}, onefs at "
@@ -67,9 +64,8 @@ class Report:
             f"{load['lowest']:.1f} to {load['highest']:.1f}. {self.how}"
         )
         rows = [f"| {key.replace('_', ' ')} | {_shown(value)} |" for key, value in found.items()]
-        text = "\n".join([f"# {self.title}", "", made, "", "| | |", "|---|---|", *rows, ""])
-        (folder / f"{self.name}.md").write_text(text, "utf-8")
-        print(text)
+        lines = [f"# {self.title}", "", made, "", "| | |", "|---|---|", *rows]
+        write_page(self.name, {"machine": machine, **found}, lines, folder)
 
 
 def _shown(value: object) -> str:

@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import argparse
 import http.client
-import json
 import os
 import shutil
 import subprocess
@@ -33,7 +32,7 @@ from scripts.benchmarks.machine import describe
 from scripts.benchmarks.machine import lines as machine_lines
 from scripts.benchmarks.processes import ROOT, embedded_servers, started
 from scripts.benchmarks.read_criteria import Criterion, at_least, to_json, to_markdown
-from scripts.benchmarks.results import Spread
+from scripts.benchmarks.results import Spread, write_page
 from scripts.benchmarks.starting import environment, log_in
 
 PATTERNS = ROOT / "docs" / "recipes" / "patterns"
@@ -201,10 +200,7 @@ def write(found: dict[str, Any], out: Path) -> None:
     if judgements:
         lines += [*to_markdown(judgements), ""]
     lines += table(found["patterns"])
-    out.mkdir(parents=True, exist_ok=True)
-    (out / "patterns.json").write_text(json.dumps(found, indent=1) + "\n", "utf-8")
-    (out / "patterns.md").write_text("\n".join([*lines, ""]), "utf-8")
-    print((out / "patterns.md").read_text("utf-8"))
+    write_page("patterns", found, lines, out)
 
 
 def main() -> int:

@@ -9,7 +9,7 @@ import re
 import statistics
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -197,3 +197,12 @@ class Results:
             self.cases |= {key: Case.from_json(key, case) for key, case in cases.items()}
         except (OSError, ValueError, KeyError) as error:
             print(f"{path.name} is begun anew: {error!r}", file=sys.stderr)
+
+
+def write_page(name: str, found: Mapping[str, Any], lines: Sequence[str], folder: Path) -> None:
+    """``NAME.json`` with all values, and ``NAME.md`` with these lines, which is printed too."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / f"{name}.json").write_text(json.dumps(found, indent=1) + "\n", "utf-8")
+    text = "\n".join([*lines, ""])
+    (folder / f"{name}.md").write_text(text, "utf-8")
+    print(text)

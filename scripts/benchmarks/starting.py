@@ -36,7 +36,7 @@ from scripts.benchmarks.machine import describe
 from scripts.benchmarks.machine import lines as machine_lines
 from scripts.benchmarks.processes import ROOT, BenchmarkFailed, embedded_servers, started
 from scripts.benchmarks.read_criteria import Criterion, at_most, to_json, to_markdown
-from scripts.benchmarks.results import Spread
+from scripts.benchmarks.results import Spread, write_page
 
 #: seconds that the server takes for a query
 DELAYS_SECONDS = (0.5, 1.0, 2.0)
@@ -261,10 +261,7 @@ def write(found: dict[str, Any], out: Path) -> None:
         if part in found:
             lines += ["", f"## {part.capitalize()}", "", *table(found[part])]
     found["criteria"] = to_json(judgements)
-    out.mkdir(parents=True, exist_ok=True)
-    (out / "starting.json").write_text(json.dumps(found, indent=1) + "\n", "utf-8")
-    (out / "starting.md").write_text("\n".join([*lines, ""]), "utf-8")
-    print((out / "starting.md").read_text("utf-8"))
+    write_page("starting", found, lines, out)
 
 
 def main() -> None:
